@@ -1,0 +1,43 @@
+"""Every error a user can meet. One root; a message says what was wrong, the value and the fix."""
+
+from __future__ import annotations
+
+
+class StageRouteError(Exception):
+    """The root of all errors raised by ``stageroute_router``."""
+
+
+class SettingsError(StageRouteError, ValueError):
+    """A setting cannot be used: the message names the setting, its value and what is accepted."""
+
+
+class InvalidRewardError(StageRouteError, ValueError):
+    """A reward is not a finite number in [0, 1]. Rewards are never clipped silently."""
+
+
+class UnknownDecisionError(StageRouteError, LookupError):
+    """No routed call has this id: it was not routed by this router, or its record has expired."""
+
+
+class UnmanagedCallError(StageRouteError, LookupError):
+    """The call was served by a model group that StageRoute does not manage, so nothing can be credited."""
+
+
+class StoreError(StageRouteError):
+    """The database cannot be used or did not accept a write; the message says which one and what to do."""
+
+
+class StoreUnavailableError(StoreError):
+    """The write was not committed before its deadline. It stays queued; repeating it is harmless."""
+
+
+class StoreOverloadedError(StoreError):
+    """The queue of writes is full, so this one was refused. Slow down, or repeat it later."""
+
+
+class SchemaError(StoreError):
+    """The database is not ours, or was written by a newer version; the message has the command to run."""
+
+
+class TableError(StageRouteError, ValueError):
+    """A table of recorded outcomes cannot be replayed: the message names the column, row and value."""

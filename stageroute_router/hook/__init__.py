@@ -1,0 +1,1 @@
+"""The seam to LiteLLM: the only package that knows it."""

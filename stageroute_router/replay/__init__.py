@@ -1,0 +1,1 @@
+"""Run recorded outcomes through the same engine that routes live calls."""

@@ -1,0 +1,1 @@
+"""Where statistics, decisions and rewards are kept."""

@@ -1,0 +1,232 @@
+"""The contract of a store: what is written, what comes back, and what is promised.
+
+A store keeps, per group: sufficient statistics per (segment, arm), the account, the stages with their live
+sets, the decisions, and the rewards. Everything is written through :meth:`Store.commit`, which applies a batch
+of writes in one transaction, in order, and says what each of them did. A batch is applied whole or not at all;
+once ``commit`` returns, it is durable. Applying the same batch twice changes nothing the second time.
+
+Nothing of prompts, answers, headers or keys is ever part of a write.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal, Protocol
+
+from stageroute_router.core.account import Account, Charge
+from stageroute_router.core.statistics import ArmStatistics
+
+CellKey = tuple[str, str]
+"""(segment, arm). The segment is ``""`` where context is not used."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DecisionMade:
+    """A call was routed. Ignored when a decision with this id is already stored.
+
+    Args:
+        decision_id: ours, unique.
+        call_id: LiteLLM's id of the logical call; retries and fallbacks of one call share it.
+        group: the model group.
+        segment: the segment, ``""`` without context.
+        arm: the arm chosen.
+        stage: number of the stage it was chosen in.
+        probability: the probability it was chosen with.
+        charge: what it books on the group's account.
+        reward_ucb: upper bound of the arm's reward at the choice.
+        cost_lcb_usd: lower bound of the arm's cost at the choice, US dollars.
+        shadow_price: reward that one more dollar would have bought at the choice.
+        made_at: seconds since the epoch.
+    """
+
+    decision_id: str
+    call_id: str
+    group: str
+    segment: str
+    arm: str
+    stage: int
+    probability: float
+    charge: Charge
+    reward_ucb: float
+    cost_lcb_usd: float
+    shadow_price: float
+    made_at: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallSettled:
+    """A routed call was answered. Ignored when the decision is unknown or no longer open.
+
+    ``arm`` is the one that served: where it differs from the decision's, the decision's pull (and any reward
+    already given) moves to it. ``response_id`` becomes another key that rewards may name.
+    """
+
+    decision_id: str
+    arm: str
+    cost_usd: float
+    prompt_tokens: int
+    completion_tokens: int
+    response_id: str | None
+    settled_at: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallFailed:
+    """A routed call failed at the provider: counted as a failure, cost 0. Ignored unless it is open.
+
+    ``reward`` is the reward the application's settings give to a failure, or None for none.
+    """
+
+    decision_id: str
+    reward: float | None
+    failed_at: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallWithdrawn:
+    """A decision does not count: LiteLLM answered from its cache. Ignored unless it is open."""
+
+    decision_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RewardReported:
+    """The application says how good an answer was.
+
+    Args:
+        key: a decision id, a call id (the last decision of that call is meant), or a response id.
+        reward: in [0, 1].
+        source: who says so. The same (decision, source) again replaces the earlier value.
+        reported_at: seconds since the epoch.
+        keep: whether to keep the reward when the key is unknown, until a decision with it appears.
+    """
+
+    key: str
+    reward: float
+    source: str
+    reported_at: float
+    keep: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StagePlanned:
+    """A stage was opened with a live set. The first plan written for a (group, stage) wins.
+
+    Args:
+        group: the model group.
+        stage: counts from 1.
+        live: the live arms, at least one.
+        explored: the live arm that is there for a second look, with the share of calls it gets, or None.
+        explore_share: that share, in [0, 1).
+        reason: why the window opened: ``"start"``, ``"schedule"``, ``"manual"``, ``"departure"``.
+        opened_at: seconds since the epoch.
+        opened_at_call: calls of the group before it.
+    """
+
+    group: str
+    stage: int
+    live: tuple[str, ...]
+    explored: str | None
+    explore_share: float
+    reason: str
+    opened_at: float
+    opened_at_call: int
+
+
+Write = DecisionMade | CallSettled | CallFailed | CallWithdrawn | RewardReported | StagePlanned
+
+RewardStatus = Literal["recorded", "unchanged", "replaced", "kept", "unknown"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RewardReceipt:
+    """What a reported reward did.
+
+    ``recorded``: counted. ``unchanged``: the same value was counted before. ``replaced``: an earlier value of the
+    same source was replaced. ``kept``: no decision has this key yet; counted when one appears. ``unknown``: no
+    decision has this key, and it was not kept.
+    """
+
+    status: RewardStatus
+    key: str
+    decision_id: str | None = None
+    group: str | None = None
+    arm: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GroupChange:
+    """What a committed batch changed in one group: the statistics' increments and the account as stored now."""
+
+    statistics: Mapping[CellKey, ArmStatistics]
+    account: Account
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CommitReport:
+    """What a committed batch did.
+
+    Args:
+        changes: per group that changed.
+        rewards: a receipt per :class:`RewardReported` of the batch, in order.
+        stages: per :class:`StagePlanned` of the batch, in order, the plan that is now stored: its own, or the
+            one of the worker that came first.
+    """
+
+    changes: Mapping[str, GroupChange]
+    rewards: Sequence[RewardReceipt] = ()
+    stages: Sequence[StagePlanned] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredGroup:
+    """Everything a restarted process needs to continue a group."""
+
+    account: Account = field(default_factory=Account)
+    statistics: Mapping[CellKey, ArmStatistics] = field(default_factory=dict)
+    stage: StagePlanned | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredDecision:
+    """A decision as stored, with what became of it. ``cost_usd`` is None while it is open."""
+
+    decision: DecisionMade
+    state: Literal["open", "settled", "failed"]
+    cost_usd: float | None
+    response_id: str | None
+    rewards: Mapping[str, float]
+
+
+class Store(Protocol):
+    """A place that keeps what was learned. Implementations may be called from any thread."""
+
+    def load(self, group: str) -> StoredGroup:
+        """Return what is stored of a group; an empty one when nothing is."""
+        ...
+
+    def groups(self) -> Sequence[str]:
+        """Return the names of all groups with anything stored, sorted."""
+        ...
+
+    def stages(self, group: str, *, last: int | None = None) -> Sequence[StagePlanned]:
+        """Return a group's stages in order, or only the ``last`` so many."""
+        ...
+
+    def decision(self, key: str) -> StoredDecision | None:
+        """Return the decision a key names (decision, call or response id), or None."""
+        ...
+
+    def commit(self, batch: Sequence[Write]) -> CommitReport:
+        """Apply a batch in order, in one transaction, durably.
+
+        Raises:
+            StoreError: nothing of the batch was applied (or, if the connection broke at the very end, that is
+                not known): committing the same batch again is right in both cases.
+        """
+        ...
+
+    def close(self) -> None:
+        """Release files and connections. Closing twice is harmless."""
+        ...

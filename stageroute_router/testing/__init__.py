@@ -1,0 +1,1 @@
+"""Public fakes and contracts for testing with and against stageroute_router."""
