@@ -143,9 +143,9 @@ RewardStatus = Literal["recorded", "unchanged", "replaced", "kept", "unknown"]
 class RewardReceipt:
     """What a reported reward did.
 
-    ``recorded``: counted. ``unchanged``: the same value was counted before. ``replaced``: an earlier value of the
-    same source was replaced. ``kept``: no decision has this key yet; counted when one appears. ``unknown``: no
-    decision has this key, and it was not kept.
+    ``recorded``: counted. ``unchanged``: the same value was counted before. ``replaced``: an earlier value of
+    the same source was replaced. ``kept``: no decision has this key yet; counted when one appears.
+    ``unknown``: no decision has this key, and it was not kept.
     """
 
     status: RewardStatus
@@ -157,7 +157,7 @@ class RewardReceipt:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GroupChange:
-    """What a committed batch changed in one group: the statistics' increments and the account as stored now."""
+    """What a batch changed in one group: the statistics' increments, and the account as stored now."""
 
     statistics: Mapping[CellKey, ArmStatistics]
     account: Account

@@ -1,0 +1,31 @@
+"""What is known of an arm before it is tried: prices, shares, priors."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Arm:
+    """One candidate model of a group.
+
+    Args:
+        name: its identity; statistics are kept under this name.
+        max_share: largest fraction of the group's calls it may get, in (0, 1].
+        input_usd_per_token: list price of a prompt token in US dollars, or None when unknown.
+        output_usd_per_token: list price of a completion token in US dollars, or None when unknown.
+        prior_cost_usd: expected cost of one call in US dollars, where known better than from list prices
+            (prices times the group's observed token counts); None otherwise.
+        prior_reward: expected reward before any was seen, in [0, 1], or None for no opinion.
+        prior_weight: how many observations ``prior_reward`` is worth; 0 for none.
+        pinned: always live, whatever the programme says.
+    """
+
+    name: str
+    max_share: float = 1.0
+    input_usd_per_token: float | None = None
+    output_usd_per_token: float | None = None
+    prior_cost_usd: float | None = None
+    prior_reward: float | None = None
+    prior_weight: float = 0.0
+    pinned: bool = False
