@@ -1,9 +1,9 @@
 """The contract of a store: what is written, what comes back, and what is promised.
 
 A store keeps, per group: sufficient statistics per (segment, arm), the account, the stages with their live
-sets, the decisions, and the rewards. Everything is written through :meth:`Store.commit`, which applies a batch
-of writes in one transaction, in order, and says what each of them did. A batch is applied whole or not at all;
-once ``commit`` returns, it is durable. Applying the same batch twice changes nothing the second time.
+sets, the decisions, and the rewards. Everything is written through :meth:`Store.commit`, which applies a
+batch of writes in one transaction, in order, and says what each of them did. A batch is applied whole or not
+at all; once ``commit`` returns, it is durable. Applying the same batch twice changes nothing the second time.
 
 Nothing of prompts, answers, headers or keys is ever part of a write.
 """
@@ -19,6 +19,19 @@ from stageroute_router.core.statistics import ArmStatistics
 
 CellKey = tuple[str, str]
 """(segment, arm). The segment is ``""`` where context is not used."""
+
+FAILURE_SOURCE = "failure"
+"""The source of rewards given by the settings to calls that failed (:class:`CallFailed`)."""
+
+PENDING_REWARD_LIFETIME_S = 24 * 3600.0
+"""How long a reward whose key nobody knows is kept, in seconds: a day.
+
+Long enough for a worker's decisions to arrive after an outage of the database, short enough that a typing
+error in a key does not stay for ever.
+"""
+
+EXPIRY_INTERVAL_S = 3600.0
+"""How often a store looks for such rewards that are too old, in seconds; they stop counting at once."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,7 +88,9 @@ class CallSettled:
 class CallFailed:
     """A routed call failed at the provider: counted as a failure, cost 0. Ignored unless it is open.
 
-    ``reward`` is the reward the application's settings give to a failure, or None for none.
+    The account books a cost of 0; the arm's statistics count a failure and no cost, because a call that was
+    never answered says nothing about the price of an answer. ``reward`` is the reward the application's
+    settings give to a failure, or None for none; it is kept under the source :data:`FAILURE_SOURCE`.
     """
 
     decision_id: str
@@ -85,7 +100,10 @@ class CallFailed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CallWithdrawn:
-    """A decision does not count: LiteLLM answered from its cache. Ignored unless it is open."""
+    """A decision does not count: LiteLLM answered from its cache. Ignored unless it is open.
+
+    Its pull, its charge and any reward given to it are taken back; its keys name nothing from then on.
+    """
 
     decision_id: str
 
@@ -95,7 +113,8 @@ class RewardReported:
     """The application says how good an answer was.
 
     Args:
-        key: a decision id, a call id (the last decision of that call is meant), or a response id.
+        key: a decision id, a response id, or a call id (the last decision of that call so far is meant),
+            looked for in this order.
         reward: in [0, 1].
         source: who says so. The same (decision, source) again replaces the earlier value.
         reported_at: seconds since the epoch.
@@ -190,9 +209,20 @@ class StoredGroup:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoredDecision:
-    """A decision as stored, with what became of it. ``cost_usd`` is None while it is open."""
+    """A decision as stored, with what became of it.
+
+    Args:
+        decision: as it was made.
+        served_arm: the arm its pull, cost and rewards are credited to: the one that served, which after a
+            fallback is another than ``decision.arm``; the chosen one while it is open or when it failed.
+        state: ``open`` until the call was answered or failed.
+        cost_usd: what the call cost in US dollars (0 for a failed one), or None while it is open.
+        response_id: the provider's id of the answer, once there is one.
+        rewards: reward per source.
+    """
 
     decision: DecisionMade
+    served_arm: str
     state: Literal["open", "settled", "failed"]
     cost_usd: float | None
     response_id: str | None
@@ -224,6 +254,9 @@ class Store(Protocol):
         Raises:
             StoreError: nothing of the batch was applied (or, if the connection broke at the very end, that is
                 not known): committing the same batch again is right in both cases.
+            InvalidRewardError: a reward is not in [0, 1]. Nothing was applied, and trying again is useless.
+            ValueError: another number of the batch cannot be stored (a negative or infinite cost, say). As
+                above.
         """
         ...
 

@@ -1,0 +1,136 @@
+"""The tables of a store. Sums are stored, never anything derived from them.
+
+What a migration creates (``migrations/versions``) is exactly this; a test compares the two.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    CheckConstraint,
+    Column,
+    Double,
+    Index,
+    Integer,
+    MetaData,
+    Table,
+    Text,
+)
+
+metadata = MetaData()
+
+# SQLite counts rows by itself only in a column that is exactly INTEGER.
+_RowNumber = BigInteger().with_variant(Integer, "sqlite")
+
+groups = Table(
+    "stageroute_groups",
+    metadata,
+    Column("group_name", Text, primary_key=True),
+    Column("calls", BigInteger, nullable=False),
+    Column("open_calls", BigInteger, nullable=False),
+    Column("spend_usd", Double, nullable=False),
+    Column("in_flight_usd", Double, nullable=False),
+    Column("surplus_usd", Double, nullable=False),
+    Column("token_calls", BigInteger, nullable=False),
+    Column("prompt_tokens", BigInteger, nullable=False),
+    Column("completion_tokens", BigInteger, nullable=False),
+    CheckConstraint("calls >= 0 AND open_calls >= 0 AND token_calls >= 0", name="stageroute_groups_counts"),
+    CheckConstraint("spend_usd >= 0", name="stageroute_groups_spend"),
+)
+"""One row per model group: its account."""
+
+statistics = Table(
+    "stageroute_statistics",
+    metadata,
+    Column("group_name", Text, primary_key=True),
+    Column("segment", Text, primary_key=True),
+    Column("arm", Text, primary_key=True),
+    Column("pulls", BigInteger, nullable=False),
+    Column("failures", BigInteger, nullable=False),
+    Column("reward_count", BigInteger, nullable=False),
+    Column("reward_sum", Double, nullable=False),
+    Column("reward_sumsq", Double, nullable=False),
+    Column("cost_count", BigInteger, nullable=False),
+    Column("cost_sum", Double, nullable=False),
+    Column("cost_sumsq", Double, nullable=False),
+    CheckConstraint(
+        "pulls >= 0 AND failures >= 0 AND reward_count >= 0 AND cost_count >= 0",
+        name="stageroute_statistics_counts",
+    ),
+)
+"""Sufficient statistics per cell: always the fold of the decisions and rewards below."""
+
+stages = Table(
+    "stageroute_stages",
+    metadata,
+    Column("group_name", Text, primary_key=True),
+    Column("stage", BigInteger, primary_key=True, autoincrement=False),
+    Column("live", Text, nullable=False),
+    Column("explored", Text, nullable=True),
+    Column("explore_share", Double, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("opened_at", Double, nullable=False),
+    Column("opened_at_call", BigInteger, nullable=False),
+)
+"""One row per stage; the first writer wins. ``live`` is a JSON list of arms."""
+
+decisions = Table(
+    "stageroute_decisions",
+    metadata,
+    Column("row_number", _RowNumber, primary_key=True),
+    Column("decision_id", Text, nullable=False),
+    Column("call_id", Text, nullable=False),
+    Column("response_id", Text, nullable=True),
+    Column("group_name", Text, nullable=False),
+    Column("segment", Text, nullable=False),
+    Column("arm", Text, nullable=False),
+    Column("served_arm", Text, nullable=False),
+    Column("stage", BigInteger, nullable=False),
+    Column("probability", Double, nullable=False),
+    Column("expected_cost_usd", Double, nullable=False),
+    Column("budget_usd", Double, nullable=False),
+    Column("surplus_cap_usd", Double, nullable=False),
+    Column("paced", Boolean, nullable=False),
+    Column("reward_ucb", Double, nullable=False),
+    Column("cost_lcb_usd", Double, nullable=False),
+    Column("shadow_price", Double, nullable=False),
+    Column("made_at", Double, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("cost_usd", Double, nullable=True),
+    Column("prompt_tokens", BigInteger, nullable=True),
+    Column("completion_tokens", BigInteger, nullable=True),
+    Column("closed_at", Double, nullable=True),
+    CheckConstraint("state IN ('open', 'settled', 'failed', 'withdrawn')", name="stageroute_decisions_state"),
+    CheckConstraint("cost_usd >= 0", name="stageroute_decisions_cost"),
+    CheckConstraint("probability >= 0 AND probability <= 1", name="stageroute_decisions_probability"),
+    Index("stageroute_decisions_id", "decision_id", unique=True),
+    Index("stageroute_decisions_call", "call_id"),
+    Index("stageroute_decisions_response", "response_id"),
+)
+"""One row per decision, in the order of arrival: ``row_number`` tells which one of a call was the last."""
+
+rewards = Table(
+    "stageroute_rewards",
+    metadata,
+    Column("decision_id", Text, primary_key=True),
+    Column("source", Text, primary_key=True),
+    Column("reward", Double, nullable=False),
+    Column("reported_key", Text, nullable=False),
+    Column("reported_at", Double, nullable=False),
+    CheckConstraint("reward >= 0 AND reward <= 1", name="stageroute_rewards_range"),
+)
+"""One row per (decision, source): the value that counts."""
+
+pending_rewards = Table(
+    "stageroute_pending_rewards",
+    metadata,
+    Column("reported_key", Text, primary_key=True),
+    Column("source", Text, primary_key=True),
+    Column("reward", Double, nullable=False),
+    Column("reported_at", Double, nullable=False),
+    Column("received_at", Double, nullable=False),
+    CheckConstraint("reward >= 0 AND reward <= 1", name="stageroute_pending_rewards_range"),
+    Index("stageroute_pending_rewards_received", "received_at"),
+)
+"""Rewards whose key is not known yet."""

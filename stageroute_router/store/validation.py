@@ -1,0 +1,89 @@
+"""What a store refuses: numbers that would poison sums for ever."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from stageroute_router.errors import InvalidRewardError
+from stageroute_router.store.base import (
+    CallFailed,
+    CallSettled,
+    DecisionMade,
+    RewardReported,
+    StagePlanned,
+    Write,
+)
+
+
+def check_batch(batch: Sequence[Write]) -> None:
+    """Raise for the first write that no store can keep; applying the rest is then not begun.
+
+    Raises:
+        InvalidRewardError: a reward is not a number in [0, 1].
+        ValueError: another number is NaN, infinite or out of range, or a name is missing.
+    """
+    for write in batch:
+        match write:
+            case RewardReported():
+                _check_reward(write.reward)
+                _check_finite("reported_at", write.reported_at)
+            case DecisionMade():
+                _check_decision(write)
+            case CallSettled():
+                _check_amount("cost_usd", write.cost_usd)
+                _check_count("prompt_tokens", write.prompt_tokens)
+                _check_count("completion_tokens", write.completion_tokens)
+                _check_finite("settled_at", write.settled_at)
+            case CallFailed():
+                _check_finite("failed_at", write.failed_at)
+                if write.reward is not None:
+                    _check_reward(write.reward)
+            case StagePlanned():
+                _check_stage(write)
+
+
+def _check_decision(write: DecisionMade) -> None:
+    if not write.decision_id:
+        raise ValueError("a decision without an id cannot be stored; give it a unique decision_id")
+    if not 0.0 <= write.probability <= 1.0:
+        raise ValueError(f"probability is {write.probability!r}; it has to be in [0, 1]")
+    _check_count("stage", write.stage)
+    _check_amount("charge.expected_cost_usd", write.charge.expected_cost_usd)
+    _check_amount("charge.budget_usd", write.charge.budget_usd)
+    for name in ("reward_ucb", "cost_lcb_usd", "shadow_price"):
+        if math.isnan(getattr(write, name)):
+            raise ValueError(f"{name} is NaN; it has to be a number (infinity is allowed)")
+    if math.isnan(write.charge.surplus_cap_usd):
+        raise ValueError("charge.surplus_cap_usd is NaN; it has to be a number (infinity is allowed)")
+    _check_finite("made_at", write.made_at)
+
+
+def _check_stage(write: StagePlanned) -> None:
+    if not write.live:
+        raise ValueError(f"stage {write.stage} of {write.group!r} has no live arm; it needs at least one")
+    if not 0.0 <= write.explore_share < 1.0:
+        raise ValueError(f"explore_share is {write.explore_share!r}; it has to be in [0, 1)")
+    _check_count("stage", write.stage)
+    _check_count("opened_at_call", write.opened_at_call)
+    _check_finite("opened_at", write.opened_at)
+
+
+def _check_reward(reward: float) -> None:
+    if not 0.0 <= reward <= 1.0:
+        raise InvalidRewardError(f"reward is {reward!r}; it has to be in [0, 1]")
+
+
+def _check_amount(name: str, amount: float) -> None:
+    if not 0.0 <= amount < math.inf:
+        raise ValueError(f"{name} is {amount!r}; it has to be a finite number of US dollars, at least 0")
+
+
+def _check_count(name: str, count: int) -> None:
+    if count < 0:
+        raise ValueError(f"{name} is {count!r}; it has to be at least 0")
+
+
+def _check_finite(name: str, value: float) -> None:
+    if not math.isfinite(value):
+        raise ValueError(f"{name} is {value!r}; it has to be a finite number of seconds")
