@@ -153,6 +153,21 @@ class StagePlanned:
     opened_at_call: int
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GroupConfigured:
+    """A process says how a group is configured, so that its status can be told from the store alone.
+
+    Args:
+        group: the model group.
+        settings: its settings, a JSON object; the latest written wins.
+        arms: its candidates with their prices and shares, a JSON array.
+    """
+
+    group: str
+    settings: str
+    arms: str
+
+
 Write = DecisionMade | CallSettled | CallFailed | CallWithdrawn | RewardReported | StagePlanned
 
 RewardStatus = Literal["recorded", "unchanged", "replaced", "kept", "unknown"]

@@ -1,0 +1,51 @@
+"""Brings a database to the schema this version knows, or says clearly why not."""
+
+from __future__ import annotations
+
+from sqlalchemy import Connection, inspect, text
+
+from stageroute_router.errors import SchemaError
+from stageroute_router.store import sqlite_file
+
+SCHEMA_VERSION = 1
+"""The newest schema this version knows: the number of the last revision in ``migrations/versions``."""
+
+VERSION_TABLE = "stageroute_alembic_version"
+"""Alembic's table for our revisions: a name of our own, so that the application's Alembic is not touched."""
+
+
+def ensure_schema(connection: Connection, *, place: str) -> None:
+    """Create or migrate the tables, inside the caller's transaction.
+
+    The caller's transaction has to be serialised with those of other processes: the first one migrates, the
+    others find it done. A database that is up to date costs one look at its version.
+
+    Args:
+        connection: in a transaction.
+        place: the database as messages name it.
+
+    Raises:
+        SchemaError: the database was written by a newer version.
+    """
+    is_sqlite = connection.dialect.name == "sqlite"
+    found = (sqlite_file.stamped_version(connection) if is_sqlite else 0) or revision(connection)
+    if found > SCHEMA_VERSION:
+        raise SchemaError(
+            f"the database {place} was written by a newer version of stageroute_router (schema {found}, "
+            f"this version knows {SCHEMA_VERSION}); run: pip install --upgrade stageroute-router"
+        )
+    if found < SCHEMA_VERSION:
+        # Imported here, because Alembic is slow to import and nearly every start finds nothing to do.
+        from stageroute_router.store.migrations import upgrade  # noqa: PLC0415
+
+        upgrade(connection, to=SCHEMA_VERSION)
+    if is_sqlite and sqlite_file.stamped_version(connection) != SCHEMA_VERSION:
+        sqlite_file.stamp(connection, version=SCHEMA_VERSION)
+
+
+def revision(connection: Connection) -> int:
+    """Return the number of the last revision applied to a database, 0 for an empty one."""
+    if not inspect(connection).has_table(VERSION_TABLE):
+        return 0
+    found = connection.execute(text(f"SELECT version_num FROM {VERSION_TABLE}")).scalar()  # noqa: S608
+    return int(found) if found is not None else 0

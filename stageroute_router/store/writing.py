@@ -1,0 +1,183 @@
+"""Writes back what a batch has changed: one statement per table, its rows sorted by key."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, fields
+
+from sqlalchemy import Connection, Table, and_, bindparam, delete, insert, update
+from sqlalchemy.dialects import postgresql, sqlite
+
+from stageroute_router.core.statistics import ArmStatistics
+from stageroute_router.store import tables
+from stageroute_router.store.base import GroupChange, StagePlanned
+from stageroute_router.store.ledger import Applied, Entry, Ledger
+
+_SUMS = tuple(f.name for f in fields(ArmStatistics))
+_NO_SUMS = asdict(ArmStatistics())
+_CHANGEABLE = (
+    "served_arm",
+    "state",
+    "cost_usd",
+    "prompt_tokens",
+    "completion_tokens",
+    "response_id",
+    "closed_at",
+)
+
+_d = tables.decisions.c
+_r = tables.rewards.c
+_p = tables.pending_rewards.c
+_s = tables.statistics.c
+
+_UPDATE_DECISION = (
+    update(tables.decisions)
+    .where(_d.decision_id == bindparam("id"))
+    .values({name: bindparam(f"new_{name}") for name in _CHANGEABLE})
+)
+_DELETE_REWARD = delete(tables.rewards).where(
+    and_(_r.decision_id == bindparam("id"), _r.source == bindparam("by"))
+)
+_DELETE_PENDING = delete(tables.pending_rewards).where(
+    and_(_p.reported_key == bindparam("key"), _p.source == bindparam("by"))
+)
+_ADD_STATISTICS = (
+    update(tables.statistics)
+    .where(
+        and_(_s.group_name == bindparam("group"), _s.segment == bindparam("seg"), _s.arm == bindparam("of"))
+    )
+    .values({name: _s[name] + bindparam(f"more_{name}") for name in _SUMS})
+)
+
+
+def write_back(connection: Connection, ledger: Ledger, applied: Applied) -> None:
+    """Write what applying a batch has changed."""
+    if applied.created:
+        rows = [_decision_row(ledger.decisions[key]) for key in applied.created]
+        connection.execute(insert(tables.decisions), rows)
+    if applied.updated:
+        changed = [ledger.decisions[key] for key in sorted(applied.updated)]
+        connection.execute(_UPDATE_DECISION, [_changed_row(entry) for entry in changed])
+    _write_rewards(connection, ledger, applied)
+    _write_pending(connection, ledger, applied)
+    if applied.stages:
+        plans = [ledger.stages[key] for key in sorted(applied.stages)]
+        connection.execute(insert(tables.stages), [_stage_row(plan) for plan in plans])
+    _write_groups(connection, applied.report.changes)
+
+
+def _write_rewards(connection: Connection, ledger: Ledger, applied: Applied) -> None:
+    given, gone = [], []
+    for decision_id, source in sorted(applied.rewards):
+        reward = ledger.decisions[decision_id].rewards.get(source)
+        if reward is None:
+            gone.append({"id": decision_id, "by": source})
+        else:
+            given.append(
+                {
+                    "decision_id": decision_id,
+                    "source": source,
+                    "reward": reward.reward,
+                    "reported_key": reward.key,
+                    "reported_at": reward.reported_at,
+                }
+            )
+    if given:
+        connection.execute(_upsert(connection, tables.rewards), given)
+    if gone:
+        connection.execute(_DELETE_REWARD, gone)
+
+
+def _write_pending(connection: Connection, ledger: Ledger, applied: Applied) -> None:
+    waiting, gone = [], []
+    for key, source in sorted(applied.pending):
+        pending = ledger.pending.get(key, {}).get(source)
+        if pending is None:
+            gone.append({"key": key, "by": source})
+        else:
+            waiting.append(
+                {
+                    "reported_key": key,
+                    "source": source,
+                    "reward": pending.given.reward,
+                    "reported_at": pending.given.reported_at,
+                    "received_at": pending.received_at,
+                }
+            )
+    if waiting:
+        connection.execute(_upsert(connection, tables.pending_rewards), waiting)
+    if gone:
+        connection.execute(_DELETE_PENDING, gone)
+
+
+def _write_groups(connection: Connection, changes: Mapping[str, GroupChange]) -> None:
+    accounts, cells, increments = [], [], []
+    for group, change in sorted(changes.items()):
+        accounts.append({"group_name": group, **asdict(change.account)})
+        for (segment, arm), statistics in sorted(change.statistics.items()):
+            cells.append({"group_name": group, "segment": segment, "arm": arm, **_NO_SUMS})
+            increment = {f"more_{name}": getattr(statistics, name) for name in _SUMS}
+            increments.append({"group": group, "seg": segment, "of": arm, **increment})
+    if accounts:
+        connection.execute(_upsert(connection, tables.groups), accounts)
+    if cells:
+        # Not one upsert: an increment can be negative, and a table's checks look at the row to be inserted
+        # before they find that it is there already.
+        connection.execute(_insert_missing(connection, tables.statistics), cells)
+        connection.execute(_ADD_STATISTICS, increments)
+
+
+def _upsert(connection: Connection, table: Table) -> sqlite.Insert | postgresql.Insert:
+    statement = _insert_for(connection, table)
+    keys = [column.name for column in table.primary_key]
+    return statement.on_conflict_do_update(
+        index_elements=keys,
+        set_={column.name: statement.excluded[column.name] for column in table.c if column.name not in keys},
+    )
+
+
+def _insert_missing(connection: Connection, table: Table) -> sqlite.Insert | postgresql.Insert:
+    return _insert_for(connection, table).on_conflict_do_nothing(
+        index_elements=[column.name for column in table.primary_key]
+    )
+
+
+def _insert_for(connection: Connection, table: Table) -> sqlite.Insert | postgresql.Insert:
+    return sqlite.insert(table) if connection.dialect.name == "sqlite" else postgresql.insert(table)
+
+
+def _decision_row(entry: Entry) -> dict[str, object]:
+    decision = entry.decision
+    return {
+        "decision_id": decision.decision_id,
+        "call_id": decision.call_id,
+        "group_name": decision.group,
+        "segment": decision.segment,
+        "arm": decision.arm,
+        "stage": decision.stage,
+        "probability": decision.probability,
+        "expected_cost_usd": decision.charge.expected_cost_usd,
+        "budget_usd": decision.charge.budget_usd,
+        "surplus_cap_usd": decision.charge.surplus_cap_usd,
+        "paced": decision.charge.paced,
+        "reward_ucb": decision.reward_ucb,
+        "cost_lcb_usd": decision.cost_lcb_usd,
+        "shadow_price": decision.shadow_price,
+        "made_at": decision.made_at,
+        **{name: getattr(entry, name) for name in _CHANGEABLE},
+    }
+
+
+def _changed_row(entry: Entry) -> dict[str, object]:
+    return {
+        "id": entry.decision.decision_id,
+        **{f"new_{name}": getattr(entry, name) for name in _CHANGEABLE},
+    }
+
+
+def _stage_row(planned: StagePlanned) -> dict[str, object]:
+    row = asdict(planned)
+    row["group_name"] = row.pop("group")
+    row["live"] = json.dumps(planned.live)
+    return row
