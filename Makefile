@@ -1,0 +1,53 @@
+# Two commands matter: `make demo` runs the main job, `make test` passes the tests. Both make their environment
+# first, in .venv, from the pinned versions in requirements/dev.lock.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+export LITELLM_LOCAL_MODEL_COST_MAP := True
+
+.PHONY: demo test check unit versions lint types format lock bench clean
+
+demo: $(VENV)/.ready
+	$(BIN)/stageroute demo
+
+test: check unit versions
+
+check: lint types
+
+unit: $(VENV)/.ready
+	$(BIN)/python -m pytest -n auto
+
+# The LiteLLM seam under the oldest and the newest supported LiteLLM, each in an environment of its own.
+versions: $(VENV)/.ready
+	$(BIN)/python tests/hook/run_versions.py
+
+lint: $(VENV)/.ready
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
+
+types: $(VENV)/.ready
+	$(BIN)/mypy
+
+format: $(VENV)/.ready
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: $(VENV)/.ready
+	$(BIN)/python -m benchmarks
+
+# Pin anew, for every supported Python at once.
+lock:
+	uv pip compile --universal --python-version 3.10 --no-header --no-annotate \
+		--group dev --all-extras pyproject.toml -c requirements/constraints.txt -o requirements/dev.lock
+
+$(VENV)/.ready: requirements/dev.lock pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "Python 3.10 or newer is needed; set PYTHON=")'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-virtualenv -r requirements/dev.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-virtualenv --no-deps -e .
+	touch $@
+
+clean:
+	rm -rf $(VENV) .venvs build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,0 +1,415 @@
+"""One model group's state machine: a snapshot and events in, decisions and the next snapshot out.
+
+The story of a call: *estimate* (statistics to scenarios) -> *plan the stage* (at a maintenance window: which arms
+are live) -> *route* (sample the mix) -> *observe* (rewards and costs, as increments of statistics and a new
+account) -> estimate again. The engine reads no clock, keeps no record and starts no thread: time, randomness
+and observations are handed in, snapshots are immutable values that any thread may read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from stageroute_router.core.account import Account, Charge
+from stageroute_router.core.arm import Arm
+from stageroute_router.core.evidence import ExpectedTokens, FloatArray, IntArray, gather
+from stageroute_router.core.mix import Mix, cheapest_mixture_cost, solve_mix
+from stageroute_router.core.pacing import paced_budget_usd, surplus_cap_usd
+from stageroute_router.core.rule import Bounds, ConfidenceRule, Scenarios
+from stageroute_router.core.schedule import Schedule
+from stageroute_router.core.statistics import ArmStatistics
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GroupPolicy:
+    """What the operator asked for.
+
+    Args:
+        budget_usd: average US dollars per call, > 0.
+        max_live: most arms live at once, >= 1.
+        schedule: when maintenance windows open.
+        rule: how evidence becomes the programmes' rewards and costs.
+        expected_tokens: token counts of a typical call, to turn list prices into expected costs.
+    """
+
+    budget_usd: float
+    max_live: int
+    schedule: Schedule
+    rule: ConfidenceRule
+    expected_tokens: ExpectedTokens = field(default_factory=ExpectedTokens)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stage:
+    """The calls between two maintenance windows.
+
+    Args:
+        number: counts from 1.
+        live: names of the live arms; some may have been removed since.
+        explored: the live arm that is there for a second look, or None.
+        explore_share: the share of calls it gets, whatever the programme says.
+        reason: why the window opened: "start", "schedule", "manual" or "departure".
+        opened_at: seconds since the epoch.
+        opened_at_call: the group's decisions before it.
+        calls_per_stage: how many calls it has, or is expected to have.
+    """
+
+    number: int
+    live: tuple[str, ...]
+    explored: str | None
+    explore_share: float
+    reason: str
+    opened_at: float
+    opened_at_call: int
+    calls_per_stage: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Choice:
+    """One routing choice. ``probability`` is exactly what the arm was sampled with.
+
+    ``outside_live_set`` is True when none of the live arms could serve and another candidate was taken.
+    """
+
+    arm: str
+    probability: float
+    stage: int
+    charge: Charge
+    reward_ucb: float
+    cost_lcb_usd: float
+    shadow_price: float
+    outside_live_set: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Estimate:
+    """What was concluded from the evidence, until it is worth concluding anew."""
+
+    bounds: Bounds
+    position: Mapping[str, int]
+    scenarios: Scenarios
+    budget_usd: float
+    reachable: bool
+    max_share: FloatArray
+    observations: FloatArray
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Snapshot:
+    """Everything the hot path reads: immutable, swapped as a whole.
+
+    Args:
+        arms: the current candidates.
+        statistics: per arm name, those of departed arms included.
+        account: the group's totals.
+        stage: the current stage.
+        mix: the distribution over ``live``.
+        live: names of the live arms that still exist, in the order of ``mix``.
+    """
+
+    arms: tuple[Arm, ...]
+    statistics: Mapping[str, ArmStatistics]
+    account: Account
+    stage: Stage
+    live: tuple[str, ...]
+    mix: Mix
+    estimate: _Estimate
+    stale: int = 0
+    # Mixes over fewer arms than are live (one is cooling down), solved when first needed. A cache inside an
+    # immutable value: whoever races computes the same mix from the same scenarios.
+    restricted: dict[tuple[str, ...], Mix] = field(default_factory=dict, compare=False, repr=False)
+
+
+class Engine:
+    """One group's decisions. See the module's story.
+
+    Args:
+        policy: what the operator asked for.
+        seed: of the posterior draws; workers that share a group should have different ones.
+    """
+
+    def __init__(self, policy: GroupPolicy, *, seed: int) -> None:
+        self.policy = policy
+        self._rng = np.random.default_rng(seed)
+
+    # --- plan the stage ------------------------------------------------------------------------------------
+
+    def start(
+        self,
+        arms: Sequence[Arm],
+        *,
+        now: float,
+        statistics: Mapping[str, ArmStatistics] | None = None,
+        account: Account | None = None,
+        stage: Stage | None = None,
+    ) -> Snapshot:
+        """Return the first snapshot of this process.
+
+        Args:
+            arms: the candidates, at least one.
+            now: seconds since the epoch.
+            statistics: what is stored of the arms, by name.
+            account: the stored account.
+            stage: the stored stage, to be continued; without one, the first stage is planned.
+
+        Raises:
+            ValueError: there is no arm.
+        """
+        if not arms:
+            msg = "a group needs at least one arm"
+            raise ValueError(msg)
+        statistics = dict(statistics or {})
+        account = account or Account()
+        names = {arm.name for arm in arms}
+        if stage is None or not names.intersection(stage.live):
+            stage = self._plan(
+                tuple(arms),
+                statistics,
+                account,
+                previous=stage,
+                reason="start" if stage is None else "departure",
+                now=now,
+            )
+        return self._estimated(tuple(arms), statistics, account, stage)
+
+    def open_stage(self, snapshot: Snapshot, *, reason: str, now: float) -> Snapshot:
+        """Open a maintenance window now: choose the live set anew from all candidates."""
+        stage = self._plan(
+            snapshot.arms,
+            snapshot.statistics,
+            snapshot.account,
+            previous=snapshot.stage,
+            reason=reason,
+            now=now,
+        )
+        return self._estimated(snapshot.arms, snapshot.statistics, snapshot.account, stage)
+
+    def adopt_stage(self, snapshot: Snapshot, stage: Stage) -> Snapshot:
+        """Take over a stage that another worker planned first."""
+        return self._estimated(snapshot.arms, snapshot.statistics, snapshot.account, stage)
+
+    def with_arms(self, snapshot: Snapshot, arms: Sequence[Arm], *, now: float) -> Snapshot:
+        """Return a snapshot with other candidates: newcomers wait for the next window, the departed leave now.
+
+        A window opens at once when no live arm is left.
+        """
+        return self.start(
+            arms,
+            now=now,
+            statistics=snapshot.statistics,
+            account=snapshot.account,
+            stage=snapshot.stage,
+        )
+
+    # --- observe -------------------------------------------------------------------------------------------
+
+    def advance(
+        self,
+        snapshot: Snapshot,
+        *,
+        increments: Mapping[str, ArmStatistics],
+        account: Account,
+        now: float,
+    ) -> Snapshot:
+        """Return the snapshot after observations, with a new stage if its window is due.
+
+        Args:
+            snapshot: the last one.
+            increments: what was newly observed, by arm name.
+            account: the group's account now.
+            now: seconds since the epoch.
+        """
+        statistics = dict(snapshot.statistics)
+        stale = snapshot.stale + max(1, account.calls - snapshot.account.calls)
+        for name, increment in increments.items():
+            known = statistics.get(name)
+            statistics[name] = increment if known is None else known + increment
+        stage = snapshot.stage
+        if self.policy.schedule.is_due(
+            opened_at=stage.opened_at, opened_at_call=stage.opened_at_call, now=now, calls=account.calls
+        ):
+            stage = self._plan(snapshot.arms, statistics, account, previous=stage, reason="schedule", now=now)
+            return self._estimated(snapshot.arms, statistics, account, stage)
+        if stale >= self.policy.rule.refresh_after(account.calls):
+            return self._estimated(snapshot.arms, statistics, account, stage)
+        return replace(snapshot, statistics=statistics, account=account, stale=stale)
+
+    # --- route ---------------------------------------------------------------------------------------------
+
+    def choose(
+        self, snapshot: Snapshot, *, uniform: float, eligible: Collection[str] | None = None
+    ) -> Choice:
+        """Sample an arm for one call. Reads the snapshot only; no I/O, no lock.
+
+        Args:
+            snapshot: the latest one.
+            uniform: a uniform random number in [0, 1).
+            eligible: the arms that could serve this call right now (healthy, large enough a context, ...);
+                None for all.
+
+        Raises:
+            ValueError: none of the candidates is eligible.
+        """
+        live = snapshot.live
+        outside = False
+        if eligible is None or all(name in eligible for name in live):
+            mix = snapshot.mix
+        else:
+            usable = tuple(name for name in live if name in eligible)
+            if not usable:
+                usable = tuple(arm.name for arm in snapshot.arms if arm.name in eligible)
+                outside = True
+                if not usable:
+                    msg = f"none of the eligible arms {sorted(eligible)} is a candidate of the group"
+                    raise ValueError(msg)
+            live = usable
+            mix = self._restricted(snapshot, usable, outside=outside)
+        index = mix.pick(uniform)
+        return self._choice(
+            snapshot, live[index], mix.probabilities[index], mix.shadow_price, outside=outside
+        )
+
+    # --- inside --------------------------------------------------------------------------------------------
+
+    def _choice(
+        self, snapshot: Snapshot, name: str, probability: float, shadow_price: float, *, outside: bool
+    ) -> Choice:
+        estimate = snapshot.estimate
+        index = estimate.position[name]
+        budget = self.policy.budget_usd
+        return Choice(
+            arm=name,
+            probability=probability,
+            stage=snapshot.stage.number,
+            charge=Charge(
+                expected_cost_usd=float(estimate.bounds.expected_cost[index]),
+                budget_usd=budget,
+                surplus_cap_usd=surplus_cap_usd(
+                    budget_usd=budget, calls_per_stage=snapshot.stage.calls_per_stage
+                ),
+                paced=self.policy.rule.paced and estimate.reachable,
+            ),
+            reward_ucb=float(estimate.bounds.reward_ucb[index]),
+            cost_lcb_usd=float(estimate.bounds.cost_lcb[index]),
+            shadow_price=shadow_price,
+            outside_live_set=outside,
+        )
+
+    def _plan(
+        self,
+        arms: tuple[Arm, ...],
+        statistics: Mapping[str, ArmStatistics],
+        account: Account,
+        *,
+        previous: Stage | None,
+        reason: str,
+        now: float,
+    ) -> Stage:
+        policy = self.policy
+        previous_calls = None if previous is None else account.calls - previous.opened_at_call
+        calls_per_stage = policy.schedule.calls_per_stage(previous_calls=previous_calls)
+        evidence = gather(
+            arms, statistics=statistics, account=account, expected_tokens=policy.expected_tokens
+        )
+        plan = policy.rule.plan_stage(
+            evidence,
+            budget_usd=policy.budget_usd,
+            max_live=policy.max_live,
+            pinned=np.array([i for i, arm in enumerate(arms) if arm.pinned], dtype=np.intp),
+            calls=account.calls,
+            calls_per_stage=calls_per_stage,
+            rng=self._rng,
+        )
+        return Stage(
+            number=1 if previous is None else previous.number + 1,
+            live=tuple(arms[index].name for index in plan.live),
+            explored=None if plan.explored is None else arms[plan.explored].name,
+            explore_share=plan.explore_share,
+            reason=reason,
+            opened_at=now,
+            opened_at_call=account.calls,
+            calls_per_stage=calls_per_stage,
+        )
+
+    def _estimated(
+        self,
+        arms: tuple[Arm, ...],
+        statistics: Mapping[str, ArmStatistics],
+        account: Account,
+        stage: Stage,
+    ) -> Snapshot:
+        policy = self.policy
+        rule = policy.rule
+        evidence = gather(
+            arms, statistics=statistics, account=account, expected_tokens=policy.expected_tokens
+        )
+        bounds = rule.bounds(evidence, budget_usd=policy.budget_usd)
+        position = {arm.name: index for index, arm in enumerate(arms)}
+        names = tuple(name for name in stage.live if name in position)
+        live = np.array([position[name] for name in names], dtype=np.intp)
+        surely = float(cheapest_mixture_cost(bounds.cost_lcb[None, :], max_share=evidence.max_share)[0])
+        budget = policy.budget_usd
+        if rule.paced:
+            budget = paced_budget_usd(
+                budget_usd=budget,
+                surplus_usd=account.surplus_usd,
+                calls_per_stage=stage.calls_per_stage,
+            )
+        estimate = _Estimate(
+            bounds=bounds,
+            position=position,
+            scenarios=rule.scenarios(evidence, live=live, bounds=bounds, rng=self._rng),
+            budget_usd=budget,
+            reachable=surely <= policy.budget_usd,
+            max_share=evidence.max_share,
+            observations=evidence.reward_count,
+        )
+        return Snapshot(
+            arms=arms,
+            statistics=statistics,
+            account=account,
+            stage=stage,
+            live=names,
+            mix=self._mix(estimate, estimate.scenarios, names=names, indices=live, stage=stage),
+            estimate=estimate,
+        )
+
+    def _restricted(self, snapshot: Snapshot, usable: tuple[str, ...], *, outside: bool) -> Mix:
+        mix = snapshot.restricted.get(usable)
+        if mix is None:
+            estimate = snapshot.estimate
+            indices = np.array([estimate.position[name] for name in usable], dtype=np.intp)
+            if outside:
+                # Arms that are not live have no scenarios: one is made of their bounds.
+                scenarios = Scenarios(
+                    reward=estimate.bounds.reward_ucb[indices][None, :],
+                    cost=estimate.bounds.expected_cost[indices][None, :],
+                )
+            else:
+                scenarios = estimate.scenarios.take([snapshot.live.index(name) for name in usable])
+            mix = self._mix(estimate, scenarios, names=usable, indices=indices, stage=snapshot.stage)
+            snapshot.restricted[usable] = mix
+        return mix
+
+    def _mix(
+        self,
+        estimate: _Estimate,
+        scenarios: Scenarios,
+        *,
+        names: tuple[str, ...],
+        indices: IntArray,
+        stage: Stage,
+    ) -> Mix:
+        explored = names.index(stage.explored) if stage.explored in names else None
+        return solve_mix(
+            scenarios,
+            budget_usd=estimate.budget_usd,
+            max_share=estimate.max_share[indices],
+            cost_tolerance=self.policy.rule.cost_tolerance,
+            preference=estimate.observations[indices].tolist(),
+            explored=explored,
+            explore_share=stage.explore_share,
+        )

@@ -1,0 +1,125 @@
+"""What is known of a group's arms, as arrays: the input of every confidence rule."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stageroute_router.core.account import Account
+from stageroute_router.core.arm import Arm
+from stageroute_router.core.statistics import ArmStatistics
+
+FloatArray = NDArray[np.float64]
+IntArray = NDArray[np.intp]
+
+TOKEN_WEIGHT = 10
+"""How many observed calls the expected token counts are worth."""
+
+_NOTHING = ArmStatistics()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExpectedTokens:
+    """Token counts of a typical call, before any was observed; only their prices' scale depends on them."""
+
+    prompt: float = 500.0
+    completion: float = 250.0
+
+    def given(self, account: Account) -> tuple[float, float]:
+        """Return expected prompt and completion tokens of a call, after what the account has seen."""
+        weight = TOKEN_WEIGHT + account.token_calls
+        return (
+            (TOKEN_WEIGHT * self.prompt + account.prompt_tokens) / weight,
+            (TOKEN_WEIGHT * self.completion + account.completion_tokens) / weight,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evidence:
+    """Arrays over arms, all of shape (arms,): observations first, then what was said beforehand.
+
+    Costs are in US dollars. ``prior_cost`` is NaN where no price is known.
+    """
+
+    pulls: FloatArray
+    reward_count: FloatArray
+    reward_sum: FloatArray
+    cost_count: FloatArray
+    cost_sum: FloatArray
+    cost_sumsq: FloatArray
+    prior_cost: FloatArray
+    prior_reward: FloatArray
+    prior_weight: FloatArray
+    max_share: FloatArray
+
+    def __len__(self) -> int:
+        return len(self.reward_count)
+
+    def take(self, indices: Sequence[int] | IntArray) -> Evidence:
+        """Return the evidence of some of the arms, in the order given."""
+        chosen = np.asarray(indices, dtype=np.intp)
+        return Evidence(
+            pulls=self.pulls[chosen],
+            reward_count=self.reward_count[chosen],
+            reward_sum=self.reward_sum[chosen],
+            cost_count=self.cost_count[chosen],
+            cost_sum=self.cost_sum[chosen],
+            cost_sumsq=self.cost_sumsq[chosen],
+            prior_cost=self.prior_cost[chosen],
+            prior_reward=self.prior_reward[chosen],
+            prior_weight=self.prior_weight[chosen],
+            max_share=self.max_share[chosen],
+        )
+
+
+def gather(
+    arms: Sequence[Arm],
+    *,
+    statistics: Mapping[str, ArmStatistics],
+    account: Account,
+    expected_tokens: ExpectedTokens,
+) -> Evidence:
+    """Return the evidence of ``arms``, in their order; arms without statistics count as never observed."""
+    prompt, completion = expected_tokens.given(account)
+    rows = np.array(
+        [
+            (
+                s.pulls,
+                s.reward_count,
+                s.reward_sum,
+                s.cost_count,
+                s.cost_sum,
+                s.cost_sumsq,
+                _prior_cost(arm, prompt=prompt, completion=completion),
+                0.0 if arm.prior_reward is None else arm.prior_reward,
+                0.0 if arm.prior_reward is None else arm.prior_weight,
+                arm.max_share,
+            )
+            for arm in arms
+            for s in (statistics.get(arm.name, _NOTHING),)
+        ],
+        dtype=np.float64,
+    ).T
+    return Evidence(
+        pulls=rows[0],
+        reward_count=rows[1],
+        reward_sum=rows[2],
+        cost_count=rows[3],
+        cost_sum=rows[4],
+        cost_sumsq=rows[5],
+        prior_cost=rows[6],
+        prior_reward=rows[7],
+        prior_weight=rows[8],
+        max_share=rows[9],
+    )
+
+
+def _prior_cost(arm: Arm, *, prompt: float, completion: float) -> float:
+    if arm.prior_cost_usd is not None:
+        return arm.prior_cost_usd
+    if arm.input_usd_per_token is None and arm.output_usd_per_token is None:
+        return float("nan")
+    return prompt * (arm.input_usd_per_token or 0.0) + completion * (arm.output_usd_per_token or 0.0)

@@ -1,0 +1,112 @@
+"""The mix: the distribution over live arms that calls are sampled from, until the snapshot changes."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+
+import numpy as np
+
+from stageroute_router.core.evidence import FloatArray
+from stageroute_router.core.routing import solve_routing
+from stageroute_router.core.routing_batch import solve_routing_batch
+from stageroute_router.core.rule import Scenarios
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mix:
+    """A distribution over arms, exact: calls are sampled from it and it is stored with their decisions.
+
+    Args:
+        probabilities: one per arm, at least 0, summing to 1.
+        cumulative: their running sums; the last one is 1.
+        shadow_price: reward that one more dollar would buy; the median over scenarios; 0 with a slack budget.
+        feasible: False where even the cheapest mixture exceeds the budget, or the shares cannot sum to 1.
+    """
+
+    probabilities: tuple[float, ...]
+    cumulative: tuple[float, ...]
+    shadow_price: float
+    feasible: bool
+
+    def pick(self, uniform: float) -> int:
+        """Return the index of the arm that a uniform number in [0, 1) falls on."""
+        index = bisect_right(self.cumulative, uniform)
+        return index if index < len(self.cumulative) else len(self.cumulative) - 1
+
+
+def solve_mix(
+    scenarios: Scenarios,
+    *,
+    budget_usd: float,
+    max_share: FloatArray,
+    cost_tolerance: float,
+    preference: Sequence[float],
+    explored: int | None,
+    explore_share: float,
+) -> Mix:
+    """Solve the routing programme in every scenario and mix the solutions in equal parts.
+
+    Args:
+        scenarios: rewards and costs, shape (scenarios, arms); costs in US dollars.
+        budget_usd: budget of the next call.
+        max_share: largest probability of each arm, shape (arms,).
+        cost_tolerance: in a scenario whose cheapest mixture exceeds the budget, the budget is taken to be that
+            mixture's cost, enlarged by this fraction: the best reward among the nearly cheapest.
+        preference: smaller first among equally good arms (their numbers of observations).
+        explored: index of an arm that gets ``explore_share`` of the calls beforehand, or None.
+        explore_share: in [0, 1).
+    """
+    cheapest = cheapest_mixture_cost(scenarios.cost, max_share=max_share)
+    feasible = bool(np.median(cheapest) <= budget_usd) and float(max_share.sum()) >= 1 - 1e-9
+    if cost_tolerance > 0:
+        budgets = np.maximum(budget_usd, (1 + cost_tolerance) * cheapest)
+    else:
+        budgets = np.full(len(cheapest), budget_usd)
+    if len(scenarios.reward) == 1:
+        solution = solve_routing(
+            scenarios.reward[0],
+            scenarios.cost[0],
+            budget=float(budgets[0]),
+            max_share=max_share,
+            preference=preference,
+        )
+        probabilities = np.asarray(solution.probabilities, dtype=np.float64)
+        price = solution.shadow_price
+    else:
+        solutions, prices, _ = solve_routing_batch(
+            scenarios.reward, scenarios.cost, budget=budgets, max_share=max_share
+        )
+        probabilities = solutions.mean(axis=0)
+        price = float(np.median(prices))
+    if explored is not None:
+        probabilities = probabilities * (1 - explore_share)
+        probabilities[explored] += explore_share
+    values = tuple((probabilities / probabilities.sum()).tolist())
+    return Mix(
+        probabilities=values,
+        cumulative=(*accumulate(values[:-1]), 1.0),
+        shadow_price=price,
+        feasible=feasible,
+    )
+
+
+def cheapest_mixture_cost(cost: FloatArray, *, max_share: FloatArray) -> FloatArray:
+    """Return what the cheapest feasible mixture costs, per row.
+
+    Args:
+        cost: US dollars per call, shape (rows, arms).
+        max_share: largest share of each arm, shape (arms,); scaled up where they sum to less than 1.
+
+    >>> cheapest_mixture_cost(np.array([[1.0, 2.0, 4.0]]), max_share=np.array([0.4, 0.4, 0.4]))
+    array([2.])
+    """
+    if max_share.min() >= 1:
+        return np.asarray(cost.min(axis=1))
+    order = np.argsort(cost, axis=1)
+    share = (max_share / min(1.0, float(max_share.sum())))[order]
+    before = np.cumsum(share, axis=1) - share
+    mass = np.clip(1 - before, 0, share)
+    return np.asarray((np.take_along_axis(cost, order, axis=1) * mass).sum(axis=1))

@@ -1,0 +1,251 @@
+"""What users write about a group, checked once, here, before anything runs."""
+
+from __future__ import annotations
+
+import difflib
+import math
+from collections.abc import Collection, Mapping
+from datetime import datetime, timezone
+from typing import Annotated, Literal
+from zoneinfo import ZoneInfo
+
+from cronsim import CronSim, CronSimError
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StrictBool,
+    StrictFloat,
+    StrictInt,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+from pytimeparse2 import parse as parse_duration
+
+from stageroute_router.core.engine import GroupPolicy
+from stageroute_router.core.evidence import ExpectedTokens
+from stageroute_router.core.paper_rule import PaperRule
+from stageroute_router.core.posterior_rule import PosteriorRule
+from stageroute_router.core.rule import ConfidenceRule
+from stageroute_router.core.schedule import AtTimes, EveryCalls, EverySeconds, Manual, Schedule
+from stageroute_router.errors import SettingsError
+
+
+def _no_bool(value: object) -> object:
+    if isinstance(value, bool):
+        msg = "must be a number, not a boolean"
+        raise ValueError(msg)
+    return value
+
+
+Dollars = Annotated[StrictFloat | StrictInt, BeforeValidator(_no_bool), Field(gt=0, allow_inf_nan=False)]
+UnitInterval = Annotated[
+    StrictFloat | StrictInt, BeforeValidator(_no_bool), Field(ge=0, le=1, allow_inf_nan=False)
+]
+Tokens = Annotated[StrictFloat | StrictInt, BeforeValidator(_no_bool), Field(ge=0, allow_inf_nan=False)]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class StageSettings(_Strict):
+    """When a maintenance window opens: exactly one of ``calls``, ``every`` and ``cron``.
+
+    Args:
+        calls: after so many calls of the group, counted over all its workers.
+        every: after so much time: seconds, or text such as ``"6h"`` or ``"1d 12h"``.
+        cron: at the times of a cron line, such as ``"0 2 * * *"``.
+        timezone: of the cron line, an IANA name; UTC by default.
+    """
+
+    calls: Annotated[StrictInt, BeforeValidator(_no_bool), Field(ge=1)] | None = None
+    every: StrictFloat | StrictInt | str | None = None
+    cron: str | None = None
+    timezone: str = "UTC"
+
+    @field_validator("every")
+    @classmethod
+    def _every(cls, value: float | str | None) -> float | None:
+        if value is None:
+            return None
+        seconds = parse_duration(value) if isinstance(value, str) else value
+        if seconds is None or not math.isfinite(seconds) or seconds <= 0:
+            msg = 'must be a time longer than 0, in seconds or like "6h", "30m" or "1d 12h"'
+            raise ValueError(msg)
+        return float(seconds)
+
+    @field_validator("timezone")
+    @classmethod
+    def _timezone(cls, value: str) -> str:
+        try:
+            ZoneInfo(value)
+        except (KeyError, ValueError, OSError):
+            msg = 'must be a time zone such as "UTC" or "Europe/Paris"'
+            raise ValueError(msg) from None
+        return value
+
+    @field_validator("cron")
+    @classmethod
+    def _cron(cls, value: str | None) -> str | None:
+        if value is not None:
+            try:
+                next(CronSim(value, datetime.now(tz=timezone.utc)))
+            except (CronSimError, StopIteration) as error:
+                msg = f'must be a cron line of five fields such as "0 2 * * *" ({error})'
+                raise ValueError(msg) from None
+        return value
+
+    @model_validator(mode="after")
+    def _exactly_one(self) -> StageSettings:
+        given = [name for name in ("calls", "every", "cron") if getattr(self, name) is not None]
+        if len(given) != 1:
+            msg = (
+                'must have exactly one of "calls", "every" and "cron"'
+                f' (it has {" and ".join(given) or "none"}), or be the word "manual"'
+            )
+            raise ValueError(msg)
+        return self
+
+    def schedule(self) -> Schedule:
+        """Return the schedule these settings describe."""
+        if self.calls is not None:
+            return EveryCalls(self.calls)
+        if self.every is not None:
+            return EverySeconds(float(self.every))
+        line, zone = str(self.cron), ZoneInfo(self.timezone)
+
+        def next_after(seconds: float) -> float:
+            return next(CronSim(line, datetime.fromtimestamp(seconds, tz=zone))).timestamp()
+
+        return AtTimes(next_after)
+
+
+class GroupSettings(_Strict):
+    """Settings of one managed model group.
+
+    Args:
+        budget_usd_per_call: average US dollars a call may cost, > 0. Required.
+        max_live_models: most models kept live at once, >= 1; more than there are candidates is fine. Default 5.
+        stage: when maintenance windows open; ``{"calls": 500}`` by default.
+        confidence: ``"posterior"`` (default: the rule that measures best) or ``"paper"`` (the paper's bounds).
+        gamma: width of the paper's bounds, > 0; only with ``confidence="paper"``. Default 0.1.
+        pacing: whether the budget follows realised spend. Default: yes for ``"posterior"``, no for ``"paper"``.
+        failure_reward: reward in [0, 1] that a call which failed at its provider counts as; None (default) for
+            no reward: an outage says nothing about the quality of answers.
+        expected_prompt_tokens: prompt tokens of a typical call, used to turn list prices into expected costs
+            until calls have been observed. Default 500.
+        expected_completion_tokens: completion tokens of a typical call, likewise. Default 250.
+    """
+
+    budget_usd_per_call: Dollars
+    max_live_models: Annotated[StrictInt, BeforeValidator(_no_bool), Field(ge=1)] = 5
+    stage: StageSettings | Literal["manual"] = Field(default_factory=lambda: StageSettings(calls=500))
+    confidence: Literal["posterior", "paper"] = "posterior"
+    gamma: Dollars | None = None
+    pacing: StrictBool | None = None
+    failure_reward: UnitInterval | None = None
+    expected_prompt_tokens: Tokens = 500
+    expected_completion_tokens: Tokens = 250
+
+    @model_validator(mode="after")
+    def _gamma_is_the_papers(self) -> GroupSettings:
+        if self.gamma is not None and self.confidence != "paper":
+            msg = '"gamma" belongs to confidence="paper"; remove it or choose that'
+            raise ValueError(msg)
+        return self
+
+    def policy(self) -> GroupPolicy:
+        """Return what the engine needs of these settings."""
+        rule: ConfidenceRule
+        if self.confidence == "paper":
+            rule = PaperRule(gamma=float(self.gamma or 0.1), paced=bool(self.pacing))
+        else:
+            rule = PosteriorRule(paced=self.pacing is not False)
+        return GroupPolicy(
+            budget_usd=float(self.budget_usd_per_call),
+            max_live=self.max_live_models,
+            schedule=Manual() if self.stage == "manual" else self.stage.schedule(),
+            rule=rule,
+            expected_tokens=ExpectedTokens(
+                prompt=float(self.expected_prompt_tokens),
+                completion=float(self.expected_completion_tokens),
+            ),
+        )
+
+
+def parse_groups(
+    stageroute: object, *, known_groups: Collection[str] | None = None
+) -> dict[str, GroupSettings]:
+    """Check what the user wrote as ``stageroute=`` and return settings by group name.
+
+    Args:
+        stageroute: a mapping from group name to that group's settings.
+        known_groups: the groups of the ``model_list``, if known.
+
+    Raises:
+        SettingsError: anything is wrong; the message lists every problem with its place, value and fix.
+    """
+    if not isinstance(stageroute, Mapping) or not stageroute:
+        msg = (
+            "stageroute must map the name of each model group to its settings, such as "
+            f'{{"chat": {{"budget_usd_per_call": 0.002}}}}; it is {stageroute!r}'
+        )
+        raise SettingsError(msg)
+    problems: list[str] = []
+    groups: dict[str, GroupSettings] = {}
+    for name, value in stageroute.items():
+        if known_groups is not None and name not in known_groups:
+            near = difflib.get_close_matches(str(name), list(known_groups), n=1)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            problems.append(
+                f"stageroute[{name!r}]: no deployment in model_list has this model_name "
+                f"(there are: {', '.join(sorted(known_groups)) or 'none'}){hint}"
+            )
+        try:
+            groups[name] = GroupSettings.model_validate(value)
+        except ValidationError as error:
+            problems.extend(_readable(error, place=f"stageroute[{name!r}]"))
+    if problems:
+        raise SettingsError("; ".join(problems))
+    return groups
+
+
+def _readable(error: ValidationError, *, place: str) -> list[str]:
+    """Return one line per problem: place, what is accepted, the value."""
+    lines: list[str] = []
+    for problem in error.errors(include_url=False):
+        path = [str(part) for part in problem["loc"] if not _is_union_branch(part)]
+        where = ".".join([place, *path])
+        message = problem["msg"].removeprefix("Value error, ")
+        if problem["type"] == "missing":
+            line = f"{where}: missing; add it"
+        elif problem["type"] == "extra_forbidden":
+            near = difflib.get_close_matches(
+                path[-1], [*GroupSettings.model_fields, *StageSettings.model_fields]
+            )
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            line = f"{where}: there is no such setting{hint}"
+        else:
+            line = f"{where} = {_short(problem['input'])}: {message[:1].lower()}{message[1:]}"
+        if line not in lines:
+            lines.append(line)
+    # A value that fits no branch of a union is reported once per branch; the first says it best.
+    by_place: dict[str, str] = {}
+    for line in lines:
+        by_place.setdefault(line.split(" = ")[0].split(": ")[0], line)
+    return list(by_place.values())
+
+
+def _is_union_branch(part: object) -> bool:
+    """Return whether pydantic put the branch of a union into a location."""
+    return isinstance(part, str) and (
+        part in {"float", "int", "str", "StageSettings", "none"} or part.startswith(("literal[", "function-"))
+    )
+
+
+def _short(value: object, *, most: int = 80) -> str:
+    text = repr(value)
+    return text if len(text) <= most else f"{text[:most]}..."

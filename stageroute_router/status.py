@@ -1,0 +1,191 @@
+"""What an operator sees of a group: one documented, stable shape for Python, the command line and HTTP."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+
+from stageroute_router.core.arm import Arm
+from stageroute_router.core.engine import GroupPolicy, Snapshot
+from stageroute_router.core.statistics import ArmStatistics
+
+_NOTHING = ArmStatistics()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ArmStatus:
+    """One arm of a group. Costs in US dollars per call.
+
+    Args:
+        name: the arm.
+        live: whether it is live in the current stage.
+        pinned: whether it always is.
+        explored: whether it is live for a second look only.
+        probability: share of calls it gets now, in [0, 1]; 0 when not live.
+        max_share: largest share it may get.
+        pulls: decisions that chose it.
+        failures: of those, calls that failed at the provider.
+        reward_count: rewards reported.
+        reward_mean: their mean, or None without any.
+        reward_ucb: upper confidence bound of its reward, in [0, 1].
+        cost_count: calls with a known cost.
+        cost_mean_usd: their mean, or None without any.
+        cost_lcb_usd: lower confidence bound of its cost.
+        expected_cost_usd: what its next call is expected to cost.
+    """
+
+    name: str
+    live: bool
+    pinned: bool
+    explored: bool
+    probability: float
+    max_share: float
+    pulls: int
+    failures: int
+    reward_count: int
+    reward_mean: float | None
+    reward_ucb: float
+    cost_count: int
+    cost_mean_usd: float | None
+    cost_lcb_usd: float
+    expected_cost_usd: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GroupStatus:
+    """One managed group. Amounts in US dollars, times in seconds since the epoch.
+
+    Args:
+        name: the model group.
+        stage: number of the current stage, from 1.
+        stage_reason: why its window opened: "start", "schedule", "manual" or "departure".
+        stage_opened_at: when.
+        stage_calls: decisions in this stage so far.
+        calls: decisions so far.
+        open_calls: of those, calls whose cost is not known yet.
+        spend_usd: costs known so far.
+        in_flight_usd: expected costs of the open calls.
+        budget_usd_per_call: the budget.
+        spend_ratio: spend, in flight included, over budget times calls; None before the first call.
+        shadow_price: reward that one more dollar would buy; 0 while the budget is slack.
+        feasible: False where even the cheapest live mixture is over budget, or shares cannot sum to 1.
+        reward_coverage: rewards per decision, in [0, 1] with one source of rewards; None before any call.
+        arms: every candidate, the live ones first.
+        warnings: what the operator should look at, in plain words.
+    """
+
+    name: str
+    stage: int
+    stage_reason: str
+    stage_opened_at: float
+    stage_calls: int
+    calls: int
+    open_calls: int
+    spend_usd: float
+    in_flight_usd: float
+    budget_usd_per_call: float
+    spend_ratio: float | None
+    shadow_price: float
+    feasible: bool
+    reward_coverage: float | None
+    arms: tuple[ArmStatus, ...]
+    warnings: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Status:
+    """All managed groups."""
+
+    groups: tuple[GroupStatus, ...]
+
+    def to_dict(self) -> dict[str, object]:
+        """Return the status as plain values, ready for JSON."""
+        return {"groups": [_plain(asdict(group)) for group in self.groups]}
+
+
+def describe(name: str, *, policy: GroupPolicy, snapshot: Snapshot, notes: Sequence[str] = ()) -> GroupStatus:
+    """Return a group's status from its snapshot; ``notes`` are further warnings."""
+    account = snapshot.account
+    probabilities = dict(zip(snapshot.live, snapshot.mix.probabilities, strict=True))
+    arms = tuple(
+        _describe_arm(arm, snapshot=snapshot, index=index, probability=probabilities.get(arm.name))
+        for index, arm in enumerate(snapshot.arms)
+    )
+    rewards = sum(arm.reward_count for arm in arms)
+    allowed = policy.budget_usd * account.calls
+    return GroupStatus(
+        name=name,
+        stage=snapshot.stage.number,
+        stage_reason=snapshot.stage.reason,
+        stage_opened_at=snapshot.stage.opened_at,
+        stage_calls=account.calls - snapshot.stage.opened_at_call,
+        calls=account.calls,
+        open_calls=account.open_calls,
+        spend_usd=account.spend_usd,
+        in_flight_usd=account.in_flight_usd,
+        budget_usd_per_call=policy.budget_usd,
+        spend_ratio=(account.spend_usd + account.in_flight_usd) / allowed if allowed else None,
+        shadow_price=snapshot.mix.shadow_price,
+        feasible=snapshot.mix.feasible,
+        reward_coverage=rewards / account.calls if account.calls else None,
+        arms=tuple(sorted(arms, key=lambda arm: (not arm.live, -arm.probability, arm.name))),
+        warnings=(*notes, *_warnings(arms, snapshot=snapshot)),
+    )
+
+
+def _describe_arm(arm: Arm, *, snapshot: Snapshot, index: int, probability: float | None) -> ArmStatus:
+    seen = snapshot.statistics.get(arm.name, _NOTHING)
+    bounds = snapshot.estimate.bounds
+    return ArmStatus(
+        name=arm.name,
+        live=probability is not None,
+        pinned=arm.pinned,
+        explored=probability is not None and arm.name == snapshot.stage.explored,
+        probability=probability or 0.0,
+        max_share=arm.max_share,
+        pulls=seen.pulls,
+        failures=seen.failures,
+        reward_count=seen.reward_count,
+        reward_mean=seen.reward_mean,
+        reward_ucb=float(bounds.reward_ucb[index]),
+        cost_count=seen.cost_count,
+        cost_mean_usd=seen.cost_mean_usd,
+        cost_lcb_usd=float(bounds.cost_lcb[index]),
+        expected_cost_usd=float(bounds.expected_cost[index]),
+    )
+
+
+def _warnings(arms: Sequence[ArmStatus], *, snapshot: Snapshot) -> list[str]:
+    warnings = []
+    if not snapshot.mix.feasible:
+        warnings.append(
+            "the budget is below what the cheapest live arms cost, or their max_share sum to less than 1: "
+            "routing to the cheapest; raise budget_usd_per_call or the shares, or add a cheaper model"
+        )
+    free = [arm.name for arm in arms if arm.cost_count > 0 and not arm.cost_mean_usd]
+    priced = {
+        arm.name
+        for arm in snapshot.arms
+        if arm.input_usd_per_token is not None
+        or arm.output_usd_per_token is not None
+        or arm.prior_cost_usd is not None
+    }
+    unpriced = [name for name in free if name not in priced]
+    if unpriced:
+        warnings.append(
+            f"no price is known for {', '.join(unpriced)}: its calls count as $0; set input_cost_per_token and "
+            "output_cost_per_token in its litellm_params or model_info (0 if it is free)"
+        )
+    return warnings
+
+
+def _plain(value: object) -> object:
+    """Replace infinities, which JSON does not have, by None."""
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value

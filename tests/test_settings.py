@@ -1,0 +1,106 @@
+"""Wrong settings are met early, with the place, the value and the fix."""
+
+from __future__ import annotations
+
+import math
+from datetime import datetime, timezone
+
+import pytest
+
+from stageroute_router.core.paper_rule import PaperRule
+from stageroute_router.core.posterior_rule import PosteriorRule
+from stageroute_router.errors import SettingsError
+from stageroute_router.settings import parse_groups
+
+
+def chat(**settings: object) -> dict[str, object]:
+    return {"chat": {"budget_usd_per_call": 0.002, **settings}}
+
+
+def test_defaults_are_the_documented_ones() -> None:
+    """One number is enough: the budget."""
+    policy = parse_groups(chat())["chat"].policy()
+    assert policy.budget_usd == 0.002
+    assert policy.max_live == 5
+    assert isinstance(policy.rule, PosteriorRule)
+    assert policy.rule.paced
+    assert policy.schedule.calls_per_stage(previous_calls=None) == 500
+
+
+def test_papers_rule_can_be_chosen_with_its_gamma() -> None:
+    rule = parse_groups(chat(confidence="paper", gamma=1))["chat"].policy().rule
+    assert isinstance(rule, PaperRule)
+    assert (rule.gamma, rule.paced) == (1.0, False)
+
+
+@pytest.mark.parametrize(
+    ("settings", "fragments"),
+    [
+        ({}, ["stageroute", "{}"]),
+        (None, ["stageroute", "None"]),
+        ({"chat": {}}, ["stageroute['chat'].budget_usd_per_call", "missing"]),
+        (chat(budget_usd_per_call=0), ["budget_usd_per_call = 0", "greater than 0"]),
+        (chat(budget_usd_per_call=-0.1), ["budget_usd_per_call = -0.1", "greater than 0"]),
+        (chat(budget_usd_per_call=math.nan), ["budget_usd_per_call = nan", "finite"]),
+        (chat(budget_usd_per_call=math.inf), ["budget_usd_per_call = inf", "finite"]),
+        (chat(budget_usd_per_call="0.002"), ["budget_usd_per_call = '0.002'", "number"]),
+        (chat(budget_usd_per_call=True), ["budget_usd_per_call = True", "not a boolean"]),
+        (chat(max_live_models=0), ["max_live_models = 0", "greater than or equal to 1"]),
+        (chat(max_live_models=2.5), ["max_live_models = 2.5", "integer"]),
+        (chat(stage={"calls": 0}), ["stage.calls = 0", "greater than or equal to 1"]),
+        (chat(stage={}), ["stage", "exactly one of", "none"]),
+        (chat(stage={"calls": 5, "every": "6h"}), ["stage", "calls and every"]),
+        (chat(stage={"every": "soon"}), ["stage.every = 'soon'", "6h"]),
+        (chat(stage={"every": -1}), ["stage.every = -1", "longer than 0"]),
+        (chat(stage={"cron": "0 25 * * *"}), ["stage.cron = '0 25 * * *'", "five fields"]),
+        (chat(stage={"cron": "0 2 * * *", "timezone": "Mars"}), ["timezone = 'Mars'", "Europe/Paris"]),
+        (chat(stage={"call": 5}), ["stage.call", "no such setting", "did you mean 'calls'?"]),
+        (chat(stage="weekly"), ["stage = 'weekly'"]),
+        (chat(max_live=3), ["max_live", "no such setting", "did you mean 'max_live_models'?"]),
+        (chat(confidence="bayes"), ["confidence = 'bayes'", "posterior", "paper"]),
+        (chat(gamma=0.1), ["gamma", 'confidence="paper"']),
+        (chat(failure_reward=1.5), ["failure_reward = 1.5", "less than or equal to 1"]),
+    ],
+)
+def test_wrong_settings_name_place_value_and_fix(settings: object, fragments: list[str]) -> None:
+    with pytest.raises(SettingsError) as caught:
+        parse_groups(settings)
+    for fragment in fragments:
+        assert fragment in str(caught.value)
+
+
+def test_every_problem_is_reported_at_once() -> None:
+    with pytest.raises(SettingsError) as caught:
+        parse_groups({"chat": {"budget_usd_per_call": -1}, "code": {"budget_usd_per_call": 1, "stage": "x"}})
+    assert "stageroute['chat']" in str(caught.value)
+    assert "stageroute['code']" in str(caught.value)
+
+
+def test_group_that_no_deployment_has_is_refused_with_a_suggestion() -> None:
+    with pytest.raises(
+        SettingsError, match=r"chta.*no deployment.*there are: chat, code.*did you mean 'chat'"
+    ):
+        parse_groups({"chta": {"budget_usd_per_call": 1}}, known_groups=["chat", "code"])
+
+
+def test_cron_windows_open_in_their_time_zone() -> None:
+    """02:00 in Paris is 01:00 UTC in winter."""
+    settings = parse_groups(chat(stage={"cron": "0 2 * * *", "timezone": "Europe/Paris"}))["chat"]
+    schedule = settings.policy().schedule
+    opened = datetime(2026, 1, 10, 12, tzinfo=timezone.utc).timestamp()
+    due = schedule.due_at(opened_at=opened)
+    assert due == datetime(2026, 1, 11, 1, tzinfo=timezone.utc).timestamp()
+    assert not schedule.is_due(opened_at=opened, opened_at_call=0, now=due - 1, calls=10**9)
+    assert schedule.is_due(opened_at=opened, opened_at_call=0, now=due, calls=0)
+
+
+@pytest.mark.parametrize(("text", "seconds"), [("6h", 21600), ("1d 12h", 129600), (90, 90), ("30m", 1800)])
+def test_intervals_are_read_as_people_write_them(text: object, seconds: float) -> None:
+    schedule = parse_groups(chat(stage={"every": text}))["chat"].policy().schedule
+    assert schedule.due_at(opened_at=1000.0) == 1000.0 + seconds
+
+
+def test_manual_stages_never_end_by_themselves() -> None:
+    schedule = parse_groups(chat(stage="manual"))["chat"].policy().schedule
+    assert not schedule.is_due(opened_at=0, opened_at_call=0, now=1e12, calls=10**9)
+    assert schedule.due_at(opened_at=0) is None
