@@ -211,7 +211,7 @@ def _stage_of(row: Row[Any]) -> StagePlanned:
     )
 
 
-def _entry_of(row: Row[Any]) -> Entry:
+def _entry_of(row: Sequence[Any]) -> Entry:
     (
         decision_id,
         call_id,

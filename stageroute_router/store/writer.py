@@ -1,0 +1,556 @@
+"""The one thread of a process that writes: it commits in groups, and acknowledges only what is stored."""
+
+from __future__ import annotations
+
+import atexit
+import inspect
+import logging
+import random
+import threading
+import time
+import warnings
+import weakref
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from typing import Any, TypeVar
+
+from stageroute_router.errors import StoreError, StoreOverloadedError, StoreUnavailableError
+from stageroute_router.store.base import (
+    CallFailed,
+    CallSettled,
+    CallWithdrawn,
+    CommitReport,
+    RewardReceipt,
+    RewardReported,
+    StagePlanned,
+    Store,
+    Write,
+)
+
+OnCommit = Callable[[CommitReport, Sequence[Write]], object]
+Tick = Callable[[], "float | None"]
+T = TypeVar("T")
+
+logger = logging.getLogger(__name__)
+
+_QUIET_S = 60.0
+_TICK_AGAIN_S = 5.0
+_EXIT_TIMEOUT_S = 2.0
+
+
+class Writer:
+    """Takes writes from any thread, without waiting, and commits them to a store in the order given.
+
+    While one commit is under way the next batch gathers, so many callers share a commit: there is no delay
+    to tune. A reward's future is resolved after the commit that stored it, never before.
+
+    When the store fails, the batch is kept and tried again, in order, until it is stored; routing goes on.
+    What the queue cannot hold is refused: a reward with :class:`StoreOverloadedError`, a decision or its
+    outcome silently but counted in :attr:`dropped` (they are telemetry; a caller's answer must not wait for
+    them). Outcomes get a tenth more room than decisions, so that calls already counted as open can close.
+
+    Args:
+        store: where to write. It is not closed with the writer.
+        on_commit: called on the writer's thread after every commit, and after the futures of its rewards are
+            resolved, with the report and the batch. What it raises is counted and logged at most once a
+            minute. A bound method is held weakly, so that an object which owns its writer can be forgotten.
+        tick: called on the writer's thread when it starts, after :meth:`wake`, and when the seconds it
+            returned have passed; None means not before the next :meth:`wake`. Held weakly likewise.
+        max_queue: how many writes may wait; at about 1 kB each, the default is 100 MB at worst.
+        max_batch: how many writes one commit takes at most.
+        reward_deadline_s: after how many seconds without a commit a reward's future gets
+            :class:`StoreUnavailableError`. The reward stays queued. (A commit that hangs cannot be
+            interrupted: give ``result()`` a timeout of its own.)
+        retry_s: the shortest and longest wait after a failed commit, in seconds; it doubles from one to the
+            other, with jitter.
+        clock: seconds from any origin, never going back.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        *,
+        on_commit: OnCommit | None = None,
+        tick: Tick | None = None,
+        max_queue: int = 100_000,
+        max_batch: int = 500,
+        reward_deadline_s: float = 10.0,
+        retry_s: tuple[float, float] = (0.05, 5.0),
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._worker = _Worker(
+            store,
+            on_commit=on_commit,
+            tick=tick,
+            max_queue=max_queue,
+            max_batch=max_batch,
+            reward_deadline_s=reward_deadline_s,
+            retry_s=retry_s,
+            clock=clock,
+        )
+
+    def submit(self, write: Write) -> bool:
+        """Queue a write and return at once: whether it was taken, or dropped because the queue is full.
+
+        Raises:
+            StoreOverloadedError: the write is a reward, and the queue is full.
+            StoreUnavailableError: the write is a reward, and the writer was closed.
+        """
+        return self._worker.put(write, None)
+
+    def submit_reward(self, write: RewardReported) -> Future[RewardReceipt]:
+        """Queue a reward; the future gives its receipt once it is stored.
+
+        The future cannot be cancelled: the reward is on its way.
+
+        Raises:
+            StoreOverloadedError: the queue is full.
+            StoreUnavailableError: the writer was closed.
+        """
+        future: Future[RewardReceipt] = Future()
+        future.set_running_or_notify_cancel()
+        self._worker.put(write, future)
+        return future
+
+    def run(self, job: Callable[[], T]) -> Future[T]:
+        """Run a function on the writer's thread between two commits; the future gives what it returns.
+
+        Raises:
+            StoreUnavailableError: the writer was closed.
+        """
+        future: Future[T] = Future()
+        future.set_running_or_notify_cancel()
+        self._worker.put_job(job, future)
+        return future
+
+    def wake(self) -> None:
+        """Have ``tick`` called soon; starts the thread if need be."""
+        self._worker.wake()
+
+    def flush(self, timeout: float | None = None) -> bool:
+        """Wait until everything submitted before is stored and ``on_commit`` has seen it.
+
+        Args:
+            timeout: at most so many seconds; None waits for ever.
+
+        Returns:
+            Whether everything is.
+        """
+        return self._worker.flush(timeout)
+
+    def close(self, timeout: float | None = 5.0) -> int:
+        """Store what is queued, then end the thread. Closing twice is harmless.
+
+        Args:
+            timeout: at most so many seconds; None waits for ever.
+
+        Returns:
+            How many writes could not be stored in that time, and are lost: 0 when all is well.
+        """
+        return self._worker.close(timeout)
+
+    @property
+    def pending(self) -> int:
+        """Writes submitted that are not stored yet."""
+        return self._worker.pending
+
+    @property
+    def healthy(self) -> bool:
+        """Whether the last commit succeeded (True before the first)."""
+        return self._worker.last_error is None
+
+    @property
+    def last_error(self) -> Exception | None:
+        """Why commits are failing now; None when they are not."""
+        return self._worker.last_error
+
+    @property
+    def dropped(self) -> int:
+        """Writes refused because the queue was full or the writer closed."""
+        return self._worker.dropped
+
+    @property
+    def rejected(self) -> int:
+        """Writes that the store refused for good, because of a value it cannot keep."""
+        return self._worker.rejected
+
+    @property
+    def callback_errors(self) -> int:
+        """Exceptions raised by ``on_commit`` and ``tick``."""
+        return self._worker.callback_errors
+
+    def __del__(self) -> None:
+        worker = getattr(self, "_worker", None)
+        if worker is None or worker.closing:
+            return
+        if worker.pending:
+            warnings.warn(
+                f"a Writer with {worker.pending} pending writes was forgotten; call close() to be sure of them",
+                ResourceWarning,
+                source=self,
+                stacklevel=2,
+            )
+        worker.abandon()
+
+
+class _Worker:
+    """The queue, the thread and their state: everything that a forked process would have to begin anew.
+
+    The thread holds this and not the :class:`Writer`, so that a forgotten writer is noticed.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        *,
+        on_commit: OnCommit | None,
+        tick: Tick | None,
+        max_queue: int,
+        max_batch: int,
+        reward_deadline_s: float,
+        retry_s: tuple[float, float],
+        clock: Callable[[], float],
+    ) -> None:
+        self.store = store
+        self.on_commit = _weakly(on_commit)
+        self.tick = _weakly(tick)
+        self.max_queue = max_queue
+        self.max_batch = max_batch
+        self.reward_deadline_s = reward_deadline_s
+        self.retry_s = retry_s
+        self.clock = clock
+
+        # Re-entrant, because forgetting a Writer may be noticed in the middle of anything.
+        lock = threading.RLock()
+        self.work = threading.Condition(lock)
+        """The thread waits here."""
+        self.progress = threading.Condition(lock)
+        """Those who flush wait here."""
+        self.thread: threading.Thread | None = None
+        self.idle = False
+        self.closing = False
+        self.given_up = False
+
+        self.queue: deque[tuple[Write, Future[RewardReceipt] | None]] = deque()
+        self.batch: list[tuple[Write, Future[RewardReceipt] | None]] = []
+        self.isolated = 0
+        """So many of the next writes are committed one by one, to find the one that cannot be stored."""
+        self.jobs: deque[tuple[Callable[[], Any], Future[Any]]] = deque()
+        self.deadlines: deque[tuple[float, Future[RewardReceipt]]] = deque()
+        self.submitted = 0
+        self.done = 0
+
+        self.last_error: Exception | None = None
+        self.failures = 0
+        self.retry_at: float | None = None
+        self.tick_at: float | None = clock() if tick is not None else None
+
+        self.dropped = 0
+        self.rejected = 0
+        self.callback_errors = 0
+        self._complained_at: dict[str, float] = {}
+
+    # -- called from any thread ----------------------------------------------------------------------------
+
+    @property
+    def pending(self) -> int:
+        return self.submitted - self.done
+
+    def put(self, write: Write, future: Future[RewardReceipt] | None) -> bool:
+        with self.work:
+            if (self.closing or len(self.queue) >= self.max_queue) and not self._squeeze_in(write):
+                return False
+            self.queue.append((write, future))
+            self.submitted += 1
+            if future is not None:
+                self.deadlines.append((self.clock() + self.reward_deadline_s, future))
+            self._rouse(unless_retrying=True)
+            return True
+
+    def put_job(self, job: Callable[[], T], future: Future[T]) -> None:
+        with self.work:
+            if self.closing:
+                raise StoreUnavailableError("the writer was closed; nothing can be run on its thread")
+            self.jobs.append((job, future))
+            self._rouse()
+
+    def wake(self) -> None:
+        with self.work:
+            if self.closing:
+                return
+            if self.tick is not None:
+                self.tick_at = self.clock()
+            self._rouse()
+
+    def flush(self, timeout: float | None) -> bool:
+        if threading.current_thread() is self.thread:
+            raise RuntimeError("flush() on the writer's own thread would wait for itself")
+        with self.work:
+            target = self.submitted
+            if self.done < target:
+                self._retry_now()
+            return self.progress.wait_for(lambda: self.done >= target or self.given_up, timeout) and (
+                self.done >= target
+            )
+
+    def close(self, timeout: float | None) -> int:
+        if threading.current_thread() is self.thread:
+            raise RuntimeError("close() on the writer's own thread would wait for itself")
+        give_up_at = None if timeout is None else time.monotonic() + timeout
+        with self.work:
+            self.closing = True
+            thread = self.thread
+            if thread is not None:
+                self._retry_now()
+                self.progress.wait_for(lambda: self.pending == 0 and not self.jobs, timeout)
+            left = self.pending
+            self.given_up = True
+            abandoned = [future for _, future in self.deadlines]
+            jobs = [future for _, future in self.jobs]
+            self.deadlines.clear()
+            self.jobs.clear()
+            self.work.notify()
+            self.progress.notify_all()
+        for future in (*abandoned, *jobs):
+            _fail(future, StoreUnavailableError("the writer was closed before the database took the write"))
+        if thread is not None and not left:
+            thread.join(None if give_up_at is None else max(0.1, give_up_at - time.monotonic()))
+        return left
+
+    def abandon(self) -> None:
+        """Let the thread store what is queued and end; nobody waits for it."""
+        with self.work:
+            self.closing = True
+            self.work.notify()
+
+    # -- the thread ----------------------------------------------------------------------------------------
+
+    def loop(self) -> None:
+        while (step := self._next_step()) is not None:
+            step()
+
+    def _next_step(self) -> Callable[[], None] | None:
+        """Wait until there is something to do, and return it; None to end."""
+        with self.work:
+            while not self.given_up:
+                now = self.clock()
+                step = self._due(now)
+                if step is not None:
+                    return step
+                if self.closing and not self.batch and not self.queue:
+                    break
+                self.idle = True
+                self.work.wait(self._seconds_to_wait(now))
+                self.idle = False
+            self.thread = None
+            return None
+
+    def _due(self, now: float) -> Callable[[], None] | None:
+        while self.deadlines and self.deadlines[0][1].done():
+            self.deadlines.popleft()
+        if self.deadlines and self.deadlines[0][0] <= now:
+            return self._expire
+        if self.jobs:
+            return self._run_job
+        if self.tick_at is not None and self.tick_at <= now and not self.closing:
+            return self._tick
+        if (self.batch or self.queue) and (self.retry_at is None or self.retry_at <= now):
+            self._fill_batch()
+            return self._commit
+        return None
+
+    def _seconds_to_wait(self, now: float) -> float | None:
+        moments = [self.retry_at, None if self.closing else self.tick_at]
+        if self.deadlines:
+            moments.append(self.deadlines[0][0])
+        known = [moment for moment in moments if moment is not None]
+        return max(0.0, min(known) - now) if known else None
+
+    def _fill_batch(self) -> None:
+        if self.batch:
+            return  # kept since a commit failed: the very same batch again
+        size = 1 if self.isolated else self.max_batch
+        self.batch = [self.queue.popleft() for _ in range(min(size, len(self.queue)))]
+        self.isolated = max(0, self.isolated - 1)
+
+    def _commit(self) -> None:
+        writes = [write for write, _ in self.batch]
+        try:
+            report = self.store.commit(writes)
+        except StoreError as error:
+            self._keep(error)
+        except Exception as error:  # noqa: BLE001 - a value nobody thought of must not end the thread
+            self._reject(error)
+        else:
+            self._acknowledge(report, writes)
+
+    def _acknowledge(self, report: CommitReport, writes: Sequence[Write]) -> None:
+        batch = self.batch
+        with self.work:
+            self.batch = []
+            self.last_error = None
+            self.failures = 0
+            self.retry_at = None
+        receipts = iter(report.rewards)
+        for write, future in batch:
+            if isinstance(write, RewardReported):
+                receipt = next(receipts)
+                if future is not None and not future.done():
+                    future.set_result(receipt)
+        on_commit = self.on_commit() if self.on_commit is not None else None
+        if on_commit is not None:
+            try:
+                on_commit(report, writes)
+            except Exception:  # noqa: BLE001 - somebody else's code must not end the thread
+                self._count_callback_error("on_commit")
+        self._finish(len(batch))
+
+    def _keep(self, error: StoreError) -> None:
+        shortest, longest = self.retry_s
+        with self.work:
+            self.last_error = error
+            delay = min(longest, shortest * 2.0 ** min(self.failures, 30))
+            self.failures += 1
+            self.retry_at = self.clock() + delay * random.uniform(0.5, 1.0)
+        self._complain("commit", "cannot store %d writes, will try again: %s", len(self.batch), error)
+
+    def _reject(self, error: Exception) -> None:
+        """Drop a write that no attempt will ever store; first find it, if it came with others."""
+        with self.work:
+            batch, self.batch = self.batch, []
+            if len(batch) > 1:
+                self.queue.extendleft(reversed(batch))
+                self.isolated = len(batch)
+                return
+            self.rejected += 1
+        for write, future in batch:
+            self._complain("reject", "dropped a %s that cannot be stored: %r", type(write).__name__, error)
+            if future is not None:
+                _fail(future, error)
+        self._finish(len(batch))
+
+    def _finish(self, count: int) -> None:
+        with self.work:
+            self.done += count
+            self.progress.notify_all()
+
+    def _expire(self) -> None:
+        with self.work:
+            now = self.clock()
+            late = []
+            while self.deadlines and self.deadlines[0][0] <= now:
+                late.append(self.deadlines.popleft()[1])
+            reason = self.last_error
+        for future in late:
+            _fail(
+                future,
+                StoreUnavailableError(
+                    f"the reward was not stored within {self.reward_deadline_s:g} s "
+                    f"({reason or 'the database is slow'}); it stays queued, and repeating it is harmless"
+                ),
+            )
+
+    def _run_job(self) -> None:
+        with self.work:
+            job, future = self.jobs.popleft()
+        try:
+            result = job()
+        except Exception as error:  # noqa: BLE001 - handed to whoever waits for the future
+            _fail(future, error)
+        else:
+            if not future.done():
+                future.set_result(result)
+        with self.work:
+            self.progress.notify_all()
+
+    def _tick(self) -> None:
+        with self.work:
+            self.tick_at = None
+        tick = self.tick() if self.tick is not None else None
+        if tick is None:
+            return
+        try:
+            delay = tick()
+        except Exception:  # noqa: BLE001 - somebody else's code must not end the thread
+            self._count_callback_error("tick")
+            delay = _TICK_AGAIN_S
+        with self.work:
+            # Woken in the meantime: that asks for a call earlier than any delay.
+            if self.tick_at is None and delay is not None:
+                self.tick_at = self.clock() + delay
+
+    # -- helpers -------------------------------------------------------------------------------------------
+
+    def _squeeze_in(self, write: Write) -> bool:
+        """Whether a write may still be taken by a queue that is full or closed."""
+        if not self.closing:
+            if isinstance(write, StagePlanned):
+                return True
+            is_outcome = isinstance(write, (CallSettled, CallFailed, CallWithdrawn))
+            if is_outcome and len(self.queue) < self.max_queue + self.max_queue // 10:
+                return True
+        self.dropped += 1
+        if isinstance(write, RewardReported):
+            if self.closing:
+                raise StoreUnavailableError("the writer was closed; rewards can no longer be stored")
+            raise StoreOverloadedError(
+                f"{len(self.queue)} writes are waiting for the database, which is all that may "
+                f"({self.last_error or 'it is slow'}); report rewards more slowly, or this one again later"
+            )
+        self._complain("drop", "dropped a %s: the writer is closed, or its queue full", type(write).__name__)
+        return False
+
+    def _rouse(self, *, unless_retrying: bool = False) -> None:
+        """Start the thread, or wake it if it waits; a thread that waits to try again need not know."""
+        if self.thread is None:
+            self._start()
+        elif self.idle and not (unless_retrying and self.retry_at is not None):
+            self.work.notify()
+
+    def _start(self) -> None:
+        thread = threading.Thread(target=self.loop, name="stageroute-writer", daemon=True)
+        try:
+            thread.start()
+        except RuntimeError as error:  # the interpreter is ending, or the system has no thread left
+            self.last_error = error
+            return
+        self.thread = thread
+        _running.add(self)
+
+    def _retry_now(self) -> None:
+        self.retry_at = None
+        self.failures = 0
+        self._rouse()
+
+    def _count_callback_error(self, name: str) -> None:
+        self.callback_errors += 1
+        self._complain(name, "%s failed; %d such errors so far", name, self.callback_errors, exc_info=True)
+
+    def _complain(self, kind: str, message: str, *details: object, exc_info: bool = False) -> None:
+        """Log a warning, at most once a minute of each kind."""
+        now = time.monotonic()
+        if now - self._complained_at.get(kind, -_QUIET_S) >= _QUIET_S:
+            self._complained_at[kind] = now
+            logger.warning(message, *details, exc_info=exc_info)
+
+
+_running: weakref.WeakSet[_Worker] = weakref.WeakSet()
+
+
+@atexit.register
+def _close_all() -> None:
+    """Store what is queued when the program ends without closing its writers."""
+    for worker in list(_running):
+        worker.close(_EXIT_TIMEOUT_S)
+
+
+def _weakly(function: Callable[..., Any] | None) -> Callable[[], Callable[..., Any] | None] | None:
+    if function is None:
+        return None
+    return weakref.WeakMethod(function) if inspect.ismethod(function) else lambda: function
+
+
+def _fail(future: Future[Any], error: Exception) -> None:
+    if not future.done():
+        future.set_exception(error)
