@@ -33,18 +33,20 @@ from stageroute_router.core.schedule import AtTimes, EveryCalls, EverySeconds, M
 from stageroute_router.errors import SettingsError
 
 
-def _no_bool(value: object) -> object:
+def _number(value: object) -> object:
+    """Refuse what Python takes for a number and people do not."""
     if isinstance(value, bool):
         msg = "must be a number, not a boolean"
+        raise ValueError(msg)
+    if isinstance(value, float) and not math.isfinite(value):
+        msg = "must be a finite number"
         raise ValueError(msg)
     return value
 
 
-Dollars = Annotated[StrictFloat | StrictInt, BeforeValidator(_no_bool), Field(gt=0, allow_inf_nan=False)]
-UnitInterval = Annotated[
-    StrictFloat | StrictInt, BeforeValidator(_no_bool), Field(ge=0, le=1, allow_inf_nan=False)
-]
-Tokens = Annotated[StrictFloat | StrictInt, BeforeValidator(_no_bool), Field(ge=0, allow_inf_nan=False)]
+Dollars = Annotated[StrictFloat | StrictInt, BeforeValidator(_number), Field(gt=0)]
+UnitInterval = Annotated[StrictFloat | StrictInt, BeforeValidator(_number), Field(ge=0, le=1)]
+Tokens = Annotated[StrictFloat | StrictInt, BeforeValidator(_number), Field(ge=0)]
 
 
 class _Strict(BaseModel):
@@ -61,7 +63,7 @@ class StageSettings(_Strict):
         timezone: of the cron line, an IANA name; UTC by default.
     """
 
-    calls: Annotated[StrictInt, BeforeValidator(_no_bool), Field(ge=1)] | None = None
+    calls: Annotated[StrictInt, BeforeValidator(_number), Field(ge=1)] | None = None
     every: StrictFloat | StrictInt | str | None = None
     cron: str | None = None
     timezone: str = "UTC"
@@ -141,7 +143,7 @@ class GroupSettings(_Strict):
     """
 
     budget_usd_per_call: Dollars
-    max_live_models: Annotated[StrictInt, BeforeValidator(_no_bool), Field(ge=1)] = 5
+    max_live_models: Annotated[StrictInt, BeforeValidator(_number), Field(ge=1)] = 5
     stage: StageSettings | Literal["manual"] = Field(default_factory=lambda: StageSettings(calls=500))
     confidence: Literal["posterior", "paper"] = "posterior"
     gamma: Dollars | None = None

@@ -341,7 +341,7 @@ def test_calls_in_flight_count_at_their_expected_cost() -> None:
         )
     after = dict(zip(snapshot.live, snapshot.mix.probabilities, strict=True))["large"]
     assert before > 0.05
-    assert after == 0.0
+    assert after < 0.005  # what remains is the tolerance: 2 % above the cheapest mixture
 
 
 def test_unreachable_budget_routes_to_the_cheapest_and_says_so() -> None:
@@ -353,7 +353,7 @@ def test_unreachable_budget_routes_to_the_cheapest_and_says_so() -> None:
     }
     snapshot = engine.start(arms, now=0, statistics=known)
     assert not snapshot.mix.feasible
-    assert dict(zip(snapshot.live, snapshot.mix.probabilities, strict=True))["small"] == 1.0
+    assert dict(zip(snapshot.live, snapshot.mix.probabilities, strict=True))["small"] > 0.995
     assert not engine.choose(snapshot, uniform=0.3).charge.paced
 
 
