@@ -1,0 +1,103 @@
+"""What an application does with a routed router besides calling models: report rewards, look, redeploy."""
+
+from __future__ import annotations
+
+import asyncio
+from concurrent.futures import Future
+from contextlib import AbstractContextManager
+
+from stageroute_router.errors import UnmanagedCallError
+from stageroute_router.hook.episode import Episode, episode
+from stageroute_router.hook.identify import key_of
+from stageroute_router.hook.ports import Routing
+from stageroute_router.hook.strategy import StageRouteStrategy
+from stageroute_router.store.base import RewardReceipt
+
+
+class Control:
+    """The handle on one router's StageRoute routing.
+
+    Args:
+        strategy: the strategy attached to the router.
+        routing: its runtime.
+    """
+
+    def __init__(self, strategy: StageRouteStrategy, routing: Routing) -> None:
+        self._strategy = strategy
+        self._routing = routing
+
+    @property
+    def strategy(self) -> StageRouteStrategy:
+        """The strategy attached to the router."""
+        return self._strategy
+
+    def status(self, group: str | None = None) -> object:
+        """Return the status of one managed group, or of all of them.
+
+        Raises:
+            SettingsError: the group is not managed.
+        """
+        self._strategy.ensure_attached()
+        return self._routing.status(group)
+
+    def redeploy(self, group: str) -> object:
+        """Open a maintenance window of a group now, and return the group's status after it.
+
+        Raises:
+            SettingsError: the group is not managed.
+        """
+        self._strategy.ensure_attached()
+        return self._routing.redeploy(group)
+
+    def episode(self) -> AbstractContextManager[Episode]:
+        """Collect the decisions of every call made inside the ``with`` block, to reward them together."""
+        return episode(self._routing)
+
+    def record_reward(self, response: object, reward: object, *, source: str = "app") -> RewardReceipt:
+        """Report how good an answer was, and wait until that is durable.
+
+        Args:
+            response: what the call returned (a response, a stream or its last chunk), or a response id, call id
+                or decision id.
+            reward: a finite number in [0, 1].
+            source: who says so; the same source again replaces its earlier value.
+
+        Returns:
+            What the reward did.
+
+        Raises:
+            InvalidRewardError: the reward is not a finite number in [0, 1].
+            NotAResponseError: ``response`` is neither a response nor an id.
+            UnmanagedCallError: LiteLLM's own strategy chose for this call, so there is nothing to credit.
+            UnknownDecisionError: no routed call has this id.
+            StoreError: the reward could not be committed.
+        """
+        return self._report(response, reward, source=source).result()
+
+    async def arecord_reward(self, response: object, reward: object, *, source: str = "app") -> RewardReceipt:
+        """Do the same as :meth:`record_reward` without blocking the event loop."""
+        # Shielded: cancelling the caller must not cancel a future that the writer is going to complete.
+        return await asyncio.shield(asyncio.wrap_future(self._report(response, reward, source=source)))
+
+    def close(self) -> None:
+        """Commit what is pending and close the database. Calls go on, chosen by LiteLLM's own strategy."""
+        self._strategy.close()
+        self._routing.close()
+
+    def _report(self, response: object, reward: object, *, source: str) -> Future[RewardReceipt]:
+        self._strategy.ensure_attached()
+        key = key_of(response)
+        group = self._strategy.group_left(key)
+        if group is not None:
+            managed = self._routing.manages(group)
+            msg = (
+                f"call {key!r} was served by model group {group!r}, "
+                + (
+                    "but by LiteLLM's own choice (a pinned deployment, or StageRoute could not choose)"
+                    if managed
+                    else "which StageRoute does not manage"
+                )
+                + ": there is no decision to credit"
+            )
+            raise UnmanagedCallError(msg)
+        return self._routing.record_reward(key, reward, source=source)

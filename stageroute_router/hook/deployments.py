@@ -1,0 +1,207 @@
+"""From LiteLLM's deployments to our arms: identity, settings in ``model_info.stageroute``, list prices.
+
+Deployments of one group with the same ``litellm_params.model`` (or the same ``model_info.stageroute.arm``) are
+replicas of one arm. A setting may stand at any of them and then holds for the arm; two replicas that give the
+same setting different values are an error. Prices may differ between replicas (regions do): the first known one
+is used, in configured order.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import litellm
+
+from stageroute_router.core.arm import Arm
+from stageroute_router.errors import SettingsError
+from stageroute_router.hook.seam import Deployment
+
+_IN_UNIT = "a number in [0, 1]"
+_SHARE = "a number in (0, 1]"
+_NOT_NEGATIVE = "a finite number >= 0"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GroupArms:
+    """The arms of one group, and the arm of each of its deployments.
+
+    Args:
+        arms: in configured order.
+        by_model_id: arm name by LiteLLM's deployment id.
+    """
+
+    arms: tuple[Arm, ...]
+    by_model_id: Mapping[str, str]
+
+
+def model_id(deployment: Deployment) -> str:
+    """Return LiteLLM's id of a deployment."""
+    return str((deployment.get("model_info") or {}).get("id", ""))
+
+
+def read_arms(
+    deployments: Iterable[Deployment],
+    group: str,
+    *,
+    rejected: Callable[[SettingsError], None] | None = None,
+) -> GroupArms:
+    """Return the arms that a group's deployments form.
+
+    Args:
+        deployments: the router's deployments, of any group.
+        group: the model group (``model_name``).
+        rejected: called with what is wrong with a deployment, which is then left out. Default: raise it.
+
+    Raises:
+        SettingsError: a deployment's ``model_info.stageroute`` cannot be used; the message names both.
+    """
+    settings: dict[str, dict[str, Any]] = {}
+    givers: dict[tuple[str, str], str] = {}
+    prices: dict[str, list[tuple[float | None, float | None]]] = {}
+    by_model_id: dict[str, str] = {}
+    for deployment in deployments:
+        if deployment.get("model_name") != group:
+            continue
+        name = str((deployment.get("litellm_params") or {}).get("model", ""))
+        try:
+            given = _settings(deployment, group=group)
+            name = given.pop("arm", name)
+            _agree(given, settings.get(name, {}), givers, arm=name, place=_place(deployment, group))
+        except SettingsError as error:
+            if rejected is None:
+                raise
+            rejected(error)
+            continue
+        settings.setdefault(name, {}).update(given)
+        givers.update({(name, key): _place(deployment, group) for key in given})
+        prices.setdefault(name, []).append(list_prices(deployment))
+        by_model_id[model_id(deployment)] = name
+    return GroupArms(
+        arms=tuple(_arm(name, given, prices[name]) for name, given in settings.items()),
+        by_model_id=by_model_id,
+    )
+
+
+def list_prices(deployment: Deployment) -> tuple[float | None, float | None]:
+    """Return US dollars per prompt token and per completion token, each None where unknown.
+
+    ``model_info`` first, then ``litellm_params``, then LiteLLM's price map. The map is only read: LiteLLM's own
+    look-up asks some providers over the network.
+    """
+    info: Mapping[str, Any] = deployment.get("model_info") or {}
+    params: Mapping[str, Any] = deployment.get("litellm_params") or {}
+    entry = _price_map_entry(info, params)
+    found = [
+        next((price for price in (info.get(key), params.get(key), entry.get(key)) if _is_price(price)), None)
+        for key in ("input_cost_per_token", "output_cost_per_token")
+    ]
+    prompt, completion = (None if price is None else float(price) for price in found)
+    return prompt, completion
+
+
+def _price_map_entry(info: Mapping[str, Any], params: Mapping[str, Any]) -> Mapping[str, Any]:
+    prices: Mapping[str, Mapping[str, Any]] = litellm.model_cost
+    for model in (info.get("base_model"), params.get("base_model"), params.get("model")):
+        if not isinstance(model, str):
+            continue
+        entry = prices.get(model)
+        if entry is not None:
+            return entry
+        provider, slash, rest = model.partition("/")
+        if not slash:
+            provider, rest = str(params.get("custom_llm_provider") or ""), model
+            entry = prices.get(f"{provider}/{model}")
+        if entry is None:
+            entry = prices.get(rest)
+        # The same name may belong to another provider, at another price.
+        if entry is not None and str(entry.get("litellm_provider", "")).startswith(provider):
+            return entry
+    return {}
+
+
+def _is_price(value: object) -> bool:
+    return (
+        isinstance(value, (int, float))
+        and not isinstance(value, bool)
+        and math.isfinite(value)
+        and value >= 0
+    )
+
+
+def _arm(name: str, given: Mapping[str, Any], prices: Iterable[tuple[float | None, float | None]]) -> Arm:
+    known = [pair for pair in prices if pair[0] is not None] or [(None, None)]
+    prior = given.get("prior_reward")
+    return Arm(
+        name=name,
+        max_share=float(given.get("max_share", 1.0)),
+        input_usd_per_token=known[0][0],
+        output_usd_per_token=known[0][1],
+        prior_cost_usd=None if "prior_cost_usd" not in given else float(given["prior_cost_usd"]),
+        prior_reward=None if prior is None else float(prior),
+        # An opinion without a weight counts as one observation; no opinion weighs nothing.
+        prior_weight=0.0 if prior is None else float(given.get("prior_weight", 1.0)),
+        pinned=bool(given.get("pinned", False)),
+    )
+
+
+def _settings(deployment: Deployment, *, group: str) -> dict[str, Any]:
+    given = (deployment.get("model_info") or {}).get("stageroute")
+    place = _place(deployment, group)
+    if given is None:
+        return {}
+    if not isinstance(given, Mapping):
+        msg = (
+            f"{place}: model_info.stageroute must be a mapping such as {{'max_share': 0.5}}; it is {given!r}"
+        )
+        raise SettingsError(msg)
+    for key, value in given.items():
+        accepted = _ACCEPTED.get(key)
+        if accepted is None:
+            msg = f"{place}: model_info.stageroute has no setting {key!r}; there are: {', '.join(_ACCEPTED)}"
+            raise SettingsError(msg)
+        must_be, fits = accepted
+        if not fits(value):
+            msg = f"{place}: model_info.stageroute.{key} must be {must_be}; it is {value!r}"
+            raise SettingsError(msg)
+    return dict(given)
+
+
+def _agree(
+    given: Mapping[str, Any],
+    earlier: Mapping[str, Any],
+    givers: Mapping[tuple[str, str], str],
+    *,
+    arm: str,
+    place: str,
+) -> None:
+    for key, value in given.items():
+        if key in earlier and earlier[key] != value:
+            msg = (
+                f"{place}: model_info.stageroute.{key} is {value!r}, but {givers[arm, key]}, a replica of the same "
+                f"arm {arm!r}, says {earlier[key]!r}. Make them equal, or give one of them another arm"
+            )
+            raise SettingsError(msg)
+    if "prior_weight" in given and "prior_reward" not in given and "prior_reward" not in earlier:
+        msg = f"{place}: model_info.stageroute.prior_weight needs prior_reward, the opinion that it weighs"
+        raise SettingsError(msg)
+
+
+def _place(deployment: Deployment, group: str) -> str:
+    return f"deployment {model_id(deployment)!r} of group {group!r}"
+
+
+def _number(value: object, low: float, high: float) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and low <= value <= high
+
+
+_ACCEPTED: Mapping[str, tuple[str, Callable[[object], bool]]] = {
+    "arm": ("a name", lambda value: isinstance(value, str) and bool(value)),
+    "max_share": (_SHARE, lambda value: _number(value, 0, 1) and value != 0),
+    "prior_reward": (_IN_UNIT, lambda value: _number(value, 0, 1)),
+    "prior_weight": (_NOT_NEGATIVE, _is_price),
+    "prior_cost_usd": (_NOT_NEGATIVE, _is_price),
+    "pinned": ("true or false", lambda value: isinstance(value, bool)),
+}

@@ -1,0 +1,111 @@
+"""Which of our decisions are still open, found again when LiteLLM reports what became of a call.
+
+Every attempt of a call (retry, fallback) has a call id of its own, minted by us, unless the application or the
+proxy's client chose one: then all attempts share it, and different calls may even repeat it. So a report names
+a decision by call id first, then by the deployment that served, then by the decision id that we wrote into the
+request's metadata (which attempts share, so that it may already name the next one).
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from stageroute_router.hook.episode import Episode
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OpenDecision:
+    """A decision whose call has not been reported on yet.
+
+    Args:
+        decision_id: as the runtime named it.
+        group: the model group.
+        arm: the arm chosen.
+        model_id: LiteLLM's id of the deployment chosen inside the arm.
+        episodes: the episodes it was made in.
+    """
+
+    decision_id: str
+    group: str
+    arm: str
+    model_id: str
+    episodes: tuple[Episode, ...] = ()
+
+
+class Ledger:
+    """Open decisions by call id, and recent calls that were left to LiteLLM.
+
+    Both memories are bounded: an entry is forgotten when ``capacity`` newer calls were made. That only matters
+    for calls that LiteLLM never reports on, such as streams that nobody reads to their end.
+    """
+
+    def __init__(self, *, capacity: int = 100_000) -> None:
+        self._capacity = capacity
+        self._lock = threading.Lock()
+        self._open: dict[str, tuple[OpenDecision, ...]] = {}
+        self._left: dict[str, str] = {}
+
+    def __len__(self) -> int:
+        return len(self._open)
+
+    def opened(self, call_id: str, decision: OpenDecision) -> None:
+        """Remember a decision."""
+        with self._lock:
+            self._left.pop(call_id, None)
+            self._open[call_id] = (*self._open.get(call_id, ()), decision)
+            _trim(self._open, self._capacity)
+
+    def claim(self, call_id: str, *, model_id: str, noted: str | None, failed: bool) -> OpenDecision | None:
+        """Return the decision that a report is about and forget it; None if it is not one of ours.
+
+        Of several attempts at the same deployment the first one fails and the last one succeeds.
+        """
+        with self._lock:
+            candidates = self._open.get(call_id)
+            if candidates is None:
+                return None
+            decision = _meant(candidates, model_id=model_id, noted=noted, failed=failed)
+            if decision is None:
+                return None
+            rest = tuple(other for other in candidates if other is not decision)
+            if rest:
+                self._open[call_id] = rest
+            else:
+                del self._open[call_id]
+            return decision
+
+    def left(self, key: str, group: str) -> None:
+        """Remember that a call was left to LiteLLM's own choice."""
+        with self._lock:
+            self._left[key] = group
+            _trim(self._left, self._capacity)
+
+    def answered(self, call_id: str, response_id: str) -> None:
+        """Make a call that was left to LiteLLM known by its response id, too."""
+        group = self._left.get(call_id)
+        if group is not None:
+            self.left(response_id, group)
+
+    def group_left(self, key: str) -> str | None:
+        """Return the group of a recent call that was left to LiteLLM, or None."""
+        return self._left.get(key)
+
+
+def _meant(
+    candidates: tuple[OpenDecision, ...], *, model_id: str, noted: str | None, failed: bool
+) -> OpenDecision | None:
+    in_order: Iterator[OpenDecision] = iter(candidates if failed else reversed(candidates))
+    if not model_id:
+        same = [decision for decision in candidates if decision.decision_id == noted]
+        return same[0] if same else next(in_order)
+    here = [decision for decision in in_order if decision.model_id == model_id]
+    return next((decision for decision in here if decision.decision_id == noted), here[0] if here else None)
+
+
+def _trim(
+    entries: dict[str, object] | dict[str, str] | dict[str, tuple[OpenDecision, ...]], most: int
+) -> None:
+    while len(entries) > most:
+        del entries[next(iter(entries))]

@@ -1,0 +1,82 @@
+"""What the LiteLLM seam asks of the rest: the runtime satisfies these protocols without knowing LiteLLM."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from concurrent.futures import Future
+from typing import Protocol
+
+from stageroute_router.core.arm import Arm
+from stageroute_router.store.base import RewardReceipt
+
+
+class Routed(Protocol):
+    """One routing choice."""
+
+    @property
+    def decision_id(self) -> str:
+        """Ours, unique."""
+
+    @property
+    def arm(self) -> str:
+        """Name of the chosen arm."""
+
+    @property
+    def probability(self) -> float:
+        """The probability it was chosen with."""
+
+    @property
+    def stage(self) -> int:
+        """Number of the stage it was chosen in."""
+
+    @property
+    def outside_live_set(self) -> bool:
+        """Whether no live arm was eligible, so that one outside the live set was taken."""
+
+
+class Routing(Protocol):
+    """Chooses arms and learns from what became of the calls. Every method may be called from any thread."""
+
+    def manages(self, group: str) -> bool:
+        """Return whether calls of ``group`` are to be routed."""
+
+    def set_arms(self, group: str, arms: Sequence[Arm]) -> None:
+        """Say which candidates a group has now."""
+
+    def choose(
+        self, group: str, *, eligible: Collection[str], call_id: str, segment: str = ""
+    ) -> Routed | None:
+        """Choose among the eligible arms; None to leave the call to LiteLLM. Never raises."""
+
+    def settled(
+        self,
+        decision_id: str,
+        *,
+        arm: str,
+        cost_usd: float,
+        prompt_tokens: int,
+        completion_tokens: int,
+        response_id: str | None,
+    ) -> None:
+        """Report that ``arm`` answered, for ``cost_usd`` US dollars."""
+
+    def failed(self, decision_id: str) -> None:
+        """Report that the call failed at its provider."""
+
+    def withdrawn(self, decision_id: str) -> None:
+        """Report that the decision does not count: LiteLLM answered from its cache."""
+
+    def record_reward(self, key: str, reward: object, *, source: str = "app") -> Future[RewardReceipt]:
+        """Report how good an answer was; the future is done when that is durable."""
+
+    def internal_error(self, error: BaseException) -> None:
+        """Count an error that was kept from the user's call, and log it now and then."""
+
+    def status(self, group: str | None = None) -> object:
+        """Return the status of one group or of all."""
+
+    def redeploy(self, group: str) -> object:
+        """Open a maintenance window now."""
+
+    def close(self) -> None:
+        """Commit what is pending and release files. Closing twice is harmless."""

@@ -1,0 +1,91 @@
+"""The one-line change: a drop-in for ``litellm.Router``, and the same for a router that exists already."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from litellm.router import Router
+
+from stageroute_router.hook.control import Control
+from stageroute_router.hook.seam import Seam
+from stageroute_router.hook.strategy import StageRouteStrategy
+from stageroute_router.store.base import RewardReceipt
+
+DEFAULT_DATABASE = "sqlite:///stageroute.db"
+
+
+def attach(
+    router: Any,  # noqa: ANN401 - its type differs between generations of LiteLLM
+    *,
+    stageroute: Mapping[str, object],
+    database_url: str = DEFAULT_DATABASE,
+    **options: Any,  # noqa: ANN401
+) -> Control:
+    """Route the calls of a router's model groups by StageRoute.
+
+    Args:
+        router: a ``litellm.Router``.
+        stageroute: settings by model group; groups that are not named stay with LiteLLM's own strategy.
+        database_url: where to keep what is learned, as an SQLAlchemy URL.
+        **options: further options of the runtime: ``durability``, ``seed``.
+
+    Returns:
+        The handle for status, rewards and episodes; ``router.stageroute`` is the same.
+
+    Raises:
+        SettingsError: a setting cannot be used, or the router is routed by StageRoute already.
+        StoreError: the database cannot be used.
+    """
+    from stageroute_router.runtime import open_runtime  # noqa: PLC0415 - imported late: replaceable in tests
+
+    groups = {str(deployment.get("model_name")) for deployment in Seam(router).deployments()}
+    routing = open_runtime(stageroute, known_groups=groups, database_url=database_url, **options)
+    try:
+        strategy = StageRouteStrategy(router, routing, seed=options.get("seed"))
+        strategy.listen()
+    except BaseException:
+        routing.close()
+        raise
+    control = Control(strategy, routing)
+    router.stageroute = control
+    return control
+
+
+class StageRouteRouter(Router):
+    """A ``litellm.Router`` whose model groups are routed by StageRoute.
+
+    Nothing of ``litellm.Router`` is overridden; ``router.stageroute`` has the status and the rest.
+
+    Args:
+        *args: as for ``litellm.Router``.
+        stageroute: settings by model group; groups that are not named stay with LiteLLM's own strategy.
+        database_url: where to keep what is learned, as an SQLAlchemy URL.
+        stageroute_options: further options of the runtime: ``durability``, ``seed``.
+        **kwargs: as for ``litellm.Router``.
+
+    Raises:
+        SettingsError: a setting cannot be used.
+        StoreError: the database cannot be used.
+    """
+
+    stageroute: Control
+
+    def __init__(
+        self,
+        *args: Any,  # noqa: ANN401
+        stageroute: Mapping[str, object],
+        database_url: str = DEFAULT_DATABASE,
+        stageroute_options: Mapping[str, object] | None = None,
+        **kwargs: Any,  # noqa: ANN401
+    ) -> None:
+        super().__init__(*args, **kwargs)
+        attach(self, stageroute=stageroute, database_url=database_url, **(stageroute_options or {}))
+
+    def record_reward(self, response: object, reward: object, *, source: str = "app") -> RewardReceipt:
+        """Report how good an answer was; see :meth:`Control.record_reward`."""
+        return self.stageroute.record_reward(response, reward, source=source)
+
+    async def arecord_reward(self, response: object, reward: object, *, source: str = "app") -> RewardReceipt:
+        """Report how good an answer was; see :meth:`Control.arecord_reward`."""
+        return await self.stageroute.arecord_reward(response, reward, source=source)

@@ -1,0 +1,103 @@
+"""Run LiteLLM's asynchronous listing of healthy deployments inside a synchronous call.
+
+LiteLLM offers that list only asynchronously, and the synchronous choice of its own class skips several of its
+filters (tags, teams, ``async_filter_deployments``). ``Router.completion`` calls the strategy in a thread whose
+event loop is already running, so ``asyncio.run`` is refused. Two ways remain, tried in this order:
+
+1. Step the coroutine by hand. With LiteLLM's in-memory caches it never waits for anything, so one step ends it,
+   in the calling thread, at the price of a function call.
+2. If it does wait (Redis, token counting in a thread, a user's own filter), run it on a private event loop's
+   thread, from the start, and do so from then on. That costs two thread switches.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import threading
+from collections.abc import Callable, Coroutine
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+
+class LoopThread:
+    """One event loop on a daemon thread, started when first needed (and again in a forked process)."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread: threading.Thread | None = None
+        self._pid = 0
+
+    def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
+        """Run a coroutine to its end and return its result. Context variables of the caller are visible in it.
+
+        Raises:
+            RuntimeError: called from the loop's own thread, which could only wait for itself.
+        """
+        loop = self._running()
+        if threading.current_thread() is self._thread:
+            coroutine.close()
+            msg = "a synchronous call was made from inside LiteLLM's own filters"
+            raise RuntimeError(msg)
+        return asyncio.run_coroutine_threadsafe(coroutine, loop).result()
+
+    def _running(self) -> asyncio.AbstractEventLoop:
+        with self._lock:
+            if self._loop is None or self._thread is None or self._pid != os.getpid():
+                self._loop = asyncio.new_event_loop()
+                self._pid = os.getpid()
+                self._thread = threading.Thread(
+                    target=self._loop.run_forever, name="stageroute-healthy", daemon=True
+                )
+                self._thread.start()
+            return self._loop
+
+
+_loop_thread = LoopThread()
+
+
+class Stepper:
+    """Runs coroutines of one router synchronously, remembering whether they have to wait."""
+
+    def __init__(self) -> None:
+        self.waits = False
+
+    def run(self, start: Callable[[], Coroutine[Any, Any, T]], *, rewind: Callable[[], None]) -> T:
+        """Return the result of the coroutine that ``start`` makes.
+
+        Args:
+            start: makes the coroutine; called a second time if the first one had to wait.
+            rewind: undoes what a half-run coroutine did to its arguments.
+        """
+        if not self.waits:
+            finished = self._step(start())
+            if finished is not None:
+                return finished[0]
+            rewind()
+        return _loop_thread.run(start())
+
+    def _step(self, coroutine: Coroutine[Any, Any, T]) -> tuple[T] | None:
+        try:
+            coroutine.send(None)
+        except StopIteration as done:
+            return (done.value,)
+        except RuntimeError:
+            if _in_event_loop():
+                raise
+            # It wanted an event loop, and this thread has none: asyncio's way of saying that it waits.
+        else:
+            with contextlib.suppress(RuntimeError):
+                coroutine.close()
+        self.waits = True
+        return None
+
+
+def _in_event_loop() -> bool:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True

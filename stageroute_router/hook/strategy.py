@@ -1,0 +1,351 @@
+"""The strategy that LiteLLM asks for a deployment, synchronously and asynchronously.
+
+For a managed group: LiteLLM lists the deployments that are healthy for this very request, with all its filters;
+the runtime chooses an arm among theirs; a replica of that arm is picked by LiteLLM's weights. Everything else is
+left to LiteLLM's own choice: groups that are not managed, deployments that the caller pinned, and any call where
+something of ours goes wrong.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import threading
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from contextvars import ContextVar
+from typing import Any
+
+from litellm.types.router import CustomRoutingStrategyBase
+
+from stageroute_router.errors import SettingsError
+from stageroute_router.hook.deployments import GroupArms, model_id, read_arms
+from stageroute_router.hook.episode import open_episodes
+from stageroute_router.hook.ledger import Ledger, OpenDecision
+from stageroute_router.hook.observer import NOTE, Report, observer
+from stageroute_router.hook.ports import Routing
+from stageroute_router.hook.seam import Deployment, Request, Seam
+from stageroute_router.hook.stepping import Stepper
+
+logger = logging.getLogger("stageroute_router")
+
+# LiteLLM's legacy strategies choose asynchronously by calling the synchronous hook, which is us again.
+_leaving_to_litellm: ContextVar[bool] = ContextVar("stageroute_leaving_to_litellm", default=False)
+
+# What it looks like when a private detail of LiteLLM moved. LiteLLM's own refusals are none of these.
+_SEAM_BROKE = (AttributeError, ImportError, TypeError)
+
+
+class StageRouteStrategy(CustomRoutingStrategyBase):
+    """A LiteLLM routing strategy that asks StageRoute's runtime which arm to use.
+
+    Args:
+        router: the ``litellm.Router`` it is for.
+        routing: the runtime.
+        seed: of the choice among an arm's replicas; fresh entropy by default.
+
+    Raises:
+        SettingsError: the router's deployments cannot be used.
+    """
+
+    def __init__(self, router: Any, routing: Routing, *, seed: int | None = None) -> None:  # noqa: ANN401
+        self._seam = Seam(router)
+        self._routing = routing
+        self._random = random.Random(seed)
+        self._stepper = Stepper()
+        self._ledger = Ledger()
+        self._groups: dict[str, GroupArms] = {}
+        self._reading = threading.Lock()
+        self._unpriced: set[str] = set()
+        self._closed = False
+        if self._seam.has_routing_plugins():
+            msg = (
+                "this router was built with plugins=[...]: LiteLLM does not run them when a custom strategy is "
+                "attached, so a policy among them would be bypassed. Build the router without plugins"
+            )
+            raise SettingsError(msg)
+        self._seam.changed()
+        self._read_deployments(rejected=None)
+
+    # --- attaching -----------------------------------------------------------------------------------------
+
+    def ensure_attached(self) -> None:
+        """Attach to the router, unless it asks this strategy already. Register the observer likewise.
+
+        LiteLLM drops strategies when it is reconfigured (``update_settings``). A strategy that somebody else
+        attached in the meantime is left in place.
+        """
+        if self._closed:
+            return
+        observer.ensure_registered()
+        attached = self._seam.attached()
+        if attached is None:
+            self._seam.attach(self)
+        elif attached is not self:
+            logger.warning(
+                "another routing strategy (%s) was attached over StageRoute's; it is left in place",
+                type(attached).__name__,
+            )
+
+    def listen(self) -> None:
+        """Attach, and start hearing what becomes of calls."""
+        observer.listen(self)
+        attached = self._seam.attached()
+        if isinstance(attached, StageRouteStrategy) and not attached.closed:
+            msg = "this router is routed by StageRoute already; close() its control object before attaching again"
+            raise SettingsError(msg)
+        self._seam.attach(self)
+        observer.ensure_registered()
+
+    @property
+    def closed(self) -> bool:
+        """Whether every call is left to LiteLLM."""
+        return self._closed
+
+    def close(self) -> None:
+        """Leave all calls to LiteLLM from now on, and stop listening."""
+        self._closed = True
+        observer.dismiss(self)
+
+    def group_left(self, key: str) -> str | None:
+        """Return the group of a recent call that was left to LiteLLM's own choice, or None."""
+        return self._ledger.group_left(key)
+
+    # --- what LiteLLM asks ---------------------------------------------------------------------------------
+
+    async def async_get_available_deployment(
+        self,
+        model: str,
+        messages: list[dict[str, str]] | None = None,
+        input: str | list[Any] | None = None,  # noqa: A002 - LiteLLM's name
+        specific_deployment: bool | None = False,  # noqa: FBT001, FBT002 - LiteLLM's signature
+        request_kwargs: dict[str, Any] | None = None,
+    ) -> Any:  # noqa: ANN401
+        """Return the deployment for an asynchronous call."""
+        request = {} if request_kwargs is None else request_kwargs
+        asked = {"messages": messages, "input": input, "specific_deployment": specific_deployment}
+        group = self._managed(model, pinned=specific_deployment)
+        if group is not None:
+            before = dict(request)
+            try:
+                healthy = await self._seam.healthy(model, request, **asked)
+            except _SEAM_BROKE as error:
+                self._routing.internal_error(error)
+            else:
+                routed = self._route(group, healthy, request)
+                if routed is not None:
+                    return routed
+            _rewind(request, before)
+        self._leave(group or model, request)
+        token = _leaving_to_litellm.set(True)
+        try:
+            chosen = await self._seam.ordinary_async(model, request, **asked)
+        finally:
+            _leaving_to_litellm.reset(token)
+        return self._by_weight(chosen) if isinstance(chosen, list) else chosen
+
+    def get_available_deployment(
+        self,
+        model: str,
+        messages: list[dict[str, str]] | None = None,
+        input: str | list[Any] | None = None,  # noqa: A002 - LiteLLM's name
+        specific_deployment: bool | None = False,  # noqa: FBT001, FBT002 - LiteLLM's signature
+        request_kwargs: dict[str, Any] | None = None,
+    ) -> Any:  # noqa: ANN401
+        """Return the deployment for a synchronous call."""
+        asked = {"messages": messages, "input": input, "specific_deployment": specific_deployment}
+        if _leaving_to_litellm.get():
+            return self._seam.ordinary_sync(model, request_kwargs, **asked)
+        # Older versions do not show the request of some synchronous calls to a strategy.
+        request: Request = {} if request_kwargs is None else request_kwargs
+        group = self._managed(model, pinned=specific_deployment)
+        if group is not None:
+            before = dict(request)
+            try:
+                healthy = self._stepper.run(
+                    lambda: self._seam.healthy(model, request, **asked),
+                    rewind=lambda: _rewind(request, before),
+                )
+            except _SEAM_BROKE as error:
+                self._routing.internal_error(error)
+            else:
+                routed = self._route(group, healthy, request)
+                if routed is not None:
+                    _name_the_model(routed, request, model=model)
+                    return routed if request_kwargs is not None else _with_call_id(routed, request)
+            _rewind(request, before)
+        self._leave(group or model, request)
+        chosen = self._seam.ordinary_sync(model, request_kwargs, **asked)
+        return chosen if request_kwargs is not None else _with_call_id(chosen, request)
+
+    # --- what LiteLLM reports ------------------------------------------------------------------------------
+
+    def heard(self, report: Report) -> None:
+        """Take a report of any call in this process."""
+        try:
+            decision = self._ledger.claim(
+                report.call_id, model_id=report.model_id, noted=report.noted, failed=report.failed
+            )
+            if decision is not None:
+                self._conclude(decision, report)
+            elif report.response_id is not None:
+                self._ledger.answered(report.call_id, report.response_id)
+            self.ensure_attached()
+        except Exception as error:  # noqa: BLE001 - LiteLLM's logging is no place for our errors
+            self._routing.internal_error(error)
+
+    def _conclude(self, decision: OpenDecision, report: Report) -> None:
+        if report.failed or report.from_cache:
+            for episode in decision.episodes:
+                episode.discard(decision.decision_id)
+            conclude = self._routing.failed if report.failed else self._routing.withdrawn
+            conclude(decision.decision_id)
+            return
+        if report.cost_usd is None and decision.arm not in self._unpriced:
+            self._unpriced.add(decision.arm)
+            logger.warning(
+                "LiteLLM knows no price for arm %r of group %r: its calls count as free. Set input_cost_per_token "
+                "and output_cost_per_token in its model_info",
+                decision.arm,
+                decision.group,
+            )
+        arms = self._groups[decision.group].by_model_id
+        self._routing.settled(
+            decision.decision_id,
+            arm=arms.get(report.model_id, decision.arm),
+            cost_usd=report.cost_usd or 0.0,
+            prompt_tokens=report.prompt_tokens,
+            completion_tokens=report.completion_tokens,
+            response_id=report.response_id,
+        )
+
+    # --- choosing ------------------------------------------------------------------------------------------
+
+    def _managed(self, model: str, *, pinned: bool | None) -> str | None:
+        """Return the managed group a requested name stands for; None to leave the call to LiteLLM."""
+        if self._closed:
+            return None
+        try:
+            observer.ensure_registered()
+            if pinned:
+                return None
+            group = self._seam.group_of(model)
+            if not self._routing.manages(group):
+                return None
+            if self._seam.changed():
+                self._read_deployments(rejected=self._routing.internal_error)
+        except Exception as error:  # noqa: BLE001 - whatever it is, the user's call goes on
+            self._routing.internal_error(error)
+            return None
+        return group
+
+    def _route(self, group: str, healthy: Any, request: Request) -> Deployment | None:  # noqa: ANN401
+        """Choose among healthy deployments; None to leave the call to LiteLLM."""
+        try:
+            if isinstance(healthy, Mapping):  # the caller pinned one: LiteLLM's own strategy takes it, too
+                self._leave(group, request)
+                return healthy
+            known = self._groups.get(group)
+            arms = {} if known is None else known.by_model_id
+            replicas: dict[str, list[Deployment]] = {}
+            for deployment in healthy:
+                arm = arms.get(model_id(deployment))
+                if arm is not None:
+                    replicas.setdefault(arm, []).append(deployment)
+            if not replicas:
+                return None
+            call_id = _call_id(request)
+            routed = self._routing.choose(group, eligible=replicas.keys(), call_id=call_id)
+            if routed is None:
+                return None
+            deployment = self._by_weight(replicas[routed.arm])
+            episodes = open_episodes(self._routing)
+            for episode in episodes:
+                episode.add(routed.decision_id)
+            self._ledger.opened(
+                call_id,
+                OpenDecision(
+                    decision_id=routed.decision_id,
+                    group=group,
+                    arm=routed.arm,
+                    model_id=model_id(deployment),
+                    episodes=episodes,
+                ),
+            )
+            _note(request, routed.decision_id)
+        except Exception as error:  # noqa: BLE001 - whatever it is, the user's call goes on
+            self._routing.internal_error(error)
+            return None
+        return deployment
+
+    def _by_weight(self, deployments: Sequence[Deployment]) -> Deployment:
+        """Pick as LiteLLM's simple shuffle does: by ``weight``, else ``rpm``, else ``tpm``, else uniformly."""
+        if len(deployments) == 1:
+            return deployments[0]
+        for metric in ("weight", "rpm", "tpm"):
+            weights = [float(deployment["litellm_params"].get(metric) or 0) for deployment in deployments]
+            if max(weights) > 0:
+                return self._random.choices(deployments, weights=weights)[0]
+        return self._random.choice(deployments)
+
+    def _leave(self, group: str, request: Request) -> None:
+        """Remember that LiteLLM chose, so that a reward for this call can say so."""
+        self._ledger.left(_call_id(request), group)
+
+    def _read_deployments(self, *, rejected: Callable[[SettingsError], None] | None) -> None:
+        """Tell the runtime about the arms there are now. Without ``rejected``, what is wrong is raised."""
+        with self._reading:
+            deployments = self._seam.deployments()
+            names = {str(deployment.get("model_name")) for deployment in deployments} | self._groups.keys()
+            for name in sorted(filter(self._routing.manages, names)):
+                read = read_arms(deployments, name, rejected=rejected)
+                known = self._groups.get(name)
+                self._groups[name] = read
+                if known is None or known.arms != read.arms:
+                    try:
+                        self._routing.set_arms(name, read.arms)
+                    except SettingsError as error:
+                        if rejected is None:
+                            raise
+                        rejected(error)
+
+
+def _call_id(request: Request) -> str:
+    """Return LiteLLM's id of this attempt, naming it first if nobody has."""
+    call_id = request.get("litellm_call_id")
+    if not call_id:
+        call_id = request["litellm_call_id"] = str(uuid.uuid4())
+    return str(call_id)
+
+
+def _note(request: Request, decision_id: str) -> None:
+    """Write the decision's id where LiteLLM keeps its own notes about the call, if it does for this call."""
+    for key in ("litellm_metadata", "metadata"):
+        metadata = request.get(key)
+        if isinstance(metadata, dict):
+            metadata[NOTE] = decision_id
+            return
+
+
+def _rewind(request: Request, before: Mapping[str, Any]) -> None:
+    """Put back what LiteLLM's filters took out of a request: listing again needs it again."""
+    for key, value in before.items():
+        request.setdefault(key, value)
+
+
+def _name_the_model(deployment: Deployment, request: Request, *, model: str) -> None:
+    """Make ``Router.text_completion`` call the model that was chosen.
+
+    Synchronous, it lets the requested name win over the deployment's: ``model="chat"`` would go to the provider.
+    Only that method shows the strategy a request that names a model and has a prompt.
+    """
+    if request.get("model") == model and "prompt" in request:
+        request["model"] = deployment["litellm_params"]["model"]
+
+
+def _with_call_id(deployment: Deployment, request: Request) -> Deployment:
+    """Send our call id along with the deployment, where LiteLLM did not show us the request."""
+    return {
+        **deployment,
+        "litellm_params": {**deployment["litellm_params"], "litellm_call_id": request["litellm_call_id"]},
+    }

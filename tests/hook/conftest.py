@@ -1,0 +1,228 @@
+"""A runtime that remembers what it was told, and routers whose models answer without a network."""
+
+from __future__ import annotations
+
+import os
+
+os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"
+
+import logging
+import random
+import threading
+import warnings
+from collections.abc import Callable, Collection, Iterator, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")  # LiteLLM's own imports warn in some versions
+    import litellm
+
+from stageroute_router.core.arm import Arm
+from stageroute_router.errors import InvalidRewardError, UnknownDecisionError
+from stageroute_router.hook.control import Control
+from stageroute_router.hook.strategy import StageRouteStrategy
+from stageroute_router.store.base import RewardReceipt
+
+DEADLINE_S = 20.0
+MESSAGES = [{"role": "user", "content": "hello"}]
+
+# Warnings that LiteLLM (or what it imports) causes by itself. Ours carry our file's name and stay errors.
+LITELLMS_OWN = (
+    "ignore::DeprecationWarning:litellm",
+    "ignore::DeprecationWarning:pydantic",
+    "ignore::UserWarning:pydantic",
+    "ignore::ResourceWarning",
+    "ignore:coroutine '.*' was never awaited:RuntimeWarning",
+    "ignore::pytest.PytestUnraisableExceptionWarning",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if "hook" in item.path.parts:
+            for own in LITELLMS_OWN:
+                item.add_marker(pytest.mark.filterwarnings(own))
+
+
+@dataclass(frozen=True)
+class FakeRouted:
+    """A choice of the fake runtime."""
+
+    decision_id: str
+    arm: str
+    probability: float = 0.5
+    stage: int = 1
+    outside_live_set: bool = False
+
+
+@dataclass
+class FakeRouting:
+    """Chooses uniformly (or as ``prefer`` says) and remembers everything it is told."""
+
+    groups: set[str]
+    prefer: Callable[[Collection[str]], str | None] | None = None
+    arms: dict[str, tuple[Arm, ...]] = field(default_factory=dict)
+    chosen: list[tuple[str, tuple[str, ...], FakeRouted]] = field(default_factory=list)
+    call_ids: list[str] = field(default_factory=list)
+    reports: list[tuple[str, str, dict[str, Any]]] = field(default_factory=list)
+    errors: list[BaseException] = field(default_factory=list)
+    expected_errors: bool = False
+    closed: bool = False
+
+    def __post_init__(self) -> None:
+        self._changed = threading.Condition()
+        self._random = random.Random(7)
+
+    def manages(self, group: str) -> bool:
+        return group in self.groups
+
+    def set_arms(self, group: str, arms: Sequence[Arm]) -> None:
+        self.arms[group] = tuple(arms)
+
+    def choose(
+        self, group: str, *, eligible: Collection[str], call_id: str, segment: str = ""
+    ) -> FakeRouted | None:
+        assert segment == ""
+        arm = self.prefer(eligible) if self.prefer else self._random.choice(sorted(eligible))
+        if arm is None:
+            return None
+        with self._changed:
+            routed = FakeRouted(decision_id=f"d{len(self.chosen)}", arm=arm)
+            self.chosen.append((group, tuple(sorted(eligible)), routed))
+            self.call_ids.append(call_id)
+        return routed
+
+    def settled(self, decision_id: str, **said: Any) -> None:
+        self._heard("settled", decision_id, said)
+
+    def failed(self, decision_id: str) -> None:
+        self._heard("failed", decision_id, {})
+
+    def withdrawn(self, decision_id: str) -> None:
+        self._heard("withdrawn", decision_id, {})
+
+    def record_reward(self, key: str, reward: object, *, source: str = "app") -> Future[RewardReceipt]:
+        if not isinstance(reward, float) or not 0 <= reward <= 1:
+            raise InvalidRewardError(repr(reward))
+        done: Future[RewardReceipt] = Future()
+        decision = self._decision(key)
+        if decision is None:
+            done.set_exception(UnknownDecisionError(key))
+        else:
+            self._heard("reward", decision, {"reward": reward, "source": source, "key": key})
+            done.set_result(RewardReceipt(status="recorded", key=key, decision_id=decision))
+        return done
+
+    def internal_error(self, error: BaseException) -> None:
+        self.errors.append(error)
+
+    def status(self, group: str | None = None) -> object:
+        return group or "all"
+
+    def redeploy(self, group: str) -> object:
+        return group
+
+    def close(self) -> None:
+        self.closed = True
+
+    def wait(self, count: int, kind: str | None = None) -> list[tuple[str, str, dict[str, Any]]]:
+        """Wait for reports (of one kind) and return them."""
+        with self._changed:
+            assert self._changed.wait_for(lambda: len(self.of(kind)) >= count, DEADLINE_S), self.reports
+        return self.of(kind)
+
+    def of(self, kind: str | None) -> list[tuple[str, str, dict[str, Any]]]:
+        return [report for report in self.reports if kind in (None, report[0])]
+
+    def _heard(self, kind: str, decision_id: str, said: dict[str, Any]) -> None:
+        with self._changed:
+            self.reports.append((kind, decision_id, said))
+            self._changed.notify_all()
+
+    def _decision(self, key: str) -> str | None:
+        for decision, call_id in zip(
+            reversed([routed.decision_id for _, _, routed in self.chosen]),
+            reversed(self.call_ids),
+            strict=True,
+        ):
+            if key in (decision, call_id):
+                return decision
+        for _, decision, said in self.reports:
+            if said.get("response_id") == key:
+                return decision
+        return None
+
+
+@dataclass
+class Routed:
+    """A router with our strategy on it, and the fake runtime behind."""
+
+    router: Any
+    routing: FakeRouting
+    control: Control
+
+
+def deployment(
+    model_id: str,
+    model: str = "openai/gpt-4o-mini",
+    *,
+    group: str = "chat",
+    answer: Any = "hi",
+    info: dict[str, Any] | None = None,
+    **params: Any,
+) -> dict[str, Any]:
+    """Return a model list entry that answers by itself."""
+    return {
+        "model_name": group,
+        "litellm_params": {"model": model, "api_key": "none", "mock_response": answer, **params},
+        "model_info": {"id": model_id, **(info or {})},
+    }
+
+
+@pytest.fixture
+def entry() -> Callable[..., dict[str, Any]]:
+    return deployment
+
+
+@pytest.fixture(autouse=True)
+def _quiet() -> Iterator[None]:
+    logging.disable(logging.CRITICAL)
+    yield
+    logging.disable(logging.NOTSET)
+
+
+@pytest.fixture
+def watched() -> Iterator[list[FakeRouting]]:
+    """Fake runtimes of this test: none may have met an internal error, unless it says that it expects one."""
+    made: list[FakeRouting] = []
+    yield made
+    for routing in made:
+        if not routing.expected_errors:
+            assert routing.errors == []
+
+
+@pytest.fixture
+def routed(watched: list[FakeRouting]) -> Callable[..., Routed]:
+    """Make a LiteLLM router and attach our strategy to it."""
+
+    def make(
+        model_list: list[dict[str, Any]],
+        *,
+        groups: Collection[str] = ("chat",),
+        prefer: Callable[[Collection[str]], str | None] | None = None,
+        router: Any = None,
+        **options: Any,
+    ) -> Routed:
+        options = {"num_retries": 0, "retry_after": 0, **options}
+        router = router or litellm.Router(model_list=model_list, **options)
+        routing = FakeRouting(set(groups), prefer=prefer)
+        watched.append(routing)
+        strategy = StageRouteStrategy(router, routing, seed=1)
+        strategy.listen()
+        return Routed(router, routing, Control(strategy, routing))
+
+    return make
