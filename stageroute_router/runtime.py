@@ -7,7 +7,6 @@ committed moves the snapshot. What this process believes is what is stored.
 
 from __future__ import annotations
 
-import json
 import logging
 import math
 import numbers
@@ -18,7 +17,7 @@ import time
 import uuid
 from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import Future
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import reduce
 from operator import add
 
@@ -35,7 +34,6 @@ from stageroute_router.store.base import (
     CellKey,
     CommitReport,
     DecisionMade,
-    GroupConfigured,
     RewardReceipt,
     RewardReported,
     StagePlanned,
@@ -43,7 +41,7 @@ from stageroute_router.store.base import (
     StoredGroup,
     Write,
 )
-from stageroute_router.store.opening import open_store
+from stageroute_router.store.opening import Durability, open_store
 from stageroute_router.store.writer import Writer
 
 logger = logging.getLogger("stageroute_router")
@@ -149,13 +147,6 @@ class Runtime:
                 snapshot = state.engine.with_arms(state.snapshot, arms, now=now)
                 fresh = snapshot.stage.number != previous
             state.snapshot = snapshot
-            self._writer.submit(
-                GroupConfigured(
-                    group=group,
-                    settings=state.settings.model_dump_json(exclude_unset=True),
-                    arms=json.dumps([asdict(arm) for arm in arms]),
-                )
-            )
             if fresh:
                 self._writer.submit(_planned(group, snapshot.stage))
         self._writer.wake()
@@ -448,7 +439,7 @@ def open_runtime(
     *,
     known_groups: Collection[str] | None,
     database_url: str,
-    durability: str = "full",
+    durability: Durability = "full",
     seed: int | None = None,
 ) -> Runtime:
     """Check settings, open the database and return a runtime.

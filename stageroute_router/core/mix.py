@@ -59,6 +59,14 @@ def solve_mix(
         explored: index of an arm that gets ``explore_share`` of the calls beforehand, or None.
         explore_share: in [0, 1).
     """
+    if explored is not None:
+        # What the programme may give the explored arm on top, so that its whole share stays within its limit.
+        rest = np.array(max_share)
+        rest[explored] = max(0.0, (rest[explored] - explore_share) / (1 - explore_share))
+        if rest.sum() < 1:
+            explored = None  # every arm is needed in full: no calls are left for looking around
+        else:
+            max_share = rest
     cheapest = cheapest_mixture_cost(scenarios.cost, max_share=max_share)
     feasible = bool(np.median(cheapest) <= budget_usd) and float(max_share.sum()) >= 1 - 1e-9
     if cost_tolerance > 0:

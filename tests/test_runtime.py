@@ -1,0 +1,292 @@
+"""Engine, store, clock and threads together: what a router asks, and what it reports."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from stageroute_router.testing.clock import FakeClock
+
+from stageroute_router.core.arm import Arm
+from stageroute_router.errors import InvalidRewardError, SettingsError, StoreError, UnknownDecisionError
+from stageroute_router.runtime import Routed, Runtime, open_runtime
+from stageroute_router.settings import parse_groups
+from stageroute_router.status import GroupStatus, Status
+from stageroute_router.store.memory import MemoryStore
+
+ARMS = [Arm(name="small", prior_cost_usd=0.001), Arm(name="large", prior_cost_usd=0.01)]
+BOTH = {"small", "large"}
+
+
+def settings(**more: object) -> dict[str, object]:
+    return {"chat": {"budget_usd_per_call": 0.002, "max_live_models": 2, "stage": {"calls": 100}, **more}}
+
+
+@pytest.fixture
+def runtime() -> Iterator[Runtime]:
+    made = Runtime(parse_groups(settings()), store=MemoryStore(), seed=1)
+    made.set_arms("chat", ARMS)
+    yield made
+    made.close()
+
+
+def call(runtime: Runtime, *, call_id: str = "call-1", cost_usd: float = 0.001) -> Routed:
+    routed = runtime.choose("chat", eligible=BOTH, call_id=call_id)
+    assert routed is not None
+    runtime.settled(
+        routed.decision_id,
+        arm=routed.arm,
+        cost_usd=cost_usd,
+        prompt_tokens=10,
+        completion_tokens=20,
+        response_id=f"response-of-{call_id}",
+    )
+    return routed
+
+
+def group_status(runtime: Runtime) -> GroupStatus:
+    status = runtime.status("chat")
+    assert isinstance(status, GroupStatus)
+    return status
+
+
+def test_call_is_routed_paid_and_rewarded(runtime: Runtime) -> None:
+    routed = call(runtime)
+    receipt = runtime.record_reward(routed.decision_id, 0.75).result(5)
+    assert (receipt.status, receipt.arm, receipt.group) == ("recorded", routed.arm, "chat")
+    status = group_status(runtime)
+    arm = next(arm for arm in status.arms if arm.name == routed.arm)
+    assert (status.calls, status.open_calls, status.spend_usd) == (1, 0, 0.001)
+    assert (arm.pulls, arm.reward_count, arm.reward_mean, arm.cost_count) == (1, 1, 0.75, 1)
+    assert status.reward_coverage == 1.0
+
+
+@pytest.mark.parametrize("key", ["decision", "call-7", "response-of-call-7"])
+def test_reward_finds_its_call_by_any_of_its_ids(runtime: Runtime, key: str) -> None:
+    routed = call(runtime, call_id="call-7")
+    receipt = runtime.record_reward(routed.decision_id if key == "decision" else key, 1).result(5)
+    assert (receipt.status, receipt.decision_id) == ("recorded", routed.decision_id)
+
+
+def test_reward_may_come_before_the_cost(runtime: Runtime) -> None:
+    routed = runtime.choose("chat", eligible=BOTH, call_id="early")
+    assert routed is not None
+    assert runtime.record_reward("early", 1.0).result(5).status == "recorded"
+    runtime.settled(
+        routed.decision_id,
+        arm=routed.arm,
+        cost_usd=0.002,
+        prompt_tokens=1,
+        completion_tokens=1,
+        response_id="r",
+    )
+    status = group_status(runtime)
+    assert status.spend_usd == 0.002
+    assert sum(arm.reward_count for arm in status.arms) == 1
+
+
+def test_reward_by_a_response_id_that_is_not_known_yet_is_kept(runtime: Runtime) -> None:
+    """A stream's last chunk has only the response id, and LiteLLM's callback may still be under way."""
+    routed = runtime.choose("chat", eligible=BOTH, call_id="stream")
+    assert routed is not None
+    assert runtime.record_reward("chatcmpl-9", 0.5).result(5).status == "kept"
+    runtime.settled(
+        routed.decision_id,
+        arm=routed.arm,
+        cost_usd=0.001,
+        prompt_tokens=1,
+        completion_tokens=1,
+        response_id="chatcmpl-9",
+    )
+    arm = next(arm for arm in group_status(runtime).arms if arm.name == routed.arm)
+    assert (arm.reward_count, arm.reward_mean) == (1, 0.5)
+
+
+def test_same_reward_again_changes_nothing_and_another_value_replaces_it(runtime: Runtime) -> None:
+    routed = call(runtime)
+    statuses = [
+        runtime.record_reward(routed.decision_id, value).result(5).status for value in (1.0, 1.0, 0.25)
+    ]
+    assert statuses == ["recorded", "unchanged", "replaced"]
+    arm = next(arm for arm in group_status(runtime).arms if arm.name == routed.arm)
+    assert (arm.reward_count, arm.reward_mean) == (1, 0.25)
+
+
+@pytest.mark.parametrize("reward", [1.7, -0.1, math.nan, math.inf, "good", None, [1.0], 1 + 0j])
+def test_reward_that_is_no_number_in_the_unit_interval_is_refused(runtime: Runtime, reward: object) -> None:
+    routed = call(runtime)
+    with pytest.raises(InvalidRewardError) as caught:
+        runtime.record_reward(routed.decision_id, reward)
+    assert repr(reward) in str(caught.value)
+    assert isinstance(caught.value, ValueError)
+    assert sum(arm.reward_count for arm in group_status(runtime).arms) == 0
+
+
+@pytest.mark.parametrize(("reward", "value"), [(True, 1.0), (False, 0.0), (1, 1.0)])
+def test_thumbs_and_integers_are_rewards(runtime: Runtime, reward: object, value: float) -> None:
+    routed = call(runtime)
+    runtime.record_reward(routed.decision_id, reward).result(5)
+    assert next(arm for arm in group_status(runtime).arms if arm.name == routed.arm).reward_mean == value
+
+
+def test_unknown_id_is_a_clear_error(runtime: Runtime) -> None:
+    call(runtime)
+    with pytest.raises(UnknownDecisionError, match="chatcmpl-never"):
+        runtime.record_reward("chatcmpl-never", 1.0).result(5)
+
+
+def test_failure_is_counted_apart_and_is_no_evidence_about_quality(runtime: Runtime) -> None:
+    routed = runtime.choose("chat", eligible=BOTH, call_id="c")
+    assert routed is not None
+    runtime.failed(routed.decision_id)
+    arm = next(arm for arm in group_status(runtime).arms if arm.name == routed.arm)
+    assert (arm.failures, arm.reward_count, arm.cost_count) == (1, 0, 0)
+
+
+def test_failure_is_a_reward_where_the_settings_say_so() -> None:
+    runtime = Runtime(parse_groups(settings(failure_reward=0.0)), store=MemoryStore(), seed=1)
+    runtime.set_arms("chat", ARMS)
+    routed = runtime.choose("chat", eligible=BOTH, call_id="c")
+    assert routed is not None
+    runtime.failed(routed.decision_id)
+    arm = next(arm for arm in group_status(runtime).arms if arm.name == routed.arm)
+    assert (arm.failures, arm.reward_count, arm.reward_mean) == (1, 1, 0.0)
+    runtime.close()
+
+
+def test_cache_hit_does_not_count(runtime: Runtime) -> None:
+    routed = runtime.choose("chat", eligible=BOTH, call_id="c")
+    assert routed is not None
+    runtime.withdrawn(routed.decision_id)
+    status = group_status(runtime)
+    assert (status.calls, status.open_calls, status.spend_usd) == (0, 0, 0.0)
+    assert sum(arm.pulls for arm in status.arms) == 0
+
+
+def test_window_opens_after_its_calls(runtime: Runtime) -> None:
+    for number in range(101):
+        call(runtime, call_id=f"call-{number}")
+        assert runtime.flush()
+    assert group_status(runtime).stage == 2
+
+
+def test_window_opens_when_its_time_has_come() -> None:
+    clock = FakeClock(1000.0)
+    runtime = Runtime(parse_groups(settings(stage={"every": 60})), store=MemoryStore(), clock=clock, seed=1)
+    runtime.set_arms("chat", ARMS)
+    assert group_status(runtime).stage == 1
+    clock.advance(61)
+    call(runtime)
+    assert group_status(runtime).stage == 2
+    runtime.close()
+
+
+def test_redeploy_opens_a_window_now(runtime: Runtime) -> None:
+    runtime.set_arms("chat", [*ARMS, Arm(name="new", prior_cost_usd=0.0005)])
+    assert "new" not in [arm.name for arm in group_status(runtime).arms if arm.live]
+    status = runtime.redeploy("chat")
+    assert (status.stage, status.stage_reason) == (2, "manual")
+    assert len([arm for arm in status.arms if arm.live]) == 2
+
+
+def test_group_that_is_not_managed_is_named(runtime: Runtime) -> None:
+    assert not runtime.manages("other")
+    with pytest.raises(SettingsError, match=r"'other' is not managed; there are: chat"):
+        runtime.redeploy("other")
+    with pytest.raises(SettingsError, match="other"):
+        runtime.status("other")
+
+
+def test_shares_that_cannot_serve_all_calls_are_refused() -> None:
+    runtime = Runtime(parse_groups(settings()), store=MemoryStore(), seed=1)
+    with pytest.raises(SettingsError, match=r"chat.*sum to 0\.8"):
+        runtime.set_arms("chat", [Arm(name=f"arm{i}", max_share=0.4) for i in range(3)])
+    runtime.close()
+
+
+def test_nothing_to_choose_from_leaves_the_call_to_litellm() -> None:
+    runtime = Runtime(parse_groups(settings()), store=MemoryStore(), seed=1)
+    assert runtime.choose("chat", eligible=BOTH, call_id="c") is None
+    runtime.close()
+
+
+def test_internal_error_never_reaches_the_call_and_is_seen(
+    runtime: Runtime, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.ERROR, logger="stageroute_router"):
+        for _ in range(5):
+            assert runtime.choose("chat", eligible={"stranger"}, call_id="c") is None
+    assert len(caplog.records) == 1, "logged once a minute, not once a call"
+    assert any("5 calls were left to LiteLLM" in warning for warning in group_status(runtime).warnings)
+
+
+def test_restarted_process_continues_where_it_was(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'state.db'}"
+    first = open_runtime(settings(), known_groups=["chat"], database_url=url, seed=1)
+    first.set_arms("chat", ARMS)
+    calls = [call(first, call_id=f"call-{number}") for number in range(150)]
+    for routed in calls[:100]:
+        first.record_reward(routed.decision_id, 0.5).result(5)
+    still_open = first.choose("chat", eligible=BOTH, call_id="open")
+    assert still_open is not None
+    before = group_status(first)
+    first.close()
+
+    second = open_runtime(settings(), known_groups=["chat"], database_url=url, seed=2)
+    second.set_arms("chat", ARMS)
+    after = group_status(second)
+    assert before.stage == 2
+    assert (after.stage, after.calls, after.open_calls) == (before.stage, before.calls, before.open_calls)
+    assert (after.spend_usd, after.in_flight_usd) == (before.spend_usd, before.in_flight_usd)
+    assert {arm.name for arm in after.arms if arm.live} == {arm.name for arm in before.arms if arm.live}
+    counts = {
+        arm.name: (arm.pulls, arm.reward_count, arm.reward_mean, arm.cost_mean_usd) for arm in before.arms
+    }
+    assert counts == {
+        arm.name: (arm.pulls, arm.reward_count, arm.reward_mean, arm.cost_mean_usd) for arm in after.arms
+    }
+    assert second.record_reward(still_open.decision_id, 1.0).result(5).status == "recorded"
+    assert second.record_reward(calls[120].decision_id, 1.0).result(5).status == "recorded"
+    second.close()
+
+
+def test_status_is_plain_json(runtime: Runtime) -> None:
+    call(runtime)
+    status = runtime.status()
+    assert isinstance(status, Status)
+    (group,) = status.to_dict()["groups"]  # type: ignore[misc]
+    assert {"name", "stage", "calls", "spend_usd", "budget_usd_per_call", "shadow_price", "arms"} <= set(
+        group
+    )
+    assert {
+        "name",
+        "live",
+        "probability",
+        "reward_count",
+        "reward_mean",
+        "reward_ucb",
+        "cost_count",
+        "cost_mean_usd",
+        "cost_lcb_usd",
+    } <= set(group["arms"][0])
+
+
+def test_arm_without_a_price_is_told(runtime: Runtime) -> None:
+    runtime.set_arms("chat", [*ARMS, Arm(name="home", pinned=True)])
+    runtime.redeploy("chat")
+    routed = runtime.choose("chat", eligible={"home"}, call_id="c")
+    assert routed is not None
+    runtime.settled(
+        routed.decision_id, arm="home", cost_usd=0.0, prompt_tokens=1, completion_tokens=1, response_id=None
+    )
+    assert any("no price is known for home" in warning for warning in group_status(runtime).warnings)
+
+
+def test_wrong_settings_and_wrong_database_are_met_at_the_start(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match="caht"):
+        open_runtime({"caht": {"budget_usd_per_call": 1}}, known_groups=["chat"], database_url="memory://")
+    with pytest.raises(StoreError, match="missing"):
+        open_runtime(settings(), known_groups=["chat"], database_url=f"sqlite:///{tmp_path}/missing/state.db")
