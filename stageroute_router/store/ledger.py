@@ -301,8 +301,9 @@ class Ledger:
             return RewardReceipt(status="kept", key=write.key)
         entry = candidates[-1]
         for earlier in candidates[:-1]:
-            # The very same report, committed again after another decision of the call had followed.
-            if earlier.rewards.get(write.source) == given:
+            # The same report, committed again after another decision of the call had followed: not news.
+            known = earlier.rewards.get(write.source)
+            if known is not None and known.key == write.key and known.reported_at >= write.reported_at:
                 return _receipt("unchanged", write.key, earlier)
         if entry.state == "withdrawn":
             return RewardReceipt(status="unknown", key=write.key)

@@ -1,0 +1,460 @@
+"""What every store has to do, as a class of tests to run over your own.
+
+Subclass :class:`StoreContract` under a name that pytest collects, and say how a store is made::
+
+    class TestMyStore(StoreContract):
+        persistent = True
+
+        def make_store(self, folder, clock):
+            return MyStore(folder / "my.store", clock=clock)
+
+Writes with sensible values come from :mod:`stageroute_router.testing.writes`.
+"""
+
+# ruff: noqa: S101 - these are tests, for others to run
+
+from __future__ import annotations
+
+import math
+import threading
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import ClassVar
+
+import pytest
+
+from stageroute_router.core.account import Account
+from stageroute_router.core.statistics import ArmStatistics
+from stageroute_router.errors import InvalidRewardError
+from stageroute_router.store.base import (
+    FAILURE_SOURCE,
+    PENDING_REWARD_LIFETIME_S,
+    Store,
+    StoredGroup,
+    Write,
+)
+from stageroute_router.testing.clock import FakeClock
+from stageroute_router.testing.writes import (
+    CHARGE,
+    decided,
+    failed,
+    fold,
+    planned,
+    rewarded,
+    same_statistics,
+    settled,
+    withdrawn,
+)
+
+
+class StoreContract:
+    """The tests. Subclasses say how a store is made, and whether it outlives being closed."""
+
+    persistent: ClassVar[bool] = False
+    """Whether ``make_store`` with the same folder finds again what was stored before."""
+
+    def make_store(self, folder: Path, clock: FakeClock) -> Store:
+        """Open a store that keeps its files, if any, in a folder of its own."""
+        raise NotImplementedError
+
+    @pytest.fixture
+    def clock(self) -> FakeClock:
+        """The time as the store sees it."""
+        return FakeClock()
+
+    @pytest.fixture
+    def store(self, tmp_path: Path, clock: FakeClock) -> Iterator[Store]:
+        """An empty store, closed afterwards."""
+        store = self.make_store(tmp_path, clock)
+        yield store
+        store.close()
+
+    # -- decisions and their outcomes --------------------------------------------------------------------
+
+    def test_a_group_nobody_called_is_empty(self, store: Store) -> None:
+        """Loading it is no error."""
+        assert store.load("chat") == StoredGroup()
+        assert list(store.groups()) == []
+        assert list(store.stages("chat")) == []
+        assert store.decision("d1") is None
+
+    def test_a_decision_counts_a_pull_and_books_its_charge(self, store: Store) -> None:
+        """The report has the increments and the account as stored."""
+        report = store.commit([decided("d1")])
+        assert report.changes["chat"].statistics == {("", "small"): ArmStatistics(pulls=1)}
+        assert report.changes["chat"].account == Account().dispatched(CHARGE)
+        group = store.load("chat")
+        assert group.statistics == {("", "small"): ArmStatistics(pulls=1)}
+        assert group.account == Account().dispatched(CHARGE)
+
+    def test_a_decision_is_stored_as_it_was_made(self, store: Store) -> None:
+        """Every field comes back, to the last bit."""
+        made = replace(decided("d1"), probability=1 / 3, reward_ucb=0.1 + 0.2, shadow_price=math.inf)
+        store.commit([made])
+        found = store.decision("d1")
+        assert found is not None
+        assert found.decision == made
+        assert (found.state, found.cost_usd, found.response_id, found.rewards) == ("open", None, None, {})
+
+    def test_a_decision_repeated_changes_nothing(self, store: Store) -> None:
+        """Not even when the repeat says something else."""
+        store.commit([decided("d1")])
+        before = store.load("chat")
+        assert not store.commit([decided("d1"), decided("d1", arm="large", group="other")]).changes
+        assert store.load("chat") == before
+        assert list(store.groups()) == ["chat"]
+
+    def test_an_answer_counts_its_cost_and_tokens(self, store: Store) -> None:
+        """The charge is replaced by what the call cost."""
+        report = store.commit([decided("d1"), settled("d1", cost_usd=0.004)])
+        expected = ArmStatistics.of_pull() + ArmStatistics.of_cost(0.004)
+        assert report.changes["chat"].statistics == {("", "small"): expected}
+        account = store.load("chat").account
+        assert (account.calls, account.open_calls, account.in_flight_usd) == (1, 0, 0.0)
+        assert (account.spend_usd, account.prompt_tokens, account.completion_tokens) == (0.004, 20, 10)
+        found = store.decision("d1")
+        assert found is not None
+        assert (found.state, found.cost_usd, found.served_arm) == ("settled", 0.004, "small")
+
+    def test_the_arm_that_served_gets_the_pull_the_cost_and_the_rewards(self, store: Store) -> None:
+        """Also the rewards that came before the answer."""
+        store.commit([decided("d1", arm="large"), rewarded("d1", 0.5)])
+        report = store.commit([settled("d1", arm="small")])
+        one = ArmStatistics.of_pull() + ArmStatistics.of_reward(0.5)
+        assert report.changes["chat"].statistics == {
+            ("", "large"): ArmStatistics() - one,
+            ("", "small"): one + ArmStatistics.of_cost(0.001),
+        }
+        receipt = store.commit([rewarded("d1", 0.75)]).rewards[0]
+        assert (receipt.status, receipt.arm) == ("replaced", "small")
+        assert store.load("chat").statistics["", "large"] == ArmStatistics()
+        found = store.decision("d1")
+        assert found is not None
+        assert (found.decision.arm, found.served_arm) == ("large", "small")
+
+    def test_a_failure_is_counted_apart(self, store: Store) -> None:
+        """It costs nothing, and by default it scores nothing."""
+        store.commit([decided("d1"), failed("d1")])
+        group = store.load("chat")
+        assert group.statistics == {("", "small"): ArmStatistics(pulls=1, failures=1)}
+        assert (group.account.open_calls, group.account.spend_usd) == (0, 0.0)
+        found = store.decision("d1")
+        assert found is not None
+        assert (found.state, found.cost_usd, found.rewards) == ("failed", 0.0, {})
+
+    def test_a_failure_can_be_a_reward(self, store: Store) -> None:
+        """The settings' reward has a source of its own; the application's word comes beside it."""
+        store.commit([decided("d1"), failed("d1", reward=0.0)])
+        assert store.commit([rewarded("d1", 0.25)]).rewards[0].status == "recorded"
+        found = store.decision("d1")
+        assert found is not None
+        assert found.rewards == {FAILURE_SOURCE: 0.0, "app": 0.25}
+        assert store.load("chat").statistics["", "small"].reward_count == 2
+
+    def test_a_withdrawn_decision_never_was(self, store: Store) -> None:
+        """Its pull, charge and rewards are taken back, and its keys name nothing."""
+        store.commit([decided("d0"), settled("d0")])
+        before = store.load("chat")
+        store.commit([decided("d1"), rewarded("d1", 0.5)])
+        store.commit([withdrawn("d1")])
+        after = store.load("chat")
+        assert after.statistics == before.statistics
+        assert (after.account.calls, after.account.open_calls, after.account.in_flight_usd) == (1, 0, 0.0)
+        assert after.account.surplus_usd == pytest.approx(before.account.surplus_usd, abs=1e-12)
+        assert store.decision("d1") is None
+        assert store.decision("call-d1") is None
+        receipts = store.commit([rewarded("d1", 1.0, keep=True), rewarded("call-d1", 1.0, keep=True)]).rewards
+        assert [receipt.status for receipt in receipts] == ["unknown", "unknown"]
+
+    def test_a_withdrawn_decision_does_not_come_back(self, store: Store) -> None:
+        """Not when the batch that made and withdrew it is committed once more."""
+        batch: list[Write] = [decided("d1"), rewarded("d1", 0.5), withdrawn("d1")]
+        store.commit(batch)
+        before = store.load("chat")
+        assert not store.commit(batch).changes
+        assert store.load("chat") == before
+
+    @pytest.mark.parametrize("first", [settled("d1"), failed("d1"), withdrawn("d1")])
+    @pytest.mark.parametrize(
+        "second", [settled("d1", arm="large"), failed("d1", reward=1.0), withdrawn("d1")]
+    )
+    def test_only_the_first_outcome_counts(self, store: Store, first: Write, second: Write) -> None:
+        """A call has one."""
+        store.commit([decided("d1"), first])
+        before = (store.load("chat"), store.decision("d1"))
+        assert not store.commit([second]).changes
+        assert (store.load("chat"), store.decision("d1")) == before
+
+    def test_outcomes_of_unknown_decisions_are_ignored(self, store: Store) -> None:
+        """Their decision was dropped, or belongs to another database."""
+        assert not store.commit([settled("d1", response="r1"), failed("d2"), withdrawn("d3")]).changes
+        assert list(store.groups()) == []
+
+    def test_groups_and_segments_are_kept_apart(self, store: Store) -> None:
+        """So that one group's traffic teaches nothing about another's."""
+        store.commit([decided("d1", group="b"), decided("d2", group="a", segment="law"), rewarded("d1", 1.0)])
+        assert list(store.groups()) == ["a", "b"]
+        assert store.load("a").statistics == {("law", "small"): ArmStatistics.of_pull()}
+        assert store.load("b").account.calls == 1
+        assert set(store.commit([settled("d2")]).changes) == {"a"}
+
+    # -- rewards -----------------------------------------------------------------------------------------
+
+    @pytest.mark.parametrize("key", ["d1", "call-d1", "r1"])
+    def test_a_reward_may_name_the_decision_the_call_or_the_response(self, store: Store, key: str) -> None:
+        """The receipt says what was found."""
+        store.commit([decided("d1"), settled("d1", response="r1")])
+        report = store.commit([rewarded(key, 0.75)])
+        receipt = report.rewards[0]
+        assert (receipt.status, receipt.key, receipt.decision_id) == ("recorded", key, "d1")
+        assert (receipt.group, receipt.arm) == ("chat", "small")
+        assert report.changes["chat"].statistics == {("", "small"): ArmStatistics.of_reward(0.75)}
+        assert store.decision(key) == store.decision("d1")
+
+    def test_the_same_reward_again_changes_nothing(self, store: Store) -> None:
+        """Whichever key it names, and whether or not it comes in one batch."""
+        store.commit([decided("d1"), settled("d1", response="r1"), rewarded("d1", 0.5)])
+        report = store.commit([rewarded("r1", 0.5, at=1_003.0), rewarded("call-d1", 0.5, at=1_004.0)])
+        assert [receipt.status for receipt in report.rewards] == ["unchanged", "unchanged"]
+        assert not report.changes
+        assert store.load("chat").statistics["", "small"].reward_count == 1
+
+    def test_another_reward_of_the_same_source_replaces_it(self, store: Store) -> None:
+        """The sums move by the difference, the count does not."""
+        store.commit([decided("d1"), rewarded("d1", 0.25)])
+        report = store.commit([rewarded("d1", 0.75)])
+        assert report.rewards[0].status == "replaced"
+        assert store.load("chat").statistics["", "small"] == ArmStatistics(
+            pulls=1, reward_count=1, reward_sum=0.75, reward_sumsq=0.5625
+        )
+
+    def test_rewards_of_different_sources_count_each(self, store: Store) -> None:
+        """A user's thumb does not replace a test's verdict."""
+        store.commit(
+            [decided("d1"), rewarded("d1", 1.0, source="tests"), rewarded("d1", 0.5, source="thumb")]
+        )
+        found = store.decision("d1")
+        assert found is not None
+        assert found.rewards == {"tests": 1.0, "thumb": 0.5}
+        assert store.load("chat").statistics["", "small"].reward_count == 2
+
+    def test_a_call_id_means_the_last_decision_of_the_call(self, store: Store) -> None:
+        """A retry or a fallback decides again; the last one is what the caller saw."""
+        store.commit([decided("d1", call="c"), failed("d1"), decided("d2", call="c", arm="large")])
+        assert store.commit([rewarded("c", 0.5)]).rewards[0].decision_id == "d2"
+        store.commit([decided("d3", call="c")])
+        assert store.commit([rewarded("c", 1.0, at=1_010.0)]).rewards[0].decision_id == "d3"
+
+    def test_a_report_committed_again_stays_with_its_decision(self, store: Store) -> None:
+        """Also when its call was decided again in the meantime."""
+        first = rewarded("c", 0.5, at=1_002.0)
+        store.commit([decided("d1", call="c"), first, decided("d2", call="c", arm="large")])
+        report = store.commit([first])
+        assert (report.rewards[0].status, report.rewards[0].decision_id) == ("unchanged", "d1")
+        assert not report.changes
+
+    def test_everything_may_happen_in_one_batch(self, store: Store) -> None:
+        """Decision, reward, answer by another arm, and a reward by the answer's id."""
+        report = store.commit(
+            [
+                decided("d1", arm="large"),
+                rewarded("call-d1", 0.5),
+                settled("d1", arm="small", response="r1"),
+                rewarded("r1", 0.25, source="thumb"),
+            ]
+        )
+        assert [receipt.status for receipt in report.rewards] == ["recorded", "recorded"]
+        assert set(report.changes["chat"].statistics) == {("", "small")}
+        assert same_statistics(store.load("chat").statistics, fold([store.decision("d1")]))
+
+    def test_a_reward_nobody_knows_is_not_kept_unless_asked(self, store: Store) -> None:
+        """A typing error must not be counted for somebody later."""
+        receipt = store.commit([rewarded("d1", 1.0)]).rewards[0]
+        assert (receipt.status, receipt.decision_id) == ("unknown", None)
+        store.commit([decided("d1")])
+        assert store.load("chat").statistics["", "small"].reward_count == 0
+
+    @pytest.mark.parametrize("key", ["d1", "call-d1", "r1"])
+    @pytest.mark.parametrize("together", [True, False])
+    def test_a_kept_reward_is_counted_when_its_key_appears(
+        self,
+        store: Store,
+        key: str,
+        together: bool,  # noqa: FBT001
+    ) -> None:
+        """In a cluster, a reward can arrive before its decision. The report of that commit has it."""
+        early: list[Write] = [rewarded(key, 0.25, keep=True), rewarded(key, 0.5, keep=True)]
+        late: list[Write] = [decided("d1"), settled("d1", response="r1")]
+        report = store.commit(early + late) if together else store.commit(early)
+        assert [receipt.status for receipt in report.rewards] == ["kept", "kept"]
+        if not together:
+            assert not report.changes
+            report = store.commit(late)
+        assert report.changes["chat"].statistics["", "small"].reward_sum == 0.5
+        found = store.decision("d1")
+        assert found is not None
+        assert found.rewards == {"app": 0.5}
+        assert not store.commit(late).changes
+
+    def test_a_kept_reward_does_not_replace_a_later_one(self, store: Store) -> None:
+        """The answer's id becomes known only after a newer reward named the decision."""
+        store.commit([rewarded("r1", 0.25, at=1_000.0, keep=True), decided("d1")])
+        store.commit([rewarded("d1", 0.75, at=2_000.0), settled("d1", response="r1")])
+        found = store.decision("d1")
+        assert found is not None
+        assert found.rewards == {"app": 0.75}
+
+    def test_a_kept_reward_is_dropped_after_a_day(self, store: Store, clock: FakeClock) -> None:
+        """A key that never appears is a mistake."""
+        store.commit([rewarded("d1", 1.0, keep=True), rewarded("d2", 1.0, keep=True)])
+        clock.advance(PENDING_REWARD_LIFETIME_S - 1.0)
+        store.commit([decided("d1")])
+        clock.advance(2.0)
+        store.commit([decided("d2")])
+        found = [store.decision("d1"), store.decision("d2")]
+        assert [stored and stored.rewards for stored in found] == [{"app": 1.0}, {}]
+
+    # -- batches -----------------------------------------------------------------------------------------
+
+    def test_an_empty_batch_does_nothing(self, store: Store) -> None:
+        """And is no error."""
+        assert not store.commit([]).changes
+
+    def test_a_batch_committed_twice_counts_once(self, store: Store) -> None:
+        """Its first commit may have been lost or not: nobody knows, so it is committed again."""
+        batch: list[Write] = [
+            rewarded("r2", 0.3, keep=True),
+            *(decided(f"d{i}", arm=f"arm{i % 3}") for i in range(6)),
+            rewarded("d1", 0.1),
+            rewarded("d1", 0.7),
+            rewarded("d1", 0.2),
+            settled("d1", arm="arm2", cost_usd=0.0007),
+            settled("d2", response="r2"),
+            failed("d3", reward=0.0),
+            withdrawn("d4"),
+            planned(1),
+        ]
+        first = store.commit(batch)
+        before = store.load("chat")
+        second = store.commit(batch)
+        assert not second.changes
+        assert second.stages == first.stages
+        assert store.load("chat") == before
+        assert same_statistics(before.statistics, fold(store.decision(f"d{i}") for i in range(6)))
+
+    @pytest.mark.parametrize(
+        ("bad", "error"),
+        [
+            (rewarded("d1", 1.5), InvalidRewardError),
+            (rewarded("d1", math.nan), InvalidRewardError),
+            (failed("d1", reward=-0.1), InvalidRewardError),
+            (settled("d1", cost_usd=-0.001), ValueError),
+            (settled("d1", cost_usd=math.inf), ValueError),
+            (settled("d1", at=math.nan), ValueError),
+            (replace(decided("d9"), shadow_price=math.nan), ValueError),
+            (replace(decided("d9"), probability=1.1), ValueError),
+            (decided("d9", charge=replace(CHARGE, expected_cost_usd=math.nan)), ValueError),
+            (decided(""), ValueError),
+            (replace(planned(1), live=()), ValueError),
+        ],
+    )
+    def test_a_batch_with_a_bad_value_is_refused_whole(
+        self, store: Store, bad: Write, error: type[Exception]
+    ) -> None:
+        """One NaN would poison a sum for ever."""
+        store.commit([decided("d1")])
+        before = store.load("chat")
+        with pytest.raises(error):
+            store.commit([decided("d2"), rewarded("d1", 0.5), bad])
+        assert store.load("chat") == before
+        assert store.decision("d2") is None
+
+    def test_a_batch_may_be_larger_than_any_limit_of_a_statement(self, store: Store) -> None:
+        """Replaying recorded calls commits thousands at once."""
+        count = 2_500
+        store.commit([decided(f"d{i}") for i in range(count)])
+        receipts = store.commit([rewarded(f"call-d{i}", 0.5) for i in range(count)]).rewards
+        assert [receipt.decision_id for receipt in receipts] == [f"d{i}" for i in range(count)]
+        assert store.load("chat").statistics["", "small"].reward_count == count
+
+    def test_threads_may_commit_at_the_same_time(self, store: Store) -> None:
+        """Nothing is lost and nothing counted twice."""
+        threads, each = 4, 25
+        barrier = threading.Barrier(threads)
+
+        def work(number: int) -> None:
+            barrier.wait(timeout=30)
+            for i in range(each):
+                store.commit([decided(f"{number}-{i}"), rewarded(f"{number}-{i}", 0.5)])
+                store.load("chat")
+
+        workers = [threading.Thread(target=work, args=(number,)) for number in range(threads)]
+        for worker in workers:
+            worker.start()
+        for worker in workers:
+            worker.join()
+        group = store.load("chat")
+        assert group.account.calls == threads * each
+        assert group.statistics["", "small"].reward_count == threads * each
+
+    # -- stages ------------------------------------------------------------------------------------------
+
+    def test_the_first_plan_of_a_stage_wins(self, store: Store) -> None:
+        """The others are told which one it was."""
+        ours, theirs = planned(1), planned(1, live=("large", "tiny"))
+        assert list(store.commit([ours]).stages) == [ours]
+        assert list(store.commit([theirs, planned(2)]).stages) == [ours, planned(2)]
+        assert list(store.stages("chat")) == [ours, planned(2)]
+
+    def test_the_first_plan_wins_inside_a_batch_too(self, store: Store) -> None:
+        """Whoever came first."""
+        ours, theirs = planned(1), planned(1, live=("large", "tiny"))
+        assert list(store.commit([ours, theirs]).stages) == [ours, ours]
+        assert store.load("chat").stage == ours
+
+    def test_stages_come_back_in_order(self, store: Store) -> None:
+        """All of them, or the last few; other groups' are not among them."""
+        store.commit([planned(number) for number in (2, 10, 1, 9)] + [planned(11, group="other")])
+        assert [stage.stage for stage in store.stages("chat")] == [1, 2, 9, 10]
+        assert [stage.stage for stage in store.stages("chat", last=2)] == [9, 10]
+        assert list(store.stages("chat", last=0)) == []
+        stage = store.load("chat").stage
+        assert stage is not None
+        assert stage.stage == 10
+        assert list(store.groups()) == ["chat", "other"]
+
+    # -- closing -----------------------------------------------------------------------------------------
+
+    def test_closing_twice_is_harmless(self, store: Store) -> None:
+        """A program's end is often untidy."""
+        store.commit([decided("d1")])
+        store.close()
+        store.close()
+
+    def test_a_restart_finds_everything_as_it_was(self, tmp_path: Path, clock: FakeClock) -> None:
+        """Account, statistics, stages, open decisions and kept rewards: to the last bit."""
+        if not self.persistent:
+            pytest.skip("this store does not outlive its process")
+        store = self.make_store(tmp_path, clock)
+        store.commit([planned(1), rewarded("r9", 0.9, keep=True)])
+        for i in range(30):
+            store.commit([decided(f"d{i}", arm=f"arm{i % 4}", at=1_000.0 + i / 3)])
+            store.commit([rewarded(f"d{i}", (i % 7) / 7)])
+            if i % 5:
+                store.commit(
+                    [settled(f"d{i}", arm=f"arm{i % 3}", cost_usd=0.001 / (i + 1), response=f"r{i}")]
+                )
+        before = (store.load("chat"), store.stages("chat"), [store.decision(f"d{i}") for i in range(30)])
+        store.close()
+
+        store = self.make_store(tmp_path, clock)
+        try:
+            after = (store.load("chat"), store.stages("chat"), [store.decision(f"d{i}") for i in range(30)])
+            assert after == before
+            store.commit([settled("d0"), rewarded("r11", 0.125)])
+            assert same_statistics(
+                store.load("chat").statistics, fold(store.decision(f"d{i}") for i in range(30))
+            )
+        finally:
+            store.close()

@@ -1,0 +1,132 @@
+"""Writes with sensible values, and what they should add up to: for tests of and against a store."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import fields
+
+from stageroute_router.core.account import Charge
+from stageroute_router.core.statistics import ArmStatistics
+from stageroute_router.store.base import (
+    CallFailed,
+    CallSettled,
+    CallWithdrawn,
+    CellKey,
+    DecisionMade,
+    RewardReported,
+    StagePlanned,
+    StoredDecision,
+)
+
+CHARGE = Charge(expected_cost_usd=0.003, budget_usd=0.002, surplus_cap_usd=0.1, paced=True)
+"""What a decision of :func:`decided` books."""
+
+
+def decided(
+    decision_id: str,
+    *,
+    call: str | None = None,
+    group: str = "chat",
+    segment: str = "",
+    arm: str = "small",
+    charge: Charge = CHARGE,
+    at: float = 1_000.0,
+) -> DecisionMade:
+    """Return a decision; its call's id is ``call-`` and its own unless given."""
+    return DecisionMade(
+        decision_id=decision_id,
+        call_id=f"call-{decision_id}" if call is None else call,
+        group=group,
+        segment=segment,
+        arm=arm,
+        stage=1,
+        probability=0.25,
+        charge=charge,
+        reward_ucb=0.9,
+        cost_lcb_usd=0.0005,
+        shadow_price=12.5,
+        made_at=at,
+    )
+
+
+def settled(
+    decision_id: str,
+    *,
+    arm: str = "small",
+    cost_usd: float = 0.001,
+    response: str | None = None,
+    at: float = 1_001.0,
+) -> CallSettled:
+    """Return an answer of 10 tokens to a prompt of 20."""
+    return CallSettled(
+        decision_id=decision_id,
+        arm=arm,
+        cost_usd=cost_usd,
+        prompt_tokens=20,
+        completion_tokens=10,
+        response_id=response,
+        settled_at=at,
+    )
+
+
+def failed(decision_id: str, *, reward: float | None = None) -> CallFailed:
+    """Return a failure at the provider."""
+    return CallFailed(decision_id=decision_id, reward=reward, failed_at=1_001.0)
+
+
+def withdrawn(decision_id: str) -> CallWithdrawn:
+    """Return a withdrawal."""
+    return CallWithdrawn(decision_id=decision_id)
+
+
+def rewarded(
+    key: str, reward: float, *, source: str = "app", at: float = 1_002.0, keep: bool = False
+) -> RewardReported:
+    """Return a reported reward."""
+    return RewardReported(key=key, reward=reward, source=source, reported_at=at, keep=keep)
+
+
+def planned(stage: int, *, group: str = "chat", live: tuple[str, ...] = ("small", "large")) -> StagePlanned:
+    """Return a stage opened by the schedule."""
+    return StagePlanned(
+        group=group,
+        stage=stage,
+        live=live,
+        explored=live[-1],
+        explore_share=0.05,
+        reason="schedule",
+        opened_at=900.0,
+        opened_at_call=100 * stage,
+    )
+
+
+def fold(decisions: Iterable[StoredDecision | None]) -> dict[CellKey, ArmStatistics]:
+    """Return the statistics that a group's decisions and rewards amount to, added up from nothing."""
+    cells: dict[CellKey, ArmStatistics] = {}
+    for stored in decisions:
+        if stored is None:
+            continue
+        one = ArmStatistics.of_pull()
+        if stored.state == "failed":
+            one += ArmStatistics.of_failure()
+        if stored.state == "settled" and stored.cost_usd is not None:
+            one += ArmStatistics.of_cost(stored.cost_usd)
+        for reward in stored.rewards.values():
+            one += ArmStatistics.of_reward(reward)
+        cell = (stored.decision.segment, stored.served_arm)
+        cells[cell] = cells.get(cell, ArmStatistics()) + one
+    return cells
+
+
+def same_statistics(one: Mapping[CellKey, ArmStatistics], other: Mapping[CellKey, ArmStatistics]) -> bool:
+    """Whether counts are equal, and sums equal up to rounding; a cell of zeros is as good as none."""
+    for cell in {*one, *other}:
+        a, b = one.get(cell, ArmStatistics()), other.get(cell, ArmStatistics())
+        for field in fields(ArmStatistics):
+            x, y = getattr(a, field.name), getattr(b, field.name)
+            if isinstance(x, int) and x != y:
+                return False
+            if not math.isclose(x, y, rel_tol=1e-9, abs_tol=1e-9):
+                return False
+    return True

@@ -1,0 +1,41 @@
+"""The contract of a store, over each of ours."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from stageroute_router.store.base import Store
+from stageroute_router.store.memory import MemoryStore
+from stageroute_router.store.sql import SqlStore
+from stageroute_router.testing.clock import FakeClock
+from stageroute_router.testing.store_contract import StoreContract
+
+
+class TestMemoryStore(StoreContract):
+    """In memory."""
+
+    def make_store(self, folder: Path, clock: FakeClock) -> Store:
+        return MemoryStore(clock=clock)
+
+
+class TestSQLiteFile(StoreContract):
+    """In an SQLite file."""
+
+    persistent = True
+
+    def make_store(self, folder: Path, clock: FakeClock) -> Store:
+        return SqlStore(f"sqlite:///{folder}/contract.db", clock=clock)
+
+
+class TestSQLiteFileOfNormalDurability(TestSQLiteFile):
+    """In an SQLite file that is synchronised less often."""
+
+    def make_store(self, folder: Path, clock: FakeClock) -> Store:
+        return SqlStore(f"sqlite:///{folder}/contract.db", durability="normal", clock=clock)
+
+
+class TestSQLiteInMemory(StoreContract):
+    """In an SQLite database in memory."""
+
+    def make_store(self, folder: Path, clock: FakeClock) -> Store:
+        return SqlStore("sqlite://", clock=clock)
