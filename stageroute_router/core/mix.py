@@ -68,7 +68,7 @@ def solve_mix(
         else:
             max_share = rest
     cheapest = cheapest_mixture_cost(scenarios.cost, max_share=max_share)
-    feasible = bool(np.median(cheapest) <= budget_usd) and float(max_share.sum()) >= 1 - 1e-9
+    feasible = 2 * np.count_nonzero(cheapest <= budget_usd) >= len(cheapest) and float(max_share.sum()) >= 1 - 1e-9
     if cost_tolerance > 0:
         budgets = np.maximum(budget_usd, (1 + cost_tolerance) * cheapest)
     else:
@@ -88,7 +88,7 @@ def solve_mix(
             scenarios.reward, scenarios.cost, budget=budgets, max_share=max_share
         )
         probabilities = solutions.mean(axis=0)
-        price = float(np.median(prices))
+        price = float(np.partition(prices, len(prices) // 2)[len(prices) // 2])
     if explored is not None:
         probabilities = probabilities * (1 - explore_share)
         probabilities[explored] += explore_share
