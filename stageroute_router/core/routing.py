@@ -14,8 +14,8 @@ at cost b.
    that the budget is met exactly, and lambda is the shadow price. Else the new corner replaces the end on its
    side of b.
 
-Why it ends: an accepted corner lies strictly between the two ends (in cost), so none is met twice, and there
-are finitely many orders to fill in. In practice ten arms take two to five rounds. Why it is exact: with
+Why it ends: every accepted corner raises the reward of the end within the budget or lowers the cost of the one
+beyond, and there are finitely many corners. In practice ten arms take two to five rounds. Why it is exact: with
 nothing above the line at price lambda, lambda is a feasible dual solution whose value equals the mixture's
 reward.
 
@@ -43,6 +43,8 @@ SHARE_TOLERANCE = 1e-12
 """Shares summing to within this of 1 count as summing to 1: ten shares of 0.1 give 1 - 1e-16."""
 BUDGET_TOLERANCE = 1e-12
 """Relative to the budget: rounding in the sum of the costs is not overspending."""
+SMALLEST_BUDGET = 1e-100
+"""Dollars; budgets below it have the tolerance of this one, which keeps prices finite."""
 GAIN_TOLERANCE = 1e-13
 """Relative to the largest reward: a corner this little above the line is on it."""
 TIE_TOLERANCE = 1e-12
@@ -148,7 +150,7 @@ def _solve(
 ) -> RoutingSolution:
     count = len(rewards)
     excess = [cost - budget for cost in costs]
-    slack = BUDGET_TOLERANCE * budget
+    slack = BUDGET_TOLERANCE * max(budget, SMALLEST_BUDGET)
     total_share = sum(shares)
     if total_share <= 1 + SHARE_TOLERANCE:
         # Only one mixture holds the shares, or none.
@@ -222,12 +224,13 @@ def _edge(
         worth = [u - price * d for u, d in zip(rewards, excess, strict=True)]
         corner = _fill(sorted(arms, key=worth.__getitem__, reverse=True), shares, rewards, excess)
         gain = corner.reward - cheap.reward - price * (corner.excess - cheap.excess)
-        if gain <= accuracy or not cheap.excess < corner.excess < dear.excess:
-            return cheap, dear, price
-        if corner.excess <= slack:
+        # Above the line, the second condition of either side can only fail by rounding; it makes the loop end.
+        if gain > accuracy and corner.excess <= slack and corner.reward > cheap.reward:
             cheap = corner
-        else:
+        elif gain > accuracy and slack < corner.excess < dear.excess:
             dear = corner
+        else:
+            return cheap, dear, price
 
 
 def _solution(

@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from stageroute_router.core.routing import BUDGET_TOLERANCE, GAIN_TOLERANCE, SHARE_TOLERANCE
+from stageroute_router.core.routing import BUDGET_TOLERANCE, GAIN_TOLERANCE, SHARE_TOLERANCE, SMALLEST_BUDGET
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.intp]
@@ -64,7 +64,7 @@ def solve_routing_batch(
     if not rows:
         return BatchSolution(np.empty((0, arms)), np.empty(0), np.empty(0, dtype=np.bool_))
     excess = costs - (budgets[:, None] if budgets.ndim else budgets)
-    slack = np.broadcast_to(BUDGET_TOLERANCE * budgets, (rows,))
+    slack = np.broadcast_to(BUDGET_TOLERANCE * np.maximum(budgets, SMALLEST_BUDGET), (rows,))
     total_share = float(shares.sum())
     if total_share <= 1 + SHARE_TOLERANCE:
         # Only one mixture holds the shares, or none; as in ``solve_routing``.
@@ -131,11 +131,13 @@ def _solve_whole(rewards: FloatArray, excess: FloatArray, slack: FloatArray) -> 
         corner = start + (rewards - price[:, None] * excess).argmax(axis=1)
         corner_reward, corner_excess = rewards.take(corner), excess.take(corner)
         gain = corner_reward - cheap_reward - price * (corner_excess - cheap_excess)
-        better = (gain > accuracy) & (cheap_excess < corner_excess) & (corner_excess < dear_excess)
+        fits = corner_excess <= slack
+        better = np.where(fits, corner_reward > cheap_reward, corner_excess < dear_excess)
+        better &= (gain > accuracy) & ~done
         if not better.any():
             break
-        lower = better & (corner_excess <= slack)
-        upper = better & ~lower
+        lower = better & fits
+        upper = better & ~fits
         cheap = np.where(lower, corner, cheap)
         dear = np.where(upper, corner, dear)
         cheap_reward, cheap_excess = rewards.take(cheap), excess.take(cheap)
@@ -194,12 +196,13 @@ def _solve_shared(
         price = np.where(gap > accuracy, gap, 0.0) / length
         corner = fill(np.argsort(price[:, None] * excess - rewards, axis=1))
         gain = corner.reward - cheap.reward - price * (corner.excess - cheap.excess)
-        better = (gain > accuracy) & (cheap.excess < corner.excess) & (corner.excess < dear.excess)
+        fits = corner.excess <= slack
+        better = np.where(fits, corner.reward > cheap.reward, corner.excess < dear.excess)
+        better &= (gain > accuracy) & ~done
         if not better.any():
             break
-        lower = better & (corner.excess <= slack)
-        cheap = cheap.replaced(lower, corner)
-        dear = dear.replaced(better & ~lower, corner)
+        cheap = cheap.replaced(better & fits, corner)
+        dear = dear.replaced(better & ~fits, corner)
 
     weight = np.where(done, 0.0, np.clip(-cheap.excess / length, 0.0, 1.0))
     price = np.where(feasible, np.where(done, 0.0, price), np.inf)
