@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from sqlalchemy import Connection, inspect, text
+from sqlalchemy import Connection, delete, false, inspect, text
 
 from stageroute_router.errors import SchemaError
-from stageroute_router.store import sqlite_file
+from stageroute_router.store import sqlite_file, tables
 
 SCHEMA_VERSION = 1
 """The newest schema this version knows: the number of the last revision in ``migrations/versions``."""
@@ -41,6 +41,8 @@ def ensure_schema(connection: Connection, *, place: str) -> None:
         upgrade(connection, to=SCHEMA_VERSION)
     if is_sqlite and sqlite_file.stamped_version(connection) != SCHEMA_VERSION:
         sqlite_file.stamp(connection, version=SCHEMA_VERSION)
+    # SQLite opens a file it may not write without a word: better to fail now than at the first reward.
+    connection.execute(delete(tables.groups).where(false()))
 
 
 def revision(connection: Connection) -> int:
