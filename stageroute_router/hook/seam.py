@@ -7,7 +7,7 @@ what                        before the Router became a facade       since
 ==========================  ======================================  ==========================================
 healthy deployments         ``async_get_healthy_deployments``       ``select(..., kind="healthy")``
 attaching a strategy        ``set_custom_routing_strategy``         ``register_plugin``
-deployments, aliases        ``model_list``, ``get_model_from_alias``  ``registry()``
+deployments, aliases        ``model_list``, ``model_group_alias``   ``registry()``
 LiteLLM's ordinary choice   the two methods on the Router's class   the same, on the class of the Router's core
 ==========================  ======================================  ==========================================
 
@@ -101,10 +101,10 @@ class Seam:
 
     def group_of(self, model: str) -> str:
         """Return the model group that LiteLLM resolves a requested name to (``model_group_alias``)."""
-        if self._registry is not None:
-            target = self._registry.resolve(model, kind="alias") if self._registry.aliases() else None
-        else:
-            target = self.router.get_model_from_alias(model=model) if self.router.model_group_alias else None
+        aliases = self.router.model_group_alias if self._registry is None else self._registry.aliases()
+        target = aliases.get(model) if aliases else None
+        if isinstance(target, Mapping):  # {"model": ..., "hidden": ...}
+            target = target.get("model")
         return model if target is None else str(target)
 
     def has_routing_plugins(self) -> bool:

@@ -1,0 +1,73 @@
+"""Run the LiteLLM seam's tests against the other LiteLLM versions we support.
+
+    python tests/hook/run_versions.py [VERSION ...] [-- PYTEST ARGUMENTS]
+
+For each ``requirements/litellm-VERSION.lock`` this makes a virtual environment under ``.venvs/`` (again only when
+the lock has changed), installs exactly what the lock says, and runs ``tests/hook``. The exit status is 0 only if
+all runs passed. Needs nothing but Python.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import subprocess
+import sys
+import venv
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def environment(lock: Path) -> Path:
+    """Return the Python of an environment with exactly the lock's packages and this project."""
+    home = ROOT / ".venvs" / f"{lock.stem}-py{sys.version_info.major}.{sys.version_info.minor}"
+    python = home / ("Scripts" if os.name == "nt" else "bin") / "python"
+    stamp = home / "installed.sha256"
+    wanted = hashlib.sha256(lock.read_bytes() + (ROOT / "pyproject.toml").read_bytes()).hexdigest()
+    if not stamp.exists() or stamp.read_text() != wanted:
+        venv.create(home, with_pip=True, clear=True)
+        pip = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-deps"]
+        # Without resolving: LiteLLM 1.109 asks for a newer certifi than every index has; any recent one does.
+        subprocess.run([*pip, "-r", str(lock)], check=True)
+        subprocess.run([*pip, "--no-build-isolation", "-e", str(ROOT)], check=True)
+        stamp.write_text(wanted)
+    return python
+
+
+def main(arguments: list[str]) -> int:
+    """Test the versions that are named, or all that have a lock."""
+    named, passed_on = arguments, []
+    if "--" in arguments:
+        at = arguments.index("--")
+        named, passed_on = arguments[:at], arguments[at + 1 :]
+    locks = [ROOT / "requirements" / f"litellm-{version}.lock" for version in named]
+    locks = locks or sorted((ROOT / "requirements").glob("litellm-*.lock"))
+    missing = [lock.name for lock in locks if not lock.exists()]
+    if missing or not locks:
+        sys.stderr.write(f"no such lock in requirements/: {', '.join(missing) or 'litellm-*.lock'}\n")
+        return 2
+    failed = []
+    for lock in locks:
+        sys.stdout.write(f"== {lock.stem}\n")
+        sys.stdout.flush()
+        command = [
+            str(environment(lock)),
+            "-m",
+            "pytest",
+            "-q",
+            "-p",
+            "no:cacheprovider",
+            "-n0",
+            "tests/hook",
+        ]
+        settings = {**os.environ, "LITELLM_LOCAL_MODEL_COST_MAP": "True"}
+        if subprocess.run([*command, *passed_on], cwd=ROOT, env=settings, check=False).returncode:
+            failed.append(lock.stem)
+    if failed:
+        sys.stderr.write(f"failed: {', '.join(failed)}\n")
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
