@@ -1,15 +1,15 @@
 """Which of our decisions are still open, found again when LiteLLM reports what became of a call.
 
-Every attempt of a call (retry, fallback) has a call id of its own, minted by us, unless the application or the
-proxy's client chose one: then all attempts share it, and different calls may even repeat it. So a report names
-a decision by call id first, then by the deployment that served, then by the decision id that we wrote into the
-request's metadata (which attempts share, so that it may already name the next one).
+Every attempt of a call (retry, fallback) has a call id of its own, minted by us, and that is all it takes. But
+the application, or the proxy's client, may choose the call id: then all attempts share it, and different calls
+may even repeat it. A report is then matched by the deployment that served and by the decision id that we wrote
+into the request's metadata. Neither is certain: LiteLLM writes both into one dictionary, which attempts (and,
+where an application passes the same dictionary again, calls) share, so that it may already tell of the next one.
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 from stageroute_router.hook.episode import Episode
@@ -24,6 +24,7 @@ class OpenDecision:
         group: the model group.
         arm: the arm chosen.
         model_id: LiteLLM's id of the deployment chosen inside the arm.
+        minted: whether the call id is ours, and so belongs to this attempt alone.
         episodes: the episodes it was made in.
     """
 
@@ -31,6 +32,7 @@ class OpenDecision:
     group: str
     arm: str
     model_id: str
+    minted: bool
     episodes: tuple[Episode, ...] = ()
 
 
@@ -96,11 +98,13 @@ class Ledger:
 def _meant(
     candidates: tuple[OpenDecision, ...], *, model_id: str, noted: str | None, failed: bool
 ) -> OpenDecision | None:
-    in_order: Iterator[OpenDecision] = iter(candidates if failed else reversed(candidates))
-    if not model_id:
-        same = [decision for decision in candidates if decision.decision_id == noted]
-        return same[0] if same else next(in_order)
+    if candidates[0].minted:
+        return candidates[0]
+    in_order = candidates if failed else candidates[::-1]
     here = [decision for decision in in_order if decision.model_id == model_id]
+    if not here and not (failed and model_id):
+        # LiteLLM does not say who served, or what it says was overwritten by another call.
+        here = list(in_order)
     return next((decision for decision in here if decision.decision_id == noted), here[0] if here else None)
 
 

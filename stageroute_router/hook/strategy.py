@@ -212,7 +212,7 @@ class StageRouteStrategy(CustomRoutingStrategyBase):
         arms = self._groups[decision.group].by_model_id
         self._routing.settled(
             decision.decision_id,
-            arm=arms.get(report.model_id, decision.arm),
+            arm=decision.arm if decision.minted else arms.get(report.model_id, decision.arm),
             cost_usd=report.cost_usd or 0.0,
             prompt_tokens=report.prompt_tokens,
             completion_tokens=report.completion_tokens,
@@ -254,6 +254,7 @@ class StageRouteStrategy(CustomRoutingStrategyBase):
                     replicas.setdefault(arm, []).append(deployment)
             if not replicas:
                 return None
+            minted = not request.get("litellm_call_id")
             call_id = _call_id(request)
             routed = self._routing.choose(group, eligible=replicas.keys(), call_id=call_id)
             if routed is None:
@@ -269,6 +270,7 @@ class StageRouteStrategy(CustomRoutingStrategyBase):
                     group=group,
                     arm=routed.arm,
                     model_id=model_id(deployment),
+                    minted=minted,
                     episodes=episodes,
                 ),
             )
