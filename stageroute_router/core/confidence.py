@@ -164,10 +164,12 @@ def kl_ucb(mean: FloatArray | float, level: FloatArray | float) -> FloatArray | 
         large = -np.expm1((p * np.log(safe) - allowed) / rest) * rest
     variance = np.where(p >= 0.5, p * rest, 0.25)
     small = np.minimum(np.sqrt(2 * allowed * variance), allowed + np.sqrt(allowed * (allowed + 2 * p)))
-    gap = np.minimum(np.minimum(large, small), most)
+    start = np.minimum(np.minimum(large, small), most)
+    gap = start
     for _ in range(_KL_STEPS):
         divergence = -p * np.log1p(gap / safe) - rest * np.log1p(-gap / rest)
         slope = np.maximum(gap / ((safe + gap) * (rest - gap)), 1e-300)
-        gap = np.minimum(np.maximum(gap - (divergence - allowed) / slope, 0.0), most)
+        # No further right than the start: levels below 1e-30 are less than a rounding of the divergence.
+        gap = np.minimum(np.maximum(gap - (divergence - allowed) / slope, 0.0), start)
     bound = np.where((allowed >= _KL_CERTAIN) | (p == 1), 1.0, np.minimum(p + gap, 1.0))
     return bound if bound.ndim else float(bound)

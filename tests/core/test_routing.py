@@ -21,9 +21,16 @@ Programme = tuple[list[float], list[float], float, list[float]]
 def programmes(draw: st.DrawFn) -> Programme:
     """Return rewards, costs, budget and shares; small grids among them, so that ties are common."""
     count = draw(st.integers(1, 9))
-    reward = st.one_of(st.floats(-10, 10), st.integers(0, 3).map(float))
-    cost = st.one_of(st.floats(0, 1000), st.floats(0, 1e-3), st.integers(0, 4).map(lambda n: n / 4))
-    share = st.one_of(st.floats(0, 1), st.integers(0, 4).map(lambda n: n / 4), st.just(1.0))
+    # Differences in reward times share below 1e-13 are rounding to the solver, so none are drawn here.
+    reward = st.one_of(st.integers(-10_000, 10_000).map(lambda n: n / 1000), st.integers(0, 3).map(float))
+    cost = st.one_of(
+        st.floats(0, 1000, allow_subnormal=False).map(lambda c: c if c > 1e-90 else 0.0),
+        st.floats(1e-6, 1e-2),
+        st.integers(0, 4).map(lambda n: n / 4),
+    )
+    share = st.one_of(
+        st.integers(0, 1000).map(lambda n: n / 1000), st.integers(0, 4).map(lambda n: n / 4), st.just(1.0)
+    )
 
     def several(element: st.SearchStrategy[float]) -> list[float]:
         return draw(st.lists(element, min_size=count, max_size=count))
@@ -68,7 +75,7 @@ def test_a_solution_is_a_mixture_that_its_own_price_proves_best(programme: Progr
         assert solution.cost > budget or sum(shares) < 1
 
 
-@given(programme=programmes(), factor=st.sampled_from([1e-5, 1e-2, 1e3]))
+@given(programme=programmes(), factor=st.sampled_from([2.0**-17, 2.0**-7, 2.0**10]))
 @settings(deadline=None)
 def test_the_unit_of_money_does_not_matter(programme: Programme, factor: float) -> None:
     """Costs and budget in other units give the same reward, and a price in the inverse unit."""
@@ -76,9 +83,7 @@ def test_the_unit_of_money_does_not_matter(programme: Programme, factor: float) 
     one = solve_routing(rewards, costs, budget=budget, max_share=shares)
     other = solve_routing(rewards, [c * factor for c in costs], budget=budget * factor, max_share=shares)
     assert other.feasible == one.feasible
-    # In an infeasible programme equal costs may differ after rounding, and with them the cheapest mixture.
-    if one.feasible:
-        assert other.value == pytest.approx(one.value, abs=1e-9)
+    assert other.value == pytest.approx(one.value, abs=1e-9)
 
 
 @given(programme=programmes(), more=st.floats(0, 2))
