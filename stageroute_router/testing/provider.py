@@ -1,0 +1,464 @@
+"""A provider on loopback that speaks OpenAI's API and answers from tables: for tests, demos and benchmarks.
+
+In a program::
+
+    with SimulatedProvider([SimulatedModel(name="small", reward_mean=0.6)], seed=0) as provider:
+        router = litellm.Router(model_list=provider.model_list("chat"))
+        response = router.completion(model="chat", messages=[{"role": "user", "content": "hello"}])
+        provider.outcome(response).reward
+
+As a command: ``python -m stageroute_router.testing.provider --table outcomes.npz``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import base64
+import binascii
+import contextlib
+import http.client
+import json
+import re
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from concurrent.futures import Future
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Protocol, cast
+from urllib.parse import urlencode
+
+from aiohttp import web
+
+from stageroute_router.errors import SettingsError
+from stageroute_router.testing.provider_app import ProviderApp, new_server
+from stageroute_router.testing.simulated_model import Outcome, SimulatedModel
+
+__all__ = ["Outcome", "SimulatedModel", "SimulatedProvider"]
+
+_Json = dict[str, Any]
+_HOST = "127.0.0.1"
+_START_DEADLINE_S = 60.0
+_OUTCOME_HEADER = "x-simulated-outcome"
+
+
+class SimulatedProvider:
+    """An OpenAI-compatible HTTP server on loopback whose answers, costs and faults are known.
+
+    Routes: ``/v1/chat/completions``, ``/v1/completions``, ``/v1/responses`` (each also ``stream: true``),
+    ``/v1/embeddings``, ``/v1/models``. The ``model`` named in a request answers with its outcome: the recorded
+    one of a row, where the request names a row (``user="row:17"``, or ``row`` in ``extra_body``) or its last
+    user message is one of ``prompts``; else one drawn from the model's law. Answers are reproducible: a
+    model's n-th drawn outcome and fault depend on the seed and n only.
+
+    Nothing of a request is kept or logged.
+
+    Args:
+        models: the models served, at least one, names unique.
+        seed: of all draws.
+        prompts: text of each row of the models' recordings, None where unknown. Of equal texts the first answers.
+        port: TCP port; 0 takes a free one.
+        process: serve from a process of its own, so that the server does not share the client's
+            interpreter lock: for benchmarks. Otherwise from a thread.
+
+    Raises:
+        SettingsError: no model, or two of one name.
+    """
+
+    def __init__(
+        self,
+        models: Sequence[SimulatedModel],
+        *,
+        seed: int = 0,
+        prompts: Sequence[str | None] = (),
+        port: int = 0,
+        process: bool = False,
+    ) -> None:
+        _check_models(models)
+        self.models = {model.name: model for model in models}
+        self._host: _Host = (_ProcessHost if process else _ThreadHost)(
+            models, seed=seed, prompts=prompts, port=port
+        )
+        self._port: int | None = None
+
+    def start(self) -> SimulatedProvider:
+        """Start serving; returns the provider itself once it accepts connections.
+
+        Raises:
+            OSError: the port is taken.
+            RuntimeError: already started.
+        """
+        if self._port is not None:
+            message = f"the simulated provider already serves at {self.url}; stop it first"
+            raise RuntimeError(message)
+        self._port = self._host.start()
+        return self
+
+    def stop(self) -> None:
+        """Stop serving and drop open requests. Does nothing when not started."""
+        if self._port is not None:
+            self._port = None
+            self._host.stop()
+
+    def __enter__(self) -> SimulatedProvider:
+        return self.start()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    @property
+    def url(self) -> str:
+        """Where it serves, for example ``http://127.0.0.1:40123``; OpenAI's base URL is this plus ``/v1``."""
+        return f"http://{_HOST}:{self._started_port()}"
+
+    def deployment(self, model: str, group: str, **extra: object) -> dict[str, Any]:
+        """Return an entry of LiteLLM's ``model_list`` for a model, with its prices.
+
+        Args:
+            model: name of the model.
+            group: LiteLLM's ``model_name``.
+            extra: further ``litellm_params`` (``weight``, ``order``, ``tags``, ``timeout``, …), except
+                ``model_info``, which is merged into the entry's own. Replicas of one model need
+                ``model_info={"id": …}``: the id is ``group/model`` otherwise.
+
+        Raises:
+            SettingsError: no such model.
+        """
+        simulated = self._model(model)
+        return {
+            "model_name": group,
+            "litellm_params": {
+                "model": f"openai/{model}",
+                "api_base": f"{self.url}/v1",
+                "api_key": "simulated",
+                "input_cost_per_token": simulated.input_usd_per_token,
+                "output_cost_per_token": simulated.output_usd_per_token,
+                **{name: value for name, value in extra.items() if name != "model_info"},
+            },
+            "model_info": {"id": f"{group}/{model}", **_mapping(extra.get("model_info", {}))},
+        }
+
+    def model_list(
+        self, group: str, models: Iterable[str] | None = None, **extra: object
+    ) -> list[dict[str, Any]]:
+        """Return LiteLLM's ``model_list`` of a group.
+
+        Args:
+            group: LiteLLM's ``model_name``.
+            models: names of the models; all by default.
+            extra: as for :meth:`deployment`.
+        """
+        names = self.models if models is None else models
+        return [self.deployment(name, group, **extra) for name in names]
+
+    def outcome(self, response: object) -> Outcome:
+        """Return what a call came to, as the application would judge it.
+
+        Args:
+            response: a response of LiteLLM or OpenAI's client (any route), a chunk of a stream, or a
+                response id. Embeddings have no id: there it is read from the response's headers.
+
+        Raises:
+            LookupError: no answer of this provider has that id (or it was 200,000 answers ago).
+        """
+        header = _outcome_header(response)
+        if header is not None:
+            return Outcome.from_text(header)
+        name = response if isinstance(response, str) else _id_of(response)
+        if name is None:
+            message = f"a {type(response).__name__} without an id is no response of the simulated provider"
+            raise LookupError(message)
+        outcome = self._host.outcome(_provider_id(name))
+        if outcome is None:
+            message = f"the simulated provider gave no answer with the id {name!r}"
+            raise LookupError(message)
+        return outcome
+
+    def set(self, model: str, **changes: object) -> None:
+        """Change a model's times and faults from the next request on.
+
+        Args:
+            model: name of the model.
+            changes: any of ``latency_s``, ``first_chunk_s``, ``always_stream_usage``, ``error_rate``,
+                ``error_status``, ``rate_limit``, ``rate_limit_rate``, ``retry_after_s``, ``hang_rate``,
+                ``broken_rate`` as in :class:`SimulatedModel`; ``rate_limited`` and ``hang`` (True or False)
+                switch the whole model.
+
+        Raises:
+            SettingsError: no such model, nothing that can be set, or a value out of its domain.
+        """
+        self.models[model] = self._model(model).with_faults(changes)
+        self._host.request("POST", "/simulated/set", {"model": model, "changes": changes})
+
+    def counts(self, model: str) -> dict[str, int]:
+        """Return how many ``requests`` a model got, and how many of them were ``answered``, or ended as
+        ``errors``, ``rate_limited``, ``hung`` or ``broken``.
+
+        Raises:
+            SettingsError: no such model.
+        """  # noqa: D205 - a list of names does not fit one line
+        self._model(model)
+        counts = self._host.request("GET", "/simulated/counts")
+        return dict(counts[model])
+
+    def _model(self, name: str) -> SimulatedModel:
+        model = self.models.get(name)
+        if model is None:
+            message = f"the simulated provider has no model {name!r}; it has {', '.join(self.models)}"
+            raise SettingsError(message)
+        return model
+
+    def _started_port(self) -> int:
+        if self._port is None:
+            message = "the simulated provider is not started: use it as a context manager or call start()"
+            raise RuntimeError(message)
+        return self._port
+
+
+class _Host(Protocol):
+    """Where the server runs."""
+
+    def start(self) -> int: ...
+    def stop(self) -> None: ...
+    def outcome(self, response_id: str) -> Outcome | None: ...
+    def request(self, method: str, path: str, body: _Json | None = None) -> _Json: ...
+
+
+class _ThreadHost:
+    """Serves from a thread with a loop of its own."""
+
+    def __init__(
+        self, models: Sequence[SimulatedModel], *, seed: int, prompts: Sequence[str | None], port: int
+    ) -> None:
+        self._app = ProviderApp(models, seed=seed, prompts=prompts)
+        self._wanted_port = port
+        self._port = 0
+
+    def start(self) -> int:
+        started: Future[int] = Future()
+        self._loop = asyncio.new_event_loop()
+        self._stopped = asyncio.Event()
+        self._thread = threading.Thread(
+            target=self._run, args=(started,), name="simulated-provider", daemon=True
+        )
+        self._thread.start()
+        self._port = started.result(timeout=_START_DEADLINE_S)
+        return self._port
+
+    def _run(self, started: Future[int]) -> None:
+        try:
+            self._loop.run_until_complete(
+                _serve(
+                    self._app, port=self._wanted_port, on_start=started.set_result, until=self._stopped.wait()
+                )
+            )
+        except OSError as error:
+            started.set_exception(error)
+        finally:
+            self._loop.close()
+
+    def stop(self) -> None:
+        self._loop.call_soon_threadsafe(self._stopped.set)
+        self._thread.join()
+
+    def outcome(self, response_id: str) -> Outcome | None:
+        return self._app.outcomes.get(response_id)
+
+    def request(self, method: str, path: str, body: _Json | None = None) -> _Json:
+        return _request(self._port, method, path, body)
+
+
+class _ProcessHost:
+    """Serves from a child process, which ends with this one: it watches its standard input."""
+
+    def __init__(
+        self, models: Sequence[SimulatedModel], *, seed: int, prompts: Sequence[str | None], port: int
+    ) -> None:
+        self._order = {
+            "models": [model.to_json() for model in models],
+            "seed": seed,
+            "prompts": list(prompts),
+        }
+        self._wanted_port = port
+        self._port = 0
+
+    def start(self) -> int:
+        command = [sys.executable, "-m", __name__, "--models", "-", "--port", str(self._wanted_port)]
+        self._child = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)  # noqa: S603 - our own module
+        stdin, stdout = self._pipes()
+        with contextlib.suppress(BrokenPipeError):
+            stdin.write(json.dumps(self._order) + "\n")
+            stdin.flush()
+        url = stdout.readline().strip()
+        if not url:
+            self.stop()
+            status = self._child.returncode
+            message = f"the simulated provider's process ended with status {status} (is the port taken?)"
+            raise OSError(message)
+        self._port = int(url.rpartition(":")[2])
+        return self._port
+
+    def stop(self) -> None:
+        stdin, stdout = self._pipes()
+        with contextlib.suppress(BrokenPipeError):
+            stdin.close()
+        self._child.wait()
+        stdout.close()
+
+    def _pipes(self) -> tuple[Any, Any]:
+        return self._child.stdin, self._child.stdout
+
+    def outcome(self, response_id: str) -> Outcome | None:
+        try:
+            return Outcome(**self.request("GET", f"/simulated/outcome?{urlencode({'id': response_id})}"))
+        except SettingsError:
+            return None
+
+    def request(self, method: str, path: str, body: _Json | None = None) -> _Json:
+        return _request(self._port, method, path, body)
+
+
+async def _serve(
+    app: ProviderApp, *, port: int, on_start: Callable[[int], None], until: Awaitable[object]
+) -> None:
+    # Open requests are dropped at once: whoever stops the provider waits for none of them.
+    runner = web.ServerRunner(new_server(app), shutdown_timeout=0.0)
+    await runner.setup()
+    try:
+        site = web.TCPSite(runner, _HOST, port, backlog=2048)
+        await site.start()
+        on_start(cast("tuple[str, int]", runner.addresses[0])[1])
+        await until
+    finally:
+        await runner.cleanup()
+
+
+def _request(port: int, method: str, path: str, body: _Json | None) -> _Json:
+    connection = http.client.HTTPConnection(_HOST, port, timeout=_START_DEADLINE_S)
+    with contextlib.closing(connection):
+        connection.request(method, path, body=None if body is None else json.dumps(body))
+        answer = connection.getresponse()
+        content: _Json = json.loads(answer.read())
+    if answer.status != http.HTTPStatus.OK:
+        raise SettingsError(content["error"]["message"])
+    return content
+
+
+def _check_models(models: Sequence[SimulatedModel]) -> None:
+    names = [model.name for model in models]
+    if not names:
+        message = "a simulated provider needs at least one model; give it SimulatedModel(name=…)"
+        raise SettingsError(message)
+    twice = {name for name in names if names.count(name) > 1}
+    if twice:
+        message = f"two simulated models are called {', '.join(sorted(twice))}; names must differ"
+        raise SettingsError(message)
+
+
+def _mapping(value: object) -> Mapping[str, object]:
+    if not isinstance(value, Mapping):
+        message = f"model_info must be a dict, not {value!r}"
+        raise SettingsError(message)
+    return value
+
+
+def _id_of(response: object) -> str | None:
+    name = response.get("id") if isinstance(response, Mapping) else getattr(response, "id", None)
+    return name if isinstance(name, str) else None
+
+
+def _outcome_header(response: object) -> str | None:
+    """Return the outcome that LiteLLM passes on among a response's headers, where it does."""
+    hidden = getattr(response, "_hidden_params", None)
+    headers = hidden.get("additional_headers") if isinstance(hidden, Mapping) else None
+    if not isinstance(headers, Mapping):
+        return None
+    value = headers.get(f"llm_provider-{_OUTCOME_HEADER}")
+    return value if isinstance(value, str) else None
+
+
+def _provider_id(response_id: str) -> str:
+    """Return our own id of a response: LiteLLM wraps those of the responses route in base64."""
+    if response_id.startswith("resp_") and "simulated" not in response_id:
+        with contextlib.suppress(binascii.Error, UnicodeDecodeError):
+            plain = base64.b64decode(response_id[5:] + "==").decode()
+            if (found := re.search(r"resp_simulated\d+", plain)) is not None:
+                return found[0]
+    return response_id
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Serve until interrupted; print the URL once connections are accepted."""
+    parser = argparse.ArgumentParser(
+        prog="python -m stageroute_router.testing.provider",
+        description="An OpenAI-compatible server on loopback that answers from a table of recorded outcomes.",
+    )
+    source = parser.add_mutually_exclusive_group()
+    source.add_argument(
+        "--table", type=Path, help="recorded outcomes (.npz, .csv, .parquet); default: RouterBench"
+    )
+    source.add_argument(
+        "--models", help="JSON with models, prompts and seed; - reads one line of standard input"
+    )
+    parser.add_argument("--seed", type=int, default=0, help="seed of all draws (default 0)")
+    parser.add_argument("--port", type=int, default=0, help="TCP port (default: a free one)")
+    options = parser.parse_args(arguments)
+    try:
+        app = _app_from(options)
+        asyncio.run(_serve_command(app, port=options.port, ends_with_stdin=options.models == "-"))
+    except (OSError, ValueError) as error:
+        parser.exit(2, f"{parser.prog}: {error}\n")
+
+
+def _app_from(options: argparse.Namespace) -> ProviderApp:
+    if options.models is not None:
+        text = (
+            sys.stdin.readline()
+            if options.models == "-"
+            else Path(options.models).read_text(encoding="utf-8")
+        )
+        order = json.loads(text)
+        models = [SimulatedModel.from_json(values) for values in order["models"]]
+        _check_models(models)
+        return ProviderApp(models, seed=order.get("seed", options.seed), prompts=order.get("prompts", ()))
+    if options.table is not None:
+        from stageroute_router.replay.table import load_table  # noqa: PLC0415 - only this option needs it
+        from stageroute_router.testing.provider_table import simulated_models  # noqa: PLC0415 - as above
+
+        table = load_table(options.table)
+        return ProviderApp(simulated_models(table), seed=options.seed, prompts=table.prompts or ())
+    from stageroute_router.replay.routerbench import routerbench_models  # noqa: PLC0415 - as above
+
+    return ProviderApp(routerbench_models(), seed=options.seed)
+
+
+async def _serve_command(app: ProviderApp, *, port: int, ends_with_stdin: bool) -> None:
+    loop = asyncio.get_running_loop()
+    ended = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, ended.set)
+    if ends_with_stdin:
+        await _watch_stdin(ended)
+
+    def announce(bound_port: int) -> None:
+        sys.stdout.write(f"http://{_HOST}:{bound_port}\n")
+        sys.stdout.flush()
+
+    await _serve(app, port=port, on_start=announce, until=ended.wait())
+
+
+async def _watch_stdin(ended: asyncio.Event) -> None:
+    class Watcher(asyncio.Protocol):
+        def connection_lost(self, error: Exception | None) -> None:
+            ended.set()
+
+    await asyncio.get_running_loop().connect_read_pipe(Watcher, sys.stdin)
+
+
+if __name__ == "__main__":
+    main()
