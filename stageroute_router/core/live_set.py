@@ -3,17 +3,18 @@
     max  sum u_i d_i   subject to   sum c_i d_i <= b,   sum d_i = 1,   0 <= d_i <= alpha_i z_i,
                                     sum z_i = min(max_live, candidates),   z_i in {0, 1}
 
-``d`` only selects the set; calls are routed later, with fresher bounds. The arms with z_i = 1 are live. Those that
-``d`` does not need are chosen by the largest u_i: that is how newcomers get their first calls.
+``d`` only selects the set; calls are routed later, with fresher bounds. The arms with z_i = 1 are live. Those
+that ``d`` does not need are chosen by the largest u_i: that is how newcomers get their first calls.
 
-Most programmes need no integer solver. Without z this is the routing programme over all candidates; its best value
-can only be higher, so where its support (with the pinned arms) fits into the places, the support is optimal here too.
-Without shares below 1 the support has at most two arms: with two constraints besides the bounds, a corner of the
-routing programme has at most two arms strictly between 0 and 1, and none can be at 1 beside another. So only shares
-below 1 (or a single place) bring in HiGHS.
+Most programmes need no integer solver. Without z this is the routing programme over all candidates; its best
+value can only be higher, so where its support (with the pinned arms) fits into the places, the support is
+optimal here too. Without shares below 1 the support has at most two arms: with two constraints besides the
+bounds, a corner of the routing programme has at most two arms strictly between 0 and 1, and none can be at 1
+beside another. So only shares below 1 (or a single place) bring in HiGHS.
 
-Source: the deployment step ("DeployOPT") of Li & Li, arXiv 2506.17254. How free places are filled, the shortcut, the
-greedy fall-back and the treatment of infeasible programmes are ours.
+Source: the deployment step ("DeployOPT") of Li & Li, arXiv 2506.17254. How free places are filled, the
+shortcut, the search that stands in for a solver in trouble and the treatment of infeasible programmes are
+ours.
 """
 
 from __future__ import annotations
@@ -34,9 +35,9 @@ _MASS = 1e-12
 _SCALE = 1e4
 """HiGHS stops within 1e-6 of the best objective; rewards times this make that 1e-10 of a reward."""
 _DEAREST = 1e6
-"""Arms that cost more than this many budgets could get less than a millionth of the calls; HiGHS's own tolerance."""
+"""An arm that costs more than this many budgets could get less than a millionth of the calls: left out."""
 _MARGIN = 1e-6
-"""HiGHS lets a set exceed the budget by 1e-7 of it; such a set is refused and the budget lowered by this part."""
+"""HiGHS lets a set exceed the budget by 1e-7 of it; such a set is refused and the budget lowered by this."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,12 +45,13 @@ class LiveSetPlan:
     """The arms to keep live.
 
     Args:
-        live: their positions, ascending; min(max_live, candidates) of them, or the pinned ones if those are more.
+        live: their positions, ascending; min(max_live, candidates) of them, or the pinned ones if those are
+            more.
         value: the best reward of a mixture of them within budget and shares, sum u_i d_i. Where none is, the
             reward of the mixture that ``solve_routing`` falls back to.
         feasible: whether some mixture of them holds budget and shares.
-        exact: whether no other set is better. False when the solver ran out of time or failed and the greedy
-            choice stands in.
+        exact: whether no other set is better. False when the solver ran out of time or failed and the choice
+            of a search by exchanges stands in.
     """
 
     live: tuple[int, ...]
@@ -71,8 +73,8 @@ def plan_live_set(
 ) -> LiveSetPlan:
     """Choose the live set with the best routing programme. Deterministic, save where the time limit cuts in.
 
-    A budget that no set can hold: the set whose cheapest mixture is cheapest. Shares that no set can sum to 1:
-    the arms with the largest shares. Both as ``feasible=False``, and free places are filled all the same.
+    A budget that no set can hold: the set whose cheapest mixture is cheapest. Shares that no set can sum to
+    1: the arms with the largest shares. Both as ``feasible=False``, and free places are filled all the same.
 
     Args:
         reward_ucb: u, what an arm's reward may be; any finite numbers. Shape [K], K at least 1.
@@ -80,7 +82,8 @@ def plan_live_set(
         budget: b, US dollars per call on average; finite, at least 0.
         max_live: how many arms may be live; at least 1.
         max_share: alpha, the largest share of the calls an arm may get, in [0, 1]: one for all or shape [K].
-        time_limit_s: seconds the integer solver may take, above 0; default 1: a window opens in the background.
+        time_limit_s: seconds each run of the integer solver may take (one, rarely two or three), above 0;
+            default 1, because a window opens in the background.
         observations: per arm; the least observed goes first among equal rewards. Shape [K]. Default: all equal.
         pinned: positions that are live whatever the programme says; they count against ``max_live``, and if
             they fill it or more, they are the live set.
@@ -131,27 +134,26 @@ class _Candidates:
     places: int
 
     def plan(self, relaxed: RoutingSolution, *, time_limit_s: float) -> LiveSetPlan:
-        """Return the best set, by the cheapest of the ways that can prove it; ``relaxed`` is over all arms."""
+        """Return the best set, by the cheapest way that can prove it; ``relaxed`` is over all arms."""
         support = [arm for arm, mass in enumerate(relaxed.probabilities) if mass > _MASS]
         if len(self.pinned) >= self.places or len({*support, *self.pinned}) <= self.places:
             return self._planned(support, exact=True)
-        widest = self._first(np.lexsort((self.cost, self.observations, -self.reward, -self.share)))
+        widest = self._first(np.lexsort((self.cost, self.observations, -self.reward, -self.share)).tolist())
         if not self._shares_hold(widest):
             return self._planned(widest, exact=True)
-        greedy = self._greedy(relaxed)
         if relaxed.feasible:
             for budget in (self.budget, self.budget * (1 - _MARGIN)):
                 found = self._best_reward(budget=budget, time_limit_s=time_limit_s)
                 if found.infeasible:
                     break
                 if not found.optimal:
-                    return self._planned(self._better(greedy, found.live), exact=False)
+                    return self._planned(self._search(relaxed, found.live), exact=False)
                 if self._route(found.live).feasible:
                     return self._planned(found.live, exact=budget == self.budget)
-        found = self._least_cost(below=self._route(greedy).cost, time_limit_s=time_limit_s)
+        found = self._least_cost(below=self._route(widest).cost, time_limit_s=time_limit_s)
         if found.optimal:
             return self._planned(found.live, exact=True)
-        return self._planned(self._better(greedy, found.live), exact=False)
+        return self._planned(self._search(relaxed, found.live), exact=False)
 
     def _planned(self, chosen: Sequence[int], *, exact: bool) -> LiveSetPlan:
         """Return the plan with these arms and the pinned ones, free places filled."""
@@ -163,9 +165,9 @@ class _Candidates:
         solution = self._route(live)
         return LiveSetPlan(live=tuple(live), value=solution.value, feasible=solution.feasible, exact=exact)
 
-    def _first(self, order: NDArray[np.intp]) -> list[int]:
+    def _first(self, order: Iterable[int]) -> list[int]:
         """Return the pinned arms and the first others of an order, as many as there are places."""
-        others = [arm for arm in order.tolist() if arm not in self.pinned]
+        others = [arm for arm in order if arm not in self.pinned]
         return [*self.pinned, *others[: self.places - len(self.pinned)]]
 
     def _route(self, live: Sequence[int]) -> RoutingSolution:
@@ -177,32 +179,42 @@ class _Candidates:
     def _shares_hold(self, live: Sequence[int]) -> bool:
         return float(self.share[list(live)].sum()) >= 1 - SHARE_TOLERANCE
 
-    def _better(self, first: list[int], second: list[int]) -> list[int]:
-        """Return the better of two sets: feasible and of larger reward, else within shares and cheaper."""
-        return max(first, second, key=self._merit) if second else first
-
     def _merit(self, live: Sequence[int]) -> tuple[bool, bool, float]:
         solution = self._route(live)
         gain = solution.value if solution.feasible else -solution.cost
         return solution.feasible, self._shares_hold(live), gain
 
-    def _greedy(self, relaxed: RoutingSolution) -> list[int]:
-        """Return a good set without an integer solver.
+    def _search(self, relaxed: RoutingSolution, found: list[int]) -> list[int]:
+        """Return a good set without an integer solver, at least as good as what the solver found in its time.
 
-        Rank the arms by their mass in the relaxed programme, then by reward less cost at its shadow price. Take
-        the first few, repair with the cheapest arms (or those with the largest shares) in the other places, for
-        every number of the first few; keep the best set.
+        Rank the arms by their mass in the relaxed programme, then by reward less cost at its shadow price.
+        Take the first few, with the cheapest arms (or those with the largest shares) in the other places, for
+        every number of the first few. From the best of these sets and the solver's, exchange one arm for
+        another as long as that helps, three times round at most.
         """
         price = relaxed.shadow_price
         worth = self.reward - price * self.cost if np.isfinite(price) else -self.cost
-        rank = np.lexsort((-worth, -np.asarray(relaxed.probabilities)))
-        repairs = (np.lexsort((-self.reward, self.cost)), np.lexsort((self.cost, -self.share)))
+        rank = np.lexsort((-worth, -np.asarray(relaxed.probabilities))).tolist()
+        others = (np.lexsort((-self.reward, self.cost)), np.lexsort((self.cost, -self.share)))
         sets = [
-            self._first(np.asarray(list(dict.fromkeys([*rank[:head].tolist(), *repair.tolist()]))))
-            for repair in repairs
+            self._first(dict.fromkeys([*rank[:head], *order.tolist()]))
+            for order in others
             for head in range(self.places + 1)
         ]
-        return max(sets, key=self._merit)
+        if found:
+            sets.append(self._first(dict.fromkeys([*found, *rank])))
+        best = max(sets, key=self._merit)
+        merit = self._merit(best)
+        for _ in range(3):
+            before = merit
+            for arm in rank:
+                for place in range(len(self.pinned), len(best)):
+                    swapped = [*best[:place], arm, *best[place + 1 :]]
+                    if arm not in best and self._merit(swapped) > merit:
+                        best, merit = swapped, self._merit(swapped)
+            if merit == before:
+                break
+        return best
 
     def _best_reward(self, *, budget: float, time_limit_s: float) -> _Found:
         """Solve the programme as it stands."""
@@ -251,7 +263,7 @@ class _Candidates:
                 integrality=np.concatenate([nothing, np.ones(count)]),
                 options={"time_limit": time_limit_s, "mip_rel_gap": 0.0},
             )
-        except Exception:  # noqa: BLE001 - a solver's failure must not stop the calls: the greedy set stands in
+        except Exception:  # noqa: BLE001 - whatever ails the solver must not stop the calls
             return _Found(live=[], optimal=False, infeasible=False)
         live = [] if result.x is None else np.flatnonzero(result.x[count:] > 0.5).tolist()
         return _Found(live=live, optimal=result.status == 0 and bool(live), infeasible=result.status == 2)
