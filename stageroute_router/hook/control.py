@@ -11,6 +11,7 @@ from stageroute_router.hook.episode import Episode, episode
 from stageroute_router.hook.identify import key_of
 from stageroute_router.hook.ports import Routing
 from stageroute_router.hook.strategy import StageRouteStrategy
+from stageroute_router.status import GroupStatus, Status
 from stageroute_router.store.base import RewardReceipt
 
 
@@ -31,7 +32,7 @@ class Control:
         """The strategy attached to the router."""
         return self._strategy
 
-    def status(self, group: str | None = None) -> object:
+    def status(self, group: str | None = None) -> Status | GroupStatus:
         """Return the status of one managed group, or of all of them.
 
         Raises:
@@ -40,7 +41,7 @@ class Control:
         self._strategy.ensure_attached()
         return self._routing.status(group)
 
-    def redeploy(self, group: str) -> object:
+    def redeploy(self, group: str) -> GroupStatus:
         """Open a maintenance window of a group now, and return the group's status after it.
 
         Raises:

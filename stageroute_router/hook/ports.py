@@ -7,6 +7,7 @@ from concurrent.futures import Future
 from typing import Protocol
 
 from stageroute_router.core.arm import Arm
+from stageroute_router.status import GroupStatus, Status
 from stageroute_router.store.base import RewardReceipt
 
 
@@ -72,10 +73,10 @@ class Routing(Protocol):
     def internal_error(self, error: BaseException) -> None:
         """Count an error that was kept from the user's call, and log it now and then."""
 
-    def status(self, group: str | None = None) -> object:
+    def status(self, group: str | None = None) -> Status | GroupStatus:
         """Return the status of one group or of all."""
 
-    def redeploy(self, group: str) -> object:
+    def redeploy(self, group: str) -> GroupStatus:
         """Open a maintenance window now."""
 
     def close(self) -> None:
