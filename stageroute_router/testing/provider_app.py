@@ -11,7 +11,9 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from aiohttp import web
+from aiohttp import StreamReader, web
+from aiohttp.abc import AbstractStreamWriter
+from aiohttp.http import RawRequestMessage
 
 from stageroute_router.errors import SettingsError
 from stageroute_router.testing import provider_bodies as bodies
@@ -327,9 +329,18 @@ def _hang_up(request: web.BaseRequest) -> None:
 def new_server(app: ProviderApp) -> web.Server:
     """Return aiohttp's plain server around an app: no router, no middleware, no access log."""
 
-    def new_request(*parts: Any) -> web.BaseRequest:
+    def new_request(
+        message: RawRequestMessage,
+        payload: StreamReader,
+        protocol: web.RequestHandler,
+        writer: AbstractStreamWriter,
+        task: asyncio.Task[None],
+    ) -> web.BaseRequest:
+        loop = asyncio.get_running_loop()
         # Only to admit long prompts: the plain server's limit is 1 MiB and cannot be set otherwise.
-        return web.BaseRequest(*parts, asyncio.get_running_loop(), client_max_size=_LARGEST_REQUEST)
+        return web.BaseRequest(
+            message, payload, protocol, writer, task, loop, client_max_size=_LARGEST_REQUEST
+        )
 
     # A client that gives up cancels its handler: hung requests must not pile up.
     return web.Server(

@@ -1,0 +1,230 @@
+"""Read a table of recorded outcomes from files with one line per call."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from stageroute_router.errors import TableError
+from stageroute_router.replay.outcomes import Floats, OutcomeTable
+
+_REQUIRED = ("query", "model", "reward", "cost_usd")
+_OF_CALL = ("prompt_tokens", "completion_tokens")
+_OF_MODEL = ("input_usd_per_token", "output_usd_per_token", "release")
+_OF_QUERY = ("task", "prompt")
+_KNOWN = (*_REQUIRED, *_OF_CALL, *_OF_MODEL, *_OF_QUERY)
+
+Columns = Mapping[str, Sequence[object]]
+
+
+def read_csv(path: Path) -> OutcomeTable:
+    """Read a ``.csv`` table (:mod:`stageroute_router.replay.table` has its columns).
+
+    Raises:
+        TableError: it is not such a file, or a column or value is missing, doubled or out of its domain.
+    """
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            reader = csv.reader(file, strict=True)
+            header = [name.strip() for name in next(reader, [])]
+            _check_header(path, header)
+            columns: dict[str, list[object]] = {name: [] for name in header if name in _KNOWN}
+            lines: list[int] = []
+            for values in reader:
+                if not values:
+                    continue
+                if len(values) != len(header):
+                    place = f"{path}: line {reader.line_num}"
+                    message = f"{place} has {len(values)} fields, but the header has {len(header)}"
+                    raise TableError(message)
+                lines.append(reader.line_num)
+                for name, value in zip(header, values, strict=True):
+                    if name in columns:
+                        columns[name].append(value.strip())
+    except (csv.Error, UnicodeDecodeError) as error:
+        raise TableError(f"{path}: not a CSV file in UTF-8 ({error})") from error
+    return _LongTable(path, columns, place=lambda index: f"line {lines[index]}").build()
+
+
+def read_parquet(path: Path) -> OutcomeTable:
+    """Read a ``.parquet`` table; needs pyarrow, which the ``parquet`` extra installs.
+
+    Raises:
+        TableError: as :func:`read_csv`, or pyarrow is not installed.
+    """
+    try:
+        import pyarrow  # noqa: PLC0415 - of an extra
+        import pyarrow.parquet  # noqa: PLC0415 - of an extra
+    except ImportError as error:
+        message = (
+            f"{path}: Parquet needs pyarrow; install stageroute-router[parquet] or convert the table to CSV"
+        )
+        raise TableError(message) from error
+    try:
+        with pyarrow.parquet.ParquetFile(path) as file:
+            header = [str(name) for name in file.schema_arrow.names]
+            _check_header(path, header)
+            content = file.read(columns=[name for name in header if name in _KNOWN])
+    except (pyarrow.ArrowException, OSError) as error:
+        raise TableError(f"{path}: not a Parquet file ({error})") from error
+    columns = {str(name): content.column(name).to_pylist() for name in content.column_names}
+    return _LongTable(path, columns, place=lambda index: f"row {index}").build()
+
+
+def _check_header(path: Path, header: Sequence[str]) -> None:
+    missing = [name for name in _REQUIRED if name not in header]
+    if missing:
+        found = ", ".join(header) or "none"
+        message = (
+            f"{path}: the column(s) {', '.join(missing)} are missing; a table needs {', '.join(_REQUIRED)} "
+            f"and has {found}"
+        )
+        raise TableError(message)
+    twice = [name for name in _KNOWN if header.count(name) > 1]
+    if twice:
+        raise TableError(f"{path}: the column(s) {', '.join(twice)} appear twice; keep one of each")
+
+
+class _LongTable:
+    """Lines of calls on their way to a rectangle of queries and models."""
+
+    def __init__(self, path: Path, columns: Columns, *, place: Callable[[int], str]) -> None:
+        self._path = path
+        self._columns = columns
+        self._place = place
+
+    def build(self) -> OutcomeTable:
+        queries, models = self._names("query"), self._names("model")
+        if not queries:
+            raise TableError(f"{self._path}: no rows; a table needs at least one call")
+        row_of = {name: index for index, name in enumerate(dict.fromkeys(queries))}
+        column_of = {name: index for index, name in enumerate(dict.fromkeys(models))}
+        rows = np.array([row_of[name] for name in queries])
+        columns = np.array([column_of[name] for name in models])
+        self._check_rectangle(rows, columns, queries=list(row_of), models=list(column_of))
+        shape = (len(row_of), len(column_of))
+
+        def of_calls(column: str) -> Floats | None:
+            if column not in self._columns:
+                return None
+            grid = np.full(shape, np.nan)
+            grid[rows, columns] = self._numbers(column)
+            return grid
+
+        # Checked here, where the line is still known, and not only in the rectangle.
+        reward = np.full(shape, np.nan)
+        reward[rows, columns] = self._numbers(
+            "reward",
+            ok=lambda value: 0.0 <= value <= 1.0,
+            fix="rewards must lie in [0, 1]; rescale the scores",
+        )
+        cost = np.full(shape, np.nan)
+        cost[rows, columns] = self._numbers(
+            "cost_usd",
+            ok=lambda value: 0.0 <= value < float("inf"),
+            fix="every call needs its cost in US dollars, 0 or more",
+        )
+        prompts = self._shared("prompt", rows, owners=list(row_of), kind="query")
+        tasks = self._shared("task", rows, owners=list(row_of), kind="query")
+        return OutcomeTable(
+            name=str(self._path),
+            models=tuple(column_of),
+            reward=reward,
+            cost_usd=cost,
+            task=None if tasks is None else tuple(task or "" for task in tasks),
+            release=self._releases(columns, list(column_of)),
+            input_usd_per_token=self._prices("input_usd_per_token", columns, list(column_of)),
+            output_usd_per_token=self._prices("output_usd_per_token", columns, list(column_of)),
+            prompt_tokens=of_calls("prompt_tokens"),
+            completion_tokens=of_calls("completion_tokens"),
+            prompts=prompts,
+        )
+
+    def _names(self, column: str) -> list[str]:
+        names = []
+        for index, value in enumerate(self._columns[column]):
+            if value is None or value == "":
+                raise TableError(
+                    f"{self._path}: {self._place(index)}: {column} is missing; every call needs one"
+                )
+            names.append(str(value))
+        return names
+
+    def _numbers(
+        self, column: str, *, ok: Callable[[float], bool] | None = None, fix: str = "give a number or nothing"
+    ) -> list[float]:
+        numbers = []
+        for index, value in enumerate(self._columns[column]):
+            try:
+                number = float("nan") if value is None or value == "" else float(str(value))
+            except ValueError:
+                number, good = float("nan"), False
+            else:
+                good = ok is None or ok(number)
+            if not good:
+                shown = "missing" if value is None or value == "" else repr(value)
+                query, model = self._columns["query"][index], self._columns["model"][index]
+                message = (
+                    f"{self._path}: {self._place(index)}: {column} of query {query!s:.60}, model {model!r} is {shown}; "
+                    f"{fix}"
+                )
+                raise TableError(message)
+            numbers.append(number)
+        return numbers
+
+    def _check_rectangle(
+        self, rows: np.ndarray, columns: np.ndarray, *, queries: list[str], models: list[str]
+    ) -> None:
+        first = np.full((len(queries), len(models)), -1)
+        for index, cell in enumerate(zip(rows.tolist(), columns.tolist(), strict=True)):
+            if first[cell] >= 0:
+                message = (
+                    f"{self._path}: {self._place(index)}: query {queries[cell[0]]:.60}, model {models[cell[1]]!r} was "
+                    f"already on {self._place(int(first[cell]))}; keep one line per query and model"
+                )
+                raise TableError(message)
+            first[cell] = index
+        if (first < 0).any():
+            row, column = np.argwhere(first < 0)[0]
+            message = (
+                f"{self._path}: query {queries[row]:.60} has no line for model {models[column]!r} "
+                f"({int((first < 0).sum())} missing in all); every query needs every model"
+            )
+            raise TableError(message)
+
+    def _shared(
+        self, column: str, index_of: np.ndarray, *, owners: list[str], kind: str
+    ) -> list[str | None] | None:
+        """Return a column's one value per query or model, having checked that it is one."""
+        if column not in self._columns:
+            return None
+        values: list[str | None] = [None] * len(owners)
+        seen = [False] * len(owners)
+        for index, (owner, value) in enumerate(zip(index_of.tolist(), self._columns[column], strict=True)):
+            text = None if value is None or value == "" else str(value)
+            if seen[owner] and values[owner] != text:
+                message = (
+                    f"{self._path}: {self._place(index)}: {column} differs from an earlier line of the same {kind} "
+                    f"({owners[owner]:.60}); it must be the same on all of them"
+                )
+                raise TableError(message)
+            values[owner], seen[owner] = text, True
+        return values
+
+    def _releases(self, columns: np.ndarray, models: list[str]) -> tuple[str, ...] | None:
+        dates = self._shared("release", columns, owners=models, kind="model")
+        return None if dates is None else tuple(date or "" for date in dates)
+
+    def _prices(self, column: str, columns: np.ndarray, models: list[str]) -> Floats | None:
+        if self._shared(column, columns, owners=models, kind="model") is None:
+            return None
+        prices = np.full(len(models), np.nan)
+        prices[columns] = self._numbers(
+            column,
+            ok=lambda value: not (value < 0.0 or value == float("inf")),
+            fix="a price must be 0 or more US dollars per token, or missing",
+        )
+        return prices
