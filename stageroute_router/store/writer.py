@@ -42,8 +42,10 @@ _EXIT_TIMEOUT_S = 2.0
 class Writer:
     """Takes writes from any thread, without waiting, and commits them to a store in the order given.
 
-    While one commit is under way the next batch gathers, so many callers share a commit: there is no delay
-    to tune. A reward's future is resolved after the commit that stored it, never before.
+    While one commit is under way the next batch gathers, so many callers share a commit. Rewards, for which
+    somebody waits, are committed at once, with everything before them. Decisions and outcomes, for which
+    nobody waits, first wait a moment for company: a commit takes a millisecond of the interpreter that the
+    calls themselves need. A reward's future is resolved after the commit that stored it, never before.
 
     When the store fails, the batch is kept and tried again, in order, until it is stored; routing goes on.
     What the queue cannot hold is refused: a reward with :class:`StoreOverloadedError`, a decision or its
@@ -58,7 +60,9 @@ class Writer:
         tick: called on the writer's thread when it starts, after :meth:`wake`, and when the seconds it
             returned have passed; None means not before the next :meth:`wake`. Held weakly likewise.
         max_queue: how many writes may wait; at about 1 kB each, the default is 100 MB at worst.
-        max_batch: how many writes one commit takes at most.
+        max_batch: how many writes one commit takes at most; so many are committed without waiting.
+        linger_s: how long a decision or outcome may wait for company, in seconds. A crash loses at most so
+            much of them; never a reward that was acknowledged, nor its decision.
         reward_deadline_s: after how many seconds without a commit a reward's future gets
             :class:`StoreUnavailableError`. The reward stays queued. (A commit that hangs cannot be
             interrupted: give ``result()`` a timeout of its own.)
@@ -75,6 +79,7 @@ class Writer:
         tick: Tick | None = None,
         max_queue: int = 100_000,
         max_batch: int = 500,
+        linger_s: float = 0.05,
         reward_deadline_s: float = 10.0,
         retry_s: tuple[float, float] = (0.05, 5.0),
         clock: Callable[[], float] = time.monotonic,
@@ -85,6 +90,7 @@ class Writer:
             tick=tick,
             max_queue=max_queue,
             max_batch=max_batch,
+            linger_s=linger_s,
             reward_deadline_s=reward_deadline_s,
             retry_s=retry_s,
             clock=clock,
@@ -208,6 +214,7 @@ class _Worker:
         tick: Tick | None,
         max_queue: int,
         max_batch: int,
+        linger_s: float,
         reward_deadline_s: float,
         retry_s: tuple[float, float],
         clock: Callable[[], float],
@@ -217,6 +224,7 @@ class _Worker:
         self.tick = _weakly(tick)
         self.max_queue = max_queue
         self.max_batch = max_batch
+        self.linger_s = linger_s
         self.reward_deadline_s = reward_deadline_s
         self.retry_s = retry_s
         self.clock = clock
@@ -240,6 +248,9 @@ class _Worker:
         self.deadlines: deque[tuple[float, Future[RewardReceipt]]] = deque()
         self.submitted = 0
         self.done = 0
+        self.wanted = 0
+        """Somebody waits until so many are done."""
+        self.linger_until = 0.0
 
         self.last_error: Exception | None = None
         self.failures = 0
@@ -261,11 +272,16 @@ class _Worker:
         with self.work:
             if (self.closing or len(self.queue) >= self.max_queue) and not self._squeeze_in(write):
                 return False
+            now = self.clock()
+            first = not self.queue
+            if first:
+                self.linger_until = now + self.linger_s
             self.queue.append((write, future))
             self.submitted += 1
             if future is not None:
-                self.deadlines.append((self.clock() + self.reward_deadline_s, future))
-            self._rouse(unless_retrying=True)
+                self.deadlines.append((now + self.reward_deadline_s, future))
+            if first or self._is_urgent():
+                self._rouse(unless_retrying=True)
             return True
 
     def put_job(self, job: Callable[[], T], future: Future[T]) -> None:
@@ -289,6 +305,7 @@ class _Worker:
         with self.work:
             target = self.submitted
             if self.done < target:
+                self.wanted = max(self.wanted, target)
                 self._retry_now()
             return self.progress.wait_for(lambda: self.done >= target or self.given_up, timeout) and (
                 self.done >= target
@@ -355,13 +372,27 @@ class _Worker:
             return self._run_job
         if self.tick_at is not None and self.tick_at <= now and not self.closing:
             return self._tick
-        if (self.batch or self.queue) and (self.retry_at is None or self.retry_at <= now):
+        if self.retry_at is not None and self.retry_at > now:
+            return None
+        if self.batch or (self.queue and (self._is_urgent() or self.linger_until <= now)):
             self._fill_batch()
             return self._commit
         return None
 
+    def _is_urgent(self) -> bool:
+        """Whether what is queued should not wait for company."""
+        return bool(
+            self.closing
+            or self.deadlines
+            or self.isolated
+            or self.done < self.wanted
+            or len(self.queue) >= self.max_batch
+        )
+
     def _seconds_to_wait(self, now: float) -> float | None:
         moments = [self.retry_at, None if self.closing else self.tick_at]
+        if self.queue and self.retry_at is None:
+            moments.append(self.linger_until)
         if self.deadlines:
             moments.append(self.deadlines[0][0])
         known = [moment for moment in moments if moment is not None]
