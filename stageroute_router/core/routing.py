@@ -31,7 +31,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import inf, isfinite
-from typing import NamedTuple
+from operator import mul
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -155,7 +156,7 @@ def _solve(
     if total_share <= 1 + SHARE_TOLERANCE:
         # Only one mixture holds the shares, or none.
         mixture = [share / total_share for share in shares] if total_share > 0 else [1 / count] * count
-        held = sum([d * p for d, p in zip(excess, mixture, strict=True)]) <= slack
+        held = sum(map(mul, excess, mixture)) <= slack
         feasible = held and total_share >= 1 - SHARE_TOLERANCE
         return _solution(mixture, rewards, costs, 0.0 if held else inf, feasible=feasible)
 
@@ -163,47 +164,38 @@ def _solve(
     if len(set(rewards)) < count:
         order.sort(key=lambda i: (-rewards[i], ranks[i], costs[i], i))
     dear = _fill(order, shares, rewards, excess)
-    if dear.excess <= slack:
-        return _solution(dear.mixture, rewards, costs, 0.0, feasible=True)
+    if dear[2] <= slack:
+        return _solution(dear[0], rewards, costs, 0.0, feasible=True)
 
     order = sorted(range(count), key=costs.__getitem__)
     if len(set(costs)) < count:
         order.sort(key=lambda i: (costs[i], -rewards[i], ranks[i], i))
     cheap = _fill(order, shares, rewards, excess)
-    if cheap.excess > slack:
-        return _solution(cheap.mixture, rewards, costs, inf, feasible=False)
+    if cheap[2] > slack:
+        return _solution(cheap[0], rewards, costs, inf, feasible=False)
 
     scale = max(*rewards, -min(rewards))
-    cheap, dear, price = _edge(
-        cheap, dear, shares, rewards, excess, slack=slack, accuracy=GAIN_TOLERANCE * scale
-    )
-    weight = min(max(-cheap.excess / (dear.excess - cheap.excess), 0.0), 1.0)
-    mixture = [low + weight * (high - low) for low, high in zip(cheap.mixture, dear.mixture, strict=True)]
+    edge = _edge(cheap, dear, shares, rewards, excess, slack=slack, accuracy=GAIN_TOLERANCE * scale)
+    (low, _, low_excess, _), (high, _, high_excess, _), price, worth, level = edge
+    weight = min(max(-low_excess / (high_excess - low_excess), 0.0), 1.0)
+    mixture = [one + weight * (two - one) for one, two in zip(low, high, strict=True)]
 
     # The ends of an edge differ in two arms, which are worth the same at this price. A third one is a tie.
-    shift = [high - low for low, high in zip(cheap.mixture, dear.mixture, strict=True)]
-    arm = shift.index(max(shift))
-    level = rewards[arm] - price * excess[arm]
-    ahead = [u - price * d - level for u, d in zip(rewards, excess, strict=True)]
-    tolerance = TIE_TOLERANCE * scale
-    tied = [i for i in range(count) if -tolerance <= ahead[i] <= tolerance]
+    lowest, highest = level - TIE_TOLERANCE * scale, level + TIE_TOLERANCE * scale
+    tied = [i for i, w in enumerate(worth) if lowest <= w <= highest]
     if len(tied) > 2:
         tied.sort(key=lambda i: (ranks[i], costs[i], i))
-        above = [i for i in range(count) if ahead[i] > tolerance]
+        above = [i for i, w in enumerate(worth) if w > highest]
         preferred = _prefer(tied, above, shares, excess, binding=price > 0)
         # Where the best mixtures are a single point, rounding may leave none of it: keep what we have.
-        over = sum([d * p for d, p in zip(excess, preferred, strict=True)])
+        over = sum(map(mul, excess, preferred))
         if abs(sum(preferred) - 1) <= SHARE_TOLERANCE and (over if price == 0 else abs(over)) <= slack:
             mixture = preferred
     return _solution(mixture, rewards, costs, price, feasible=True)
 
 
-class _Corner(NamedTuple):
-    """A filling: the mixture, its reward, and its cost less the budget."""
-
-    mixture: list[float]
-    reward: float
-    excess: float
+_Corner: TypeAlias = tuple[list[float], float, float, int]
+"""A filling: the mixture, its reward, its cost less the budget, the last arm filled. Not a class, for speed."""
 
 
 def _edge(
@@ -215,37 +207,45 @@ def _edge(
     *,
     slack: float,
     accuracy: float,
-) -> tuple[_Corner, _Corner, float]:
-    """Return the two corners between which the curve crosses the budget, and the slope there."""
+) -> tuple[_Corner, _Corner, float, list[float], float]:
+    """Return the two corners between which the curve crosses the budget, and the price (the slope) there.
+
+    And what every arm is worth at that price, and what the tied arms are: filling in the order of worth stops at
+    one of them, because those above are full and those below are empty at either end.
+    """
     arms = range(len(rewards))
+    whole = min(shares) == 1
     while True:
-        gap = dear.reward - cheap.reward
-        price = gap / (dear.excess - cheap.excess) if gap > accuracy else 0.0
+        gap = dear[1] - cheap[1]
+        price = gap / (dear[2] - cheap[2]) if gap > accuracy else 0.0
         worth = [u - price * d for u, d in zip(rewards, excess, strict=True)]
-        corner = _fill(sorted(arms, key=worth.__getitem__, reverse=True), shares, rewards, excess)
-        gain = corner.reward - cheap.reward - price * (corner.excess - cheap.excess)
-        # Above the line, the second condition of either side can only fail by rounding; it makes the loop end.
-        if gain > accuracy and corner.excess <= slack and corner.reward > cheap.reward:
+        best = worth.__getitem__
+        order = [worth.index(max(worth))] if whole else sorted(arms, key=best, reverse=True)
+        corner = _fill(order, shares, rewards, excess)
+        _, reward, cost, last = corner
+        above_line = reward - cheap[1] - price * (cost - cheap[2]) > accuracy
+        # Above the line, the second condition of either side fails only by rounding. It makes the loop end.
+        if above_line and cost <= slack and reward > cheap[1]:
             cheap = corner
-        elif gain > accuracy and slack < corner.excess < dear.excess:
+        elif above_line and slack < cost < dear[2]:
             dear = corner
         else:
-            return cheap, dear, price
+            return cheap, dear, price, worth, worth[last]
 
 
 def _solution(
     mixture: list[float], rewards: list[float], costs: list[float], price: float, *, feasible: bool
 ) -> RoutingSolution:
-    value = sum([u * p for u, p in zip(rewards, mixture, strict=True)])
-    cost = sum([c * p for c, p in zip(costs, mixture, strict=True)])
+    value, cost = sum(map(mul, rewards, mixture)), sum(map(mul, costs, mixture))
     return RoutingSolution(tuple(mixture), price, feasible, value, cost)
 
 
 def _fill(order: list[int], shares: list[float], rewards: list[float], excess: list[float]) -> _Corner:
     """Give the arms their shares in this order until the calls are used up. The shares sum to more than 1."""
-    mixture = [0.0] * len(order)
+    mixture = [0.0] * len(shares)
     left = 1.0
     reward = cost = 0.0
+    arm = 0
     for arm in order:
         share = shares[arm] if shares[arm] < left else left
         mixture[arm] = share
@@ -254,7 +254,7 @@ def _fill(order: list[int], shares: list[float], rewards: list[float], excess: l
         left -= share
         if left <= 0:
             break
-    return _Corner(mixture, reward, cost)
+    return mixture, reward, cost, arm
 
 
 def _prefer(
