@@ -3,7 +3,8 @@
 A store keeps, per group: sufficient statistics per (segment, arm), the account, the stages with their live
 sets, the decisions, and the rewards. Everything is written through :meth:`Store.commit`, which applies a
 batch of writes in one transaction, in order, and says what each of them did. A batch is applied whole or not
-at all; once ``commit`` returns, it is durable. Applying the same batch twice changes nothing the second time.
+at all; once ``commit`` returns, it is durable. Applying the same batch twice changes nothing the second time
+(as long as it names no decision before making it: what was ignored then would be found now).
 
 Nothing of prompts, answers, headers or keys is ever part of a write.
 """

@@ -70,9 +70,9 @@ def settled(
     )
 
 
-def failed(decision_id: str, *, reward: float | None = None) -> CallFailed:
+def failed(decision_id: str, *, reward: float | None = None, at: float = 1_001.0) -> CallFailed:
     """Return a failure at the provider."""
-    return CallFailed(decision_id=decision_id, reward=reward, failed_at=1_001.0)
+    return CallFailed(decision_id=decision_id, reward=reward, failed_at=at)
 
 
 def withdrawn(decision_id: str) -> CallWithdrawn:
