@@ -10,8 +10,8 @@ import numpy as np
 from stageroute_router.errors import StageRouteError
 from stageroute_router.replay.result import ReplayResult
 
-WINDOW = 200
-"""Calls over which the running mean reward is taken."""
+WINDOWS = 20
+"""The running mean reward is taken over this part of the calls."""
 
 _MOST_MODELS = 10
 
@@ -52,7 +52,7 @@ def save_picture(result: ReplayResult, path: Path, *, baselines: dict[str, float
 
 
 def _reward(alt: Any, result: ReplayResult, baselines: dict[str, float]) -> Any:  # noqa: ANN401
-    window = min(WINDOW, max(result.calls // 10, 1))
+    window = max(result.calls // WINDOWS, 1)
     running = np.convolve(result.reward, np.ones(window) / window, mode="valid")
     calls = np.arange(window, result.calls + 1)
     keep = _thinned(len(calls))
@@ -79,7 +79,7 @@ def _reward(alt: Any, result: ReplayResult, baselines: dict[str, float]) -> Any:
         .properties(
             width=680,
             height=170,
-            title=f"Reward: {result.reward_ratio:.1%} of the optimum (mean of the last {window} calls)",
+            title=f"Reward: {result.reward_ratio:.1%} of the optimum (mean of the last {window:,} calls)",
         )
     )
 

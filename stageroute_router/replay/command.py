@@ -1,0 +1,100 @@
+"""``stageroute replay``: from a file and options to a report."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from stageroute_router.errors import SettingsError
+from stageroute_router.replay.report import ReplayReport
+from stageroute_router.replay.run import replay
+from stageroute_router.replay.stream import DEFAULT_CALLS, draw_stream
+from stageroute_router.replay.table import load_table
+from stageroute_router.settings import GroupSettings, parse_groups
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReplayOptions:
+    """What may be chosen; see ``stageroute replay --help``. None takes the protocol's value."""
+
+    budget_usd: float | None = None
+    budget_fraction: float = 0.3
+    max_live: int | None = None
+    stages: int | None = None
+    calls: int | None = None
+    seed: int = 0
+    confidence: str = "posterior"
+    gamma: float | None = None
+    max_share: float = 1.0
+    reward_delay: int = 0
+    reward_rate: float = 1.0
+    through_litellm: bool = False
+
+
+def run_replay(
+    path: Path, options: ReplayOptions, *, progress: Callable[[int, int], None] | None = None
+) -> ReplayReport:
+    """Replay a table of recorded outcomes by the stream protocol.
+
+    Args:
+        path: an ``.npz``, ``.csv`` or ``.parquet`` file; see ``replay.table``.
+        options: see there.
+        progress: called with calls done and calls in all.
+
+    Raises:
+        TableError: the table cannot be read.
+        SettingsError: an option is out of its domain.
+    """
+    if not 0 < options.max_share <= 1:
+        msg = f"max_share must be in (0, 1], not {options.max_share!r}"
+        raise SettingsError(msg)
+    table = load_table(path)
+    calls = options.calls or (table.queries if options.through_litellm else DEFAULT_CALLS)
+    stream = draw_stream(
+        table,
+        seed=options.seed,
+        calls=calls,
+        budget_fraction=options.budget_fraction,
+        budget_usd=options.budget_usd,
+        stages=options.stages,
+        max_live=options.max_live,
+        reward_delay=options.reward_delay,
+        reward_rate=options.reward_rate,
+    )
+
+    def report(done: int) -> None:
+        if progress is not None:
+            progress(done, calls)
+
+    settings: dict[str, object] = {"confidence": options.confidence}
+    if options.gamma is not None:
+        settings["gamma"] = options.gamma
+    group = _checked({"budget_usd_per_call": stream.budget_usd, **settings})
+    if options.through_litellm:
+        from stageroute_router.replay.live import replay_live  # noqa: PLC0415 - imports LiteLLM
+
+        result = replay_live(
+            table,
+            stream,
+            name=table.name,
+            settings=settings,
+            seed=options.seed,
+            max_share=options.max_share,
+            progress=report,
+        )
+    else:
+        result = replay(
+            table,
+            stream,
+            name=table.name,
+            rule=group.policy().rule,
+            seed=options.seed,
+            max_share=options.max_share,
+            progress=report,
+        )
+    return ReplayReport.of(result, table)
+
+
+def _checked(settings: dict[str, object]) -> GroupSettings:
+    return parse_groups({"replay": settings})["replay"]

@@ -1,0 +1,245 @@
+"""Run a stream of recorded outcomes through the product itself: StageRouteRouter, LiteLLM, HTTP, SQLite.
+
+The table's models are served by the simulated provider; each call sends the query's text (where the table has it) and
+gets that row's recorded outcome of whichever model the router chose, at the recorded cost.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping
+from importlib import import_module
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+
+from stageroute_router.hook.router import StageRouteRouter
+from stageroute_router.replay.oracle import oracle
+from stageroute_router.replay.outcomes import Floats, OutcomeTable
+from stageroute_router.replay.result import ReplayResult
+from stageroute_router.replay.stream import Stream
+from stageroute_router.store.opening import open_store
+from stageroute_router.testing.provider import SimulatedProvider
+from stageroute_router.testing.simulated_model import Recording, SimulatedModel
+
+GROUP = "chat"
+
+CONCURRENCY = 16
+"""Calls under way at once."""
+
+PROGRESS_EVERY = 20
+
+_TOKEN_USD = 1e-8
+"""Price of a token where a table has dollars but no token counts; the same for every model, so that it tells nothing
+about what a call to it will cost."""
+
+
+def replay_live(
+    table: OutcomeTable,
+    stream: Stream,
+    *,
+    name: str,
+    settings: Mapping[str, object],
+    seed: int,
+    max_share: float = 1.0,
+    database_url: str | None = None,
+    progress: Callable[[int], None] | None = None,
+) -> ReplayResult:
+    """Make every call of a stream through ``StageRouteRouter`` and return what came of it.
+
+    Args:
+        table: recorded outcomes.
+        stream: order of the rows, arrivals, stages, budget, feedback.
+        name: what to call it.
+        settings: settings of the group beyond budget, live set and stage, such as ``confidence``.
+        seed: of exploration.
+        max_share: throughput share of every model.
+        database_url: where to keep what is learned; a temporary SQLite file by default.
+        progress: called with the number of calls done, every 20 calls.
+    """
+    models = simulated_models(table)
+    with TemporaryDirectory() as folder, SimulatedProvider(models, seed=seed, process=True) as provider:
+        url = database_url or f"sqlite:///{Path(folder) / 'stageroute.db'}"
+        entries = [
+            provider.deployment(
+                model,
+                GROUP,
+                model_info={"stageroute": {"arm": model, "max_share": max_share}},
+            )
+            for model in table.models
+        ]
+        present = [entry for entry, at in zip(entries, stream.arrival, strict=True) if at <= 0]
+        router = StageRouteRouter(
+            model_list=present,
+            stageroute={
+                GROUP: {
+                    "budget_usd_per_call": stream.budget_usd,
+                    "max_live_models": stream.max_live,
+                    "stage": {"calls": stream.calls_per_stage},
+                    **_expected_tokens(models),
+                    **settings,
+                }
+            },
+            database_url=url,
+            stageroute_options={"seed": seed},
+        )
+        try:
+            run = _Run(table, stream, router=router, entries=entries, progress=progress)
+            started = time.perf_counter()
+            asyncio.run(run.all_calls())
+            elapsed = time.perf_counter() - started
+        finally:
+            router.stageroute.close()
+        return _result(table, stream, run, url=url, name=name, max_share=max_share, elapsed_s=elapsed)
+
+
+def simulated_models(table: OutcomeTable) -> list[SimulatedModel]:
+    """Return a table's models for the simulated provider, at prices that reproduce the recorded dollars.
+
+    Where tokens at list prices are the recorded costs, those are served. Elsewhere a call's cost is served as so many
+    completion tokens of $1e-8, for every model alike.
+    """
+    prompt, completion = table.prompt_tokens, table.completion_tokens
+    prices = table.input_usd_per_token, table.output_usd_per_token
+    if prompt is not None and prices[0] is not None and not np.isnan(prompt).any():
+        answered = np.zeros_like(prompt) if completion is None else completion
+        output = np.zeros(len(table.models)) if prices[1] is None else prices[1]
+        if np.allclose(prompt * prices[0] + answered * output, table.cost_usd, rtol=1e-3, atol=1e-12):
+            return _models(table, tokens=(prompt, answered), usd_per_token=(prices[0], output))
+    tokens = np.rint(table.cost_usd / _TOKEN_USD)
+    price = np.full(len(table.models), _TOKEN_USD)
+    return _models(table, tokens=(np.zeros_like(tokens), tokens), usd_per_token=(price, price))
+
+
+def _models(
+    table: OutcomeTable, *, tokens: tuple[Floats, Floats], usd_per_token: tuple[Floats, Floats]
+) -> list[SimulatedModel]:
+    """Return the models with prompt and completion tokens, shape (Q, M), and their prices, shape (M,)."""
+    return [
+        SimulatedModel(
+            name=name,
+            input_usd_per_token=float(usd_per_token[0][index]),
+            output_usd_per_token=float(usd_per_token[1][index]),
+            recording=Recording(
+                rewards=table.reward[:, index],
+                prompt_tokens=tokens[0][:, index].astype(np.int64),
+                completion_tokens=tokens[1][:, index].astype(np.int64),
+            ),
+        )
+        for index, name in enumerate(table.models)
+    ]
+
+
+def _expected_tokens(models: list[SimulatedModel]) -> dict[str, float]:
+    """Return what a team knows of its traffic before it tries a model: mean token counts over all of them."""
+    recordings = [model.recording for model in models if model.recording is not None]
+    return {
+        "expected_prompt_tokens": float(np.mean([r.prompt_tokens.mean() for r in recordings])),
+        "expected_completion_tokens": float(np.mean([r.completion_tokens.mean() for r in recordings])),
+    }
+
+
+class _Run:
+    """The calls of a stream, at most so many at once, started in order."""
+
+    def __init__(
+        self,
+        table: OutcomeTable,
+        stream: Stream,
+        *,
+        router: StageRouteRouter,
+        entries: list[dict[str, Any]],
+        progress: Callable[[int], None] | None,
+    ) -> None:
+        self.table = table
+        self.stream = stream
+        self.router = router
+        self.entries = entries
+        self.progress = progress
+        self.call_ids: list[str] = [""] * stream.calls
+        self.late: dict[int, tuple[object, float]] = {}
+        self.done = 0
+
+    async def all_calls(self) -> None:
+        """Make all calls; newcomers are added, and late rewards reported, when their call comes."""
+        slots = asyncio.Semaphore(CONCURRENCY)
+        running: set[asyncio.Task[None]] = set()
+        for number in range(self.stream.calls):
+            for model in np.flatnonzero(self.stream.arrival == number) if number else ():
+                add_deployment(self.router, self.entries[int(model)])
+            await slots.acquire()
+            task = asyncio.create_task(self._one(number))
+            running.add(task)
+            task.add_done_callback(running.discard)
+            task.add_done_callback(lambda _: slots.release())
+        await asyncio.gather(*running)
+
+    async def _one(self, number: int) -> None:
+        row = int(self.stream.rows[number])
+        text = None if self.table.prompts is None else self.table.prompts[row]
+        response = await self.router.acompletion(
+            model=GROUP, messages=[{"role": "user", "content": text or f"query {row}"}], user=f"row:{row}"
+        )
+        self.call_ids[number] = response._hidden_params["litellm_call_id"]  # noqa: SLF001 - LiteLLM's public place
+        if self.stream.rewarded[number]:
+            reward = float(self.table.reward[row, self.table.models.index(response.model)])
+            due = number + self.stream.reward_delay
+            if due == number:
+                await self.router.arecord_reward(response, reward)
+            elif due < self.stream.calls:
+                self.late[due] = (response, reward)
+        if number in self.late:
+            await self.router.arecord_reward(*self.late.pop(number))
+        self.done += 1
+        if self.progress is not None and self.done % PROGRESS_EVERY == 0:
+            self.progress(self.done)
+
+
+def add_deployment(router: Any, entry: dict[str, Any]) -> None:  # noqa: ANN401 - its type differs between generations
+    """Add an entry of ``model_list`` to a running router, on any generation of LiteLLM."""
+    deployment = import_module("litellm.types.router").Deployment(**entry)
+    if hasattr(router, "apply"):
+        router.apply(import_module("litellm.router_api").ChangeSet(upsert=[deployment]))
+    else:
+        router.add_deployment(deployment)
+
+
+def _result(
+    table: OutcomeTable, stream: Stream, run: _Run, *, url: str, name: str, max_share: float, elapsed_s: float
+) -> ReplayResult:
+    """Read every decision back from the database: what is reported is what was stored."""
+    index_of = {model: index for index, model in enumerate(table.models)}
+    store = open_store(url)
+    try:
+        stored = [store.decision(call_id) for call_id in run.call_ids]
+        plans = store.stages(GROUP)
+    finally:
+        store.close()
+    decisions = [found.decision for found in stored if found is not None]
+    if len(decisions) != stream.calls:
+        msg = f"{stream.calls - len(decisions)} of {stream.calls} calls were not routed by StageRoute; see the log"
+        raise RuntimeError(msg)
+    model = np.array([index_of[decision.arm] for decision in decisions], dtype=np.int64)
+    live = np.zeros((len(plans), len(table.models)), dtype=np.bool_)
+    for number, plan in enumerate(plans):
+        live[number, [index_of[arm] for arm in plan.live]] = True
+    best = oracle(table, stream, max_share=max_share)
+    return ReplayResult(
+        name=name,
+        models=table.models,
+        row=np.asarray(stream.rows, dtype=np.int64),
+        model=model,
+        stage=np.array([decision.stage for decision in decisions], dtype=np.int64),
+        reward=table.reward[stream.rows, model],
+        cost_usd=np.array([found.cost_usd or 0.0 for found in stored if found is not None]),
+        arrival=np.asarray(stream.arrival, dtype=np.int64),
+        live=live,
+        budget_usd=stream.budget_usd,
+        oracle_reward=best.reward,
+        oracle_spend_usd=best.spend_usd,
+        feasible=stream.feasible,
+        elapsed_s=elapsed_s,
+    )
