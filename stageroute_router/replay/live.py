@@ -238,7 +238,7 @@ def _result(
         arrival=np.asarray(stream.arrival, dtype=np.int64),
         live=live,
         budget_usd=stream.budget_usd,
-        oracle_reward=best.reward,
+        oracle_reward_per_call=np.repeat(best.reward_per_call, best.lengths),
         oracle_spend_usd=best.spend_usd,
         feasible=stream.feasible,
         elapsed_s=elapsed_s,

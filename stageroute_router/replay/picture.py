@@ -22,7 +22,7 @@ def save_picture(result: ReplayResult, path: Path, *, baselines: dict[str, float
     Args:
         result: what was replayed.
         path: where to write; ``.png`` or ``.svg``.
-        baselines: mean rewards to draw as horizontal lines, by label.
+        baselines: mean rewards over the whole stream to draw as horizontal lines, by label.
 
     Raises:
         StageRouteError: altair and vl-convert are not installed.
@@ -42,7 +42,7 @@ def save_picture(result: ReplayResult, path: Path, *, baselines: dict[str, float
         .resolve_scale(color="independent")
         .configure_view(strokeOpacity=0)
         .configure_axis(
-            grid=True, gridOpacity=0.35, labelFontSize=11, titleFontSize=12, titleFontWeight="normal"
+            grid=True, gridOpacity=0.35, labelFontSize=11, titleFontSize=12, titleFontWeight="normal", titlePadding=10
         )
         .configure_title(anchor="start", fontSize=14)
         .configure_legend(labelFontSize=11, titleFontSize=11, labelLimit=220, symbolLimit=0)
@@ -56,13 +56,20 @@ def _reward(alt: Any, result: ReplayResult, baselines: dict[str, float]) -> Any:
     running = np.convolve(result.reward, np.ones(window) / window, mode="valid")
     calls = np.arange(window, result.calls + 1)
     keep = _thinned(len(calls))
-    lines = [{"call": int(calls[i]), "reward": float(running[i]), "who": "StageRoute"} for i in keep] + [
-        {"call": call, "reward": value, "who": label}
-        for label, value in baselines.items()
-        for call in (int(calls[0]), int(calls[-1]))
+    lines = [
+        *({"call": int(calls[i]), "reward": float(running[i]), "who": "StageRoute"} for i in keep),
+        *(
+            {"call": i + 1, "reward": float(result.oracle_reward_per_call[i]), "who": "optimum"}
+            for i in _thinned(result.calls)
+        ),
+        *(
+            {"call": call, "reward": value, "who": label}
+            for label, value in baselines.items()
+            for call in (1, result.calls)
+        ),
     ]
-    order = ["StageRoute", *baselines]
-    dashes = [[1, 0], *[[6, 3]] * len(baselines)]
+    order = ["StageRoute", "optimum", *baselines]
+    dashes = [[1, 0], [1, 0], *[[6, 3]] * len(baselines)]
     return (
         alt.Chart(alt.Data(values=lines))
         .mark_line(clip=True)
@@ -73,7 +80,7 @@ def _reward(alt: Any, result: ReplayResult, baselines: dict[str, float]) -> Any:
                 "who:N", sort=order, title=None, scale=alt.Scale(domain=order, scheme="tableau10")
             ),
             strokeDash=alt.StrokeDash(
-                "who:N", sort=order, title=None, scale=alt.Scale(domain=order, range=dashes)
+                "who:N", sort=order, legend=None, scale=alt.Scale(domain=order, range=dashes)
             ),
         )
         .properties(

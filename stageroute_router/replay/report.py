@@ -46,6 +46,5 @@ class ReplayReport:
             StageRouteError: the packages for pictures are not installed.
         """
         calls = self.result.calls
-        lines = {"optimum": self.result.oracle_reward / calls}
-        lines.update({policy.name: policy.reward / calls for policy in self.baselines})
+        lines = {policy.name: policy.reward / calls for policy in self.baselines}
         save_picture(self.result, path, baselines=lines)

@@ -26,7 +26,8 @@ class ReplayResult:
         arrival: per model, the call from which on it existed, shape (M,).
         live: per stage and model, whether it was live, shape (stages, M).
         budget_usd: budget per call.
-        oracle_reward: total reward of the best mixture with the true means, re-solved at every arrival.
+        oracle_reward_per_call: mean reward of the best mixture with the true means, re-solved at every arrival,
+            shape (T,).
         oracle_spend_usd: what that mixture spends in all.
         feasible: whether a model existed from the start whose mean cost is within the budget.
         elapsed_s: time all decisions and updates took, seconds.
@@ -42,7 +43,7 @@ class ReplayResult:
     arrival: NDArray[np.int64]
     live: NDArray[np.bool_]
     budget_usd: float
-    oracle_reward: float
+    oracle_reward_per_call: NDArray[np.float64]
     oracle_spend_usd: float
     feasible: bool
     elapsed_s: float
@@ -51,6 +52,11 @@ class ReplayResult:
     def calls(self) -> int:
         """Number of calls, T."""
         return len(self.row)
+
+    @property
+    def oracle_reward(self) -> float:
+        """Total reward of the optimum."""
+        return float(self.oracle_reward_per_call.sum())
 
     @property
     def reward_ratio(self) -> float:

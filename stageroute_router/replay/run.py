@@ -107,7 +107,7 @@ def replay(
         arrival=np.asarray(stream.arrival, dtype=np.int64),
         live=np.array(live),
         budget_usd=stream.budget_usd,
-        oracle_reward=best.reward,
+        oracle_reward_per_call=np.repeat(best.reward_per_call, best.lengths),
         oracle_spend_usd=best.spend_usd,
         feasible=stream.feasible,
         elapsed_s=elapsed,
