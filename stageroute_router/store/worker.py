@@ -1,0 +1,432 @@
+"""The thread behind a :class:`~stageroute_router.store.writer.Writer`: its queue, its loop and its state."""
+
+from __future__ import annotations
+
+import atexit
+import inspect
+import logging
+import random
+import threading
+import time
+import weakref
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from typing import Any, TypeVar
+
+from stageroute_router.errors import StoreError, StoreOverloadedError, StoreUnavailableError
+from stageroute_router.store.base import (
+    CallFailed,
+    CallSettled,
+    CallWithdrawn,
+    CommitReport,
+    RewardReceipt,
+    RewardReported,
+    StagePlanned,
+    Store,
+    Write,
+)
+
+OnCommit = Callable[[CommitReport, Sequence[Write]], object]
+Tick = Callable[[], "float | None"]
+T = TypeVar("T")
+
+logger = logging.getLogger(__name__)
+
+_QUIET_S = 60.0
+_TICK_AGAIN_S = 5.0
+_EXIT_TIMEOUT_S = 2.0
+
+
+class Worker:
+    """The queue, the thread and their state: everything that a forked process would have to begin anew.
+
+    The thread holds this and not the :class:`Writer`, so that a forgotten writer is noticed.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        *,
+        on_commit: OnCommit | None,
+        tick: Tick | None,
+        max_queue: int,
+        max_batch: int,
+        linger_s: float,
+        reward_deadline_s: float,
+        retry_s: tuple[float, float],
+        clock: Callable[[], float],
+    ) -> None:
+        self.store = store
+        self.on_commit = _weakly(on_commit)
+        self.tick = _weakly(tick)
+        self.max_queue = max_queue
+        self.max_batch = max_batch
+        self.linger_s = linger_s
+        self.reward_deadline_s = reward_deadline_s
+        self.retry_s = retry_s
+        self.clock = clock
+
+        # Re-entrant, because forgetting a Writer may be noticed in the middle of anything.
+        lock = threading.RLock()
+        self.work = threading.Condition(lock)
+        """The thread waits here."""
+        self.progress = threading.Condition(lock)
+        """Those who flush wait here."""
+        self.thread: threading.Thread | None = None
+        self.idle = False
+        self.closing = False
+        self.given_up = False
+
+        self.queue: deque[tuple[Write, Future[RewardReceipt] | None]] = deque()
+        self.batch: list[tuple[Write, Future[RewardReceipt] | None]] = []
+        self.isolated = 0
+        """So many of the next writes are committed one by one, to find the one that cannot be stored."""
+        self.jobs: deque[tuple[Callable[[], Any], Future[Any]]] = deque()
+        self.deadlines: deque[tuple[float, Future[RewardReceipt]]] = deque()
+        self.submitted = 0
+        self.done = 0
+        self.wanted = 0
+        """Somebody waits until so many are done."""
+        self.linger_until = 0.0
+
+        self.last_error: Exception | None = None
+        self.failures = 0
+        self.retry_at: float | None = None
+        self.tick_at: float | None = clock() if tick is not None else None
+
+        self.dropped = 0
+        self.rejected = 0
+        self.callback_errors = 0
+        self._complained_at: dict[str, float] = {}
+
+    # -- called from any thread ----------------------------------------------------------------------------
+
+    @property
+    def pending(self) -> int:
+        """Writes submitted that are not stored yet."""
+        return self.submitted - self.done
+
+    def put(self, write: Write, future: Future[RewardReceipt] | None) -> bool:
+        """Queue a write, with the future of a reward somebody waits for."""
+        with self.work:
+            if (self.closing or len(self.queue) >= self.max_queue) and not self._squeeze_in(write):
+                return False
+            now = self.clock()
+            first = not self.queue
+            if first:
+                self.linger_until = now + self.linger_s
+            self.queue.append((write, future))
+            self.submitted += 1
+            if future is not None:
+                self.deadlines.append((now + self.reward_deadline_s, future))
+            if first or self._is_urgent():
+                self._rouse(unless_retrying=True)
+            return True
+
+    def put_job(self, job: Callable[[], T], future: Future[T]) -> None:
+        """Queue a function to run on the thread."""
+        with self.work:
+            if self.closing:
+                raise StoreUnavailableError("the writer was closed; nothing can be run on its thread")
+            self.jobs.append((job, future))
+            self._rouse()
+
+    def wake(self) -> None:
+        """Have the tick called, and deadlines looked at, soon."""
+        with self.work:
+            if self.closing:
+                return
+            if self.tick is not None:
+                self.tick_at = self.clock()
+            self._rouse()
+
+    def flush(self, timeout: float | None) -> bool:
+        """Wait until everything submitted so far is stored: whether it is."""
+        if threading.current_thread() is self.thread:
+            raise RuntimeError("flush() on the writer's own thread would wait for itself")
+        with self.work:
+            target = self.submitted
+            if self.done < target:
+                self.wanted = max(self.wanted, target)
+                self._retry_now()
+            return self.progress.wait_for(lambda: self.done >= target or self.given_up, timeout) and (
+                self.done >= target
+            )
+
+    def close(self, timeout: float | None) -> int:
+        """Store what is queued and end the thread; return how many writes are left."""
+        if threading.current_thread() is self.thread:
+            raise RuntimeError("close() on the writer's own thread would wait for itself")
+        give_up_at = None if timeout is None else time.monotonic() + timeout
+        with self.work:
+            self.closing = True
+            thread = self.thread
+            if thread is not None:
+                self._retry_now()
+                self.progress.wait_for(lambda: self.pending == 0 and not self.jobs, timeout)
+            left = self.pending
+            self.given_up = True
+            abandoned = [future for _, future in self.deadlines]
+            jobs = [future for _, future in self.jobs]
+            self.deadlines.clear()
+            self.jobs.clear()
+            self.work.notify()
+            self.progress.notify_all()
+        for future in (*abandoned, *jobs):
+            _fail(future, StoreUnavailableError("the writer was closed before the database took the write"))
+        if thread is not None and not left:
+            thread.join(None if give_up_at is None else max(0.1, give_up_at - time.monotonic()))
+        return left
+
+    def abandon(self) -> None:
+        """Let the thread store what is queued and end; nobody waits for it."""
+        with self.work:
+            self.closing = True
+            self.work.notify()
+
+    # -- the thread ----------------------------------------------------------------------------------------
+
+    def loop(self) -> None:
+        """Do what is due until the end: the thread's whole life."""
+        while (step := self._next_step()) is not None:
+            step()
+
+    def _next_step(self) -> Callable[[], None] | None:
+        """Wait until there is something to do, and return it; None to end."""
+        with self.work:
+            while not self.given_up:
+                now = self.clock()
+                step = self._due(now)
+                if step is not None:
+                    return step
+                if self.closing and not self.batch and not self.queue:
+                    break
+                self.idle = True
+                self.work.wait(self._seconds_to_wait(now))
+                self.idle = False
+            self.thread = None
+            return None
+
+    def _due(self, now: float) -> Callable[[], None] | None:
+        while self.deadlines and self.deadlines[0][1].done():
+            self.deadlines.popleft()
+        if self.deadlines and self.deadlines[0][0] <= now:
+            return self._expire
+        if self.jobs:
+            return self._run_job
+        if self.tick_at is not None and self.tick_at <= now and not self.closing:
+            return self._tick
+        if self.retry_at is not None and self.retry_at > now:
+            return None
+        if self.batch or (self.queue and (self._is_urgent() or self.linger_until <= now)):
+            self._fill_batch()
+            return self._commit
+        return None
+
+    def _is_urgent(self) -> bool:
+        """Whether what is queued should not wait for company."""
+        return bool(
+            self.closing
+            or self.deadlines
+            or self.isolated
+            or self.done < self.wanted
+            or len(self.queue) >= self.max_batch
+        )
+
+    def _seconds_to_wait(self, now: float) -> float | None:
+        moments = [self.retry_at, None if self.closing else self.tick_at]
+        if self.queue and self.retry_at is None:
+            moments.append(self.linger_until)
+        if self.deadlines:
+            moments.append(self.deadlines[0][0])
+        known = [moment for moment in moments if moment is not None]
+        return max(0.0, min(known) - now) if known else None
+
+    def _fill_batch(self) -> None:
+        if self.batch:
+            return  # kept since a commit failed: the very same batch again
+        size = 1 if self.isolated else self.max_batch
+        self.batch = [self.queue.popleft() for _ in range(min(size, len(self.queue)))]
+        self.isolated = max(0, self.isolated - 1)
+
+    def _commit(self) -> None:
+        writes = [write for write, _ in self.batch]
+        try:
+            report = self.store.commit(writes)
+        except StoreError as error:
+            self._keep(error)
+        except Exception as error:  # noqa: BLE001 - a value nobody thought of must not end the thread
+            self._reject(error)
+        else:
+            self._acknowledge(report, writes)
+
+    def _acknowledge(self, report: CommitReport, writes: Sequence[Write]) -> None:
+        batch = self.batch
+        with self.work:
+            self.batch = []
+            self.last_error = None
+            self.failures = 0
+            self.retry_at = None
+        receipts = iter(report.rewards)
+        for write, future in batch:
+            if isinstance(write, RewardReported):
+                receipt = next(receipts)
+                if future is not None and not future.done():
+                    future.set_result(receipt)
+        on_commit = self.on_commit() if self.on_commit is not None else None
+        if on_commit is not None:
+            try:
+                on_commit(report, writes)
+            except Exception:  # noqa: BLE001 - somebody else's code must not end the thread
+                self._count_callback_error("on_commit")
+        self._finish(len(batch))
+
+    def _keep(self, error: StoreError) -> None:
+        shortest, longest = self.retry_s
+        with self.work:
+            self.last_error = error
+            delay = min(longest, shortest * 2.0 ** min(self.failures, 30))
+            self.failures += 1
+            self.retry_at = self.clock() + delay * random.uniform(0.5, 1.0)
+        self._complain("commit", "cannot store %d writes, will try again: %s", len(self.batch), error)
+
+    def _reject(self, error: Exception) -> None:
+        """Drop a write that no attempt will ever store; first find it, if it came with others."""
+        with self.work:
+            batch, self.batch = self.batch, []
+            if len(batch) > 1:
+                self.queue.extendleft(reversed(batch))
+                self.isolated = len(batch)
+                return
+            self.rejected += 1
+        for write, future in batch:
+            self._complain("reject", "dropped a %s that cannot be stored: %r", type(write).__name__, error)
+            if future is not None:
+                _fail(future, error)
+        self._finish(len(batch))
+
+    def _finish(self, count: int) -> None:
+        with self.work:
+            self.done += count
+            self.progress.notify_all()
+
+    def _expire(self) -> None:
+        with self.work:
+            now = self.clock()
+            late = []
+            while self.deadlines and self.deadlines[0][0] <= now:
+                late.append(self.deadlines.popleft()[1])
+            reason = self.last_error
+        for future in late:
+            _fail(
+                future,
+                StoreUnavailableError(
+                    f"the reward was not stored within {self.reward_deadline_s:g} s "
+                    f"({reason or 'the database is slow'}); it stays queued, and repeating it is harmless"
+                ),
+            )
+
+    def _run_job(self) -> None:
+        with self.work:
+            job, future = self.jobs.popleft()
+        try:
+            result = job()
+        except Exception as error:  # noqa: BLE001 - handed to whoever waits for the future
+            _fail(future, error)
+        else:
+            if not future.done():
+                future.set_result(result)
+        with self.work:
+            self.progress.notify_all()
+
+    def _tick(self) -> None:
+        with self.work:
+            self.tick_at = None
+        tick = self.tick() if self.tick is not None else None
+        if tick is None:
+            return
+        try:
+            delay = tick()
+        except Exception:  # noqa: BLE001 - somebody else's code must not end the thread
+            self._count_callback_error("tick")
+            delay = _TICK_AGAIN_S
+        with self.work:
+            # Woken in the meantime: that asks for a call earlier than any delay.
+            if self.tick_at is None and delay is not None:
+                self.tick_at = self.clock() + delay
+
+    # -- helpers -------------------------------------------------------------------------------------------
+
+    def _squeeze_in(self, write: Write) -> bool:
+        """Whether a write may still be taken by a queue that is full or closed."""
+        if not self.closing:
+            if isinstance(write, StagePlanned):
+                return True
+            is_outcome = isinstance(write, (CallSettled, CallFailed, CallWithdrawn))
+            if is_outcome and len(self.queue) < self.max_queue + self.max_queue // 10:
+                return True
+        self.dropped += 1
+        if isinstance(write, RewardReported):
+            if self.closing:
+                raise StoreUnavailableError("the writer was closed; rewards can no longer be stored")
+            raise StoreOverloadedError(
+                f"{len(self.queue)} writes are waiting for the database, which is all that may "
+                f"({self.last_error or 'it is slow'}); report rewards more slowly, or this one again later"
+            )
+        self._complain("drop", "dropped a %s: the writer is closed, or its queue full", type(write).__name__)
+        return False
+
+    def _rouse(self, *, unless_retrying: bool = False) -> None:
+        """Start the thread, or wake it if it waits; a thread that waits to try again need not know."""
+        if self.thread is None:
+            self._start()
+        elif self.idle and not (unless_retrying and self.retry_at is not None):
+            self.work.notify()
+
+    def _start(self) -> None:
+        thread = threading.Thread(target=self.loop, name="stageroute-writer", daemon=True)
+        try:
+            thread.start()
+        except RuntimeError as error:  # the interpreter is ending, or the system has no thread left
+            self.last_error = error
+            return
+        self.thread = thread
+        _running.add(self)
+
+    def _retry_now(self) -> None:
+        self.retry_at = None
+        self.failures = 0
+        self._rouse()
+
+    def _count_callback_error(self, name: str) -> None:
+        self.callback_errors += 1
+        self._complain(name, "%s failed; %d such errors so far", name, self.callback_errors, exc_info=True)
+
+    def _complain(self, kind: str, message: str, *details: object, exc_info: bool = False) -> None:
+        """Log a warning, at most once a minute of each kind."""
+        now = time.monotonic()
+        if now - self._complained_at.get(kind, -_QUIET_S) >= _QUIET_S:
+            self._complained_at[kind] = now
+            logger.warning(message, *details, exc_info=exc_info)
+
+
+_running: weakref.WeakSet[Worker] = weakref.WeakSet()
+
+
+@atexit.register
+def _close_all() -> None:
+    """Store what is queued when the program ends without closing its writers."""
+    for worker in list(_running):
+        worker.close(_EXIT_TIMEOUT_S)
+
+
+def _weakly(function: Callable[..., Any] | None) -> Callable[[], Callable[..., Any] | None] | None:
+    if function is None:
+        return None
+    return weakref.WeakMethod(function) if inspect.ismethod(function) else lambda: function
+
+
+def _fail(future: Future[Any], error: Exception) -> None:
+    if not future.done():
+        future.set_exception(error)
