@@ -7,6 +7,7 @@ committed moves the snapshot. What this process believes is what is stored.
 
 from __future__ import annotations
 
+import json
 import logging
 import math
 import numbers
@@ -17,12 +18,12 @@ import time
 import uuid
 from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import reduce
 from operator import add
 
 from stageroute_router.core.arm import Arm
-from stageroute_router.core.engine import Choice, Engine, Snapshot, Stage
+from stageroute_router.core.engine import Choice, Engine, GroupPolicy, Snapshot, Stage
 from stageroute_router.core.statistics import ArmStatistics
 from stageroute_router.errors import InvalidRewardError, SettingsError, UnknownDecisionError
 from stageroute_router.settings import GroupSettings, parse_groups
@@ -34,6 +35,7 @@ from stageroute_router.store.base import (
     CellKey,
     CommitReport,
     DecisionMade,
+    GroupConfigured,
     RewardReceipt,
     RewardReported,
     StagePlanned,
@@ -137,9 +139,9 @@ class Runtime:
                 snapshot = state.engine.start(
                     arms,
                     now=now,
-                    statistics=_by_arm(stored.statistics),
+                    statistics=by_arm(stored.statistics),
                     account=stored.account,
-                    stage=None if stored.stage is None else self._stage_of(state, stored.stage),
+                    stage=None if stored.stage is None else stage_of(state.policy, stored.stage),
                 )
                 fresh = stored.stage is None or stored.stage.stage != snapshot.stage.number
             else:
@@ -147,6 +149,13 @@ class Runtime:
                 snapshot = state.engine.with_arms(state.snapshot, arms, now=now)
                 fresh = snapshot.stage.number != previous
             state.snapshot = snapshot
+            self._writer.submit(
+                GroupConfigured(
+                    group=group,
+                    settings=state.settings.model_dump_json(exclude_unset=True),
+                    arms=json.dumps([asdict(arm) for arm in arms]),
+                )
+            )
             if fresh:
                 self._writer.submit(_planned(group, snapshot.stage))
         self._writer.wake()
@@ -350,7 +359,7 @@ class Runtime:
                 previous = state.snapshot.stage.number
                 state.snapshot = state.engine.advance(
                     state.snapshot,
-                    increments=_by_arm(change.statistics),
+                    increments=by_arm(change.statistics),
                     account=change.account,
                     now=self._clock(),
                 )
@@ -367,7 +376,7 @@ class Runtime:
         with state.lock:
             ours = state.snapshot.stage
             if ours.number == plan.stage and ours.live != plan.live:
-                state.snapshot = state.engine.adopt_stage(state.snapshot, self._stage_of(state, plan))
+                state.snapshot = state.engine.adopt_stage(state.snapshot, stage_of(state.policy, plan))
 
     def _tick(self) -> float | None:
         """Open the windows whose time has come; return the seconds until the next one, or None."""
@@ -393,19 +402,6 @@ class Runtime:
         if state.snapshot is None:
             return None
         return state.policy.schedule.due_at(opened_at=state.snapshot.stage.opened_at)
-
-    @staticmethod
-    def _stage_of(state: _Group, plan: StagePlanned) -> Stage:
-        return Stage(
-            number=plan.stage,
-            live=plan.live,
-            explored=plan.explored,
-            explore_share=plan.explore_share,
-            reason=plan.reason,
-            opened_at=plan.opened_at,
-            opened_at_call=plan.opened_at_call,
-            calls_per_stage=state.policy.schedule.calls_per_stage(previous_calls=None),
-        )
 
     def _managed(self, group: str) -> _Group:
         state = self._groups.get(group)
@@ -494,12 +490,26 @@ def _acknowledge(acknowledged: Future[RewardReceipt], written: Future[RewardRece
         acknowledged.set_result(receipt)
 
 
-def _by_arm(statistics: Mapping[CellKey, ArmStatistics]) -> dict[str, ArmStatistics]:
-    """Add up an arm's segments."""
+def by_arm(statistics: Mapping[CellKey, ArmStatistics]) -> dict[str, ArmStatistics]:
+    """Return the statistics of each arm, added up over its segments."""
     arms: dict[str, list[ArmStatistics]] = {}
     for (_, arm), cell in statistics.items():
         arms.setdefault(arm, []).append(cell)
     return {arm: reduce(add, cells) for arm, cells in arms.items()}
+
+
+def stage_of(policy: GroupPolicy, plan: StagePlanned) -> Stage:
+    """Return a stored plan as the engine's stage."""
+    return Stage(
+        number=plan.stage,
+        live=plan.live,
+        explored=plan.explored,
+        explore_share=plan.explore_share,
+        reason=plan.reason,
+        opened_at=plan.opened_at,
+        opened_at_call=plan.opened_at_call,
+        calls_per_stage=policy.schedule.calls_per_stage(previous_calls=None),
+    )
 
 
 def _planned(group: str, stage: Stage) -> StagePlanned:

@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from stageroute_router.testing.clock import FakeClock
 
 from stageroute_router.core.arm import Arm
 from stageroute_router.errors import InvalidRewardError, SettingsError, StoreError, UnknownDecisionError
@@ -16,6 +15,7 @@ from stageroute_router.runtime import Routed, Runtime, open_runtime
 from stageroute_router.settings import parse_groups
 from stageroute_router.status import GroupStatus, Status
 from stageroute_router.store.memory import MemoryStore
+from stageroute_router.testing.clock import FakeClock
 
 ARMS = [Arm(name="small", prior_cost_usd=0.001), Arm(name="large", prior_cost_usd=0.01)]
 BOTH = {"small", "large"}

@@ -68,7 +68,9 @@ def solve_mix(
         else:
             max_share = rest
     cheapest = cheapest_mixture_cost(scenarios.cost, max_share=max_share)
-    feasible = 2 * np.count_nonzero(cheapest <= budget_usd) >= len(cheapest) and float(max_share.sum()) >= 1 - 1e-9
+    feasible = (
+        2 * np.count_nonzero(cheapest <= budget_usd) >= len(cheapest) and float(max_share.sum()) >= 1 - 1e-9
+    )
     if cost_tolerance > 0:
         budgets = np.maximum(budget_usd, (1 + cost_tolerance) * cheapest)
     else:

@@ -11,8 +11,8 @@ from stageroute_router.hook.episode import Episode, episode
 from stageroute_router.hook.identify import key_of
 from stageroute_router.hook.ports import Routing
 from stageroute_router.hook.strategy import StageRouteStrategy
+from stageroute_router.receipt import RewardReceipt
 from stageroute_router.status import GroupStatus, Status
-from stageroute_router.store.base import RewardReceipt
 
 
 class Control:

@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Protocol
 
-from stageroute_router.store.base import RewardReceipt
+from stageroute_router.receipt import RewardReceipt
 
 logger = logging.getLogger("stageroute_router")
 

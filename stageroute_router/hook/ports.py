@@ -7,8 +7,8 @@ from concurrent.futures import Future
 from typing import Protocol
 
 from stageroute_router.core.arm import Arm
+from stageroute_router.receipt import RewardReceipt
 from stageroute_router.status import GroupStatus, Status
-from stageroute_router.store.base import RewardReceipt
 
 
 class Routed(Protocol):

@@ -10,7 +10,7 @@ from litellm.router import Router
 from stageroute_router.hook.control import Control
 from stageroute_router.hook.seam import Seam
 from stageroute_router.hook.strategy import StageRouteStrategy
-from stageroute_router.store.base import RewardReceipt
+from stageroute_router.receipt import RewardReceipt
 
 DEFAULT_DATABASE = "sqlite:///stageroute.db"
 

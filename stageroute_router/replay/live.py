@@ -218,11 +218,13 @@ def _result(
         plans = store.stages(GROUP)
     finally:
         store.close()
-    decisions = [found.decision for found in stored if found is not None]
-    if len(decisions) != stream.calls:
-        msg = f"{stream.calls - len(decisions)} of {stream.calls} calls were not routed by StageRoute; see the log"
+    found = [decision for decision in stored if decision is not None]
+    if len(found) != stream.calls:
+        msg = (
+            f"{stream.calls - len(found)} of {stream.calls} calls were not routed by StageRoute; see the log"
+        )
         raise RuntimeError(msg)
-    model = np.array([index_of[decision.arm] for decision in decisions], dtype=np.int64)
+    model = np.array([index_of[call.served_arm] for call in found], dtype=np.int64)
     live = np.zeros((len(plans), len(table.models)), dtype=np.bool_)
     for number, plan in enumerate(plans):
         live[number, [index_of[arm] for arm in plan.live]] = True
@@ -232,9 +234,9 @@ def _result(
         models=table.models,
         row=np.asarray(stream.rows, dtype=np.int64),
         model=model,
-        stage=np.array([decision.stage for decision in decisions], dtype=np.int64),
+        stage=np.array([call.decision.stage for call in found], dtype=np.int64),
         reward=table.reward[stream.rows, model],
-        cost_usd=np.array([found.cost_usd or 0.0 for found in stored if found is not None]),
+        cost_usd=np.array([call.cost_usd or 0.0 for call in found]),
         arrival=np.asarray(stream.arrival, dtype=np.int64),
         live=live,
         budget_usd=stream.budget_usd,

@@ -42,7 +42,12 @@ def save_picture(result: ReplayResult, path: Path, *, baselines: dict[str, float
         .resolve_scale(color="independent")
         .configure_view(strokeOpacity=0)
         .configure_axis(
-            grid=True, gridOpacity=0.35, labelFontSize=11, titleFontSize=12, titleFontWeight="normal", titlePadding=10
+            grid=True,
+            gridOpacity=0.35,
+            labelFontSize=11,
+            titleFontSize=12,
+            titleFontWeight="normal",
+            titlePadding=10,
         )
         .configure_title(anchor="start", fontSize=14)
         .configure_legend(labelFontSize=11, titleFontSize=11, labelLimit=220, symbolLimit=0)

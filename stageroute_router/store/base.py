@@ -17,6 +17,7 @@ from typing import Literal, Protocol
 
 from stageroute_router.core.account import Account, Charge
 from stageroute_router.core.statistics import ArmStatistics
+from stageroute_router.receipt import RewardReceipt as RewardReceipt  # part of the contract
 
 CellKey = tuple[str, str]
 """(segment, arm). The segment is ``""`` where context is not used."""
@@ -169,25 +170,9 @@ class GroupConfigured:
     arms: str
 
 
-Write = DecisionMade | CallSettled | CallFailed | CallWithdrawn | RewardReported | StagePlanned
-
-RewardStatus = Literal["recorded", "unchanged", "replaced", "kept", "unknown"]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RewardReceipt:
-    """What a reported reward did.
-
-    ``recorded``: counted. ``unchanged``: the same value was counted before. ``replaced``: an earlier value of
-    the same source was replaced. ``kept``: no decision has this key yet; counted when one appears.
-    ``unknown``: no decision has this key, and it was not kept.
-    """
-
-    status: RewardStatus
-    key: str
-    decision_id: str | None = None
-    group: str | None = None
-    arm: str | None = None
+Write = (
+    DecisionMade | CallSettled | CallFailed | CallWithdrawn | RewardReported | StagePlanned | GroupConfigured
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -221,6 +206,7 @@ class StoredGroup:
     account: Account = field(default_factory=Account)
     statistics: Mapping[CellKey, ArmStatistics] = field(default_factory=dict)
     stage: StagePlanned | None = None
+    configuration: GroupConfigured | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

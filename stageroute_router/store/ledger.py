@@ -25,6 +25,7 @@ from stageroute_router.store.base import (
     CommitReport,
     DecisionMade,
     GroupChange,
+    GroupConfigured,
     RewardReceipt,
     RewardReported,
     StagePlanned,
@@ -105,6 +106,8 @@ class Applied:
     """(key, source) whose pending reward was set or removed."""
     stages: list[tuple[str, int]]
     """(group, stage) planned first by this batch."""
+    configurations: list[str]
+    """Groups configured by this batch."""
 
 
 @dataclass(slots=True)
@@ -118,6 +121,7 @@ class _Changes:
     rewards_before: dict[tuple[str, str], tuple[CellKey, float] | None] = field(default_factory=dict)
     pending: dict[tuple[str, str], None] = field(default_factory=dict)
     stages: dict[tuple[str, int], None] = field(default_factory=dict)
+    configurations: dict[str, None] = field(default_factory=dict)
 
     def add(self, group: str, cell: CellKey, statistics: ArmStatistics) -> None:
         cells = self.cells[group]
@@ -155,6 +159,7 @@ class Ledger:
         self.pending: defaultdict[str, dict[str, PendingReward]] = defaultdict(dict)
         self.accounts: dict[str, Account] = {}
         self.stages: dict[tuple[str, int], StagePlanned] = {}
+        self.configurations: dict[str, GroupConfigured] = {}
         self._changes = _Changes()
 
     def insert(self, entry: Entry) -> None:
@@ -201,6 +206,9 @@ class Ledger:
                     self._withdraw(write)
                 case StagePlanned():
                     stages.append(self._plan(write))
+                case GroupConfigured():
+                    self.configurations[write.group] = write
+                    changes.configurations[write.group] = None
         touched_rewards = self._fold_rewards()
         return Applied(
             report=CommitReport(changes=self._group_changes(), rewards=tuple(receipts), stages=tuple(stages)),
@@ -209,6 +217,7 @@ class Ledger:
             rewards=touched_rewards,
             pending=list(changes.pending),
             stages=list(changes.stages),
+            configurations=list(changes.configurations),
         )
 
     def drop_expired(self, now: float) -> None:

@@ -49,12 +49,19 @@ class MemoryStore:
                 account=self._ledger.accounts.get(group, Account()),
                 statistics=dict(self._statistics.get(group, {})),
                 stage=stages[-1] if stages else None,
+                configuration=self._ledger.configurations.get(group),
             )
 
     def groups(self) -> Sequence[str]:
         """Return the names of all groups with anything stored, sorted."""
         with self._lock:
-            return sorted({*self._ledger.accounts, *(group for group, _ in self._ledger.stages)})
+            return sorted(
+                {
+                    *self._ledger.accounts,
+                    *self._ledger.configurations,
+                    *(group for group, _ in self._ledger.stages),
+                }
+            )
 
     def stages(self, group: str, *, last: int | None = None) -> Sequence[StagePlanned]:
         """Return a group's stages in order, or only the ``last`` so many."""

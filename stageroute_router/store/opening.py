@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Literal
 
+from sqlalchemy import make_url
+from sqlalchemy.exc import ArgumentError
+
+from stageroute_router.errors import StoreError
 from stageroute_router.store.base import Store
 from stageroute_router.store.memory import MemoryStore
 from stageroute_router.store.sql import SqlStore
@@ -11,6 +16,25 @@ from stageroute_router.store.sql import SqlStore
 MEMORY_URL = "memory://"
 
 Durability = Literal["full", "normal"]
+
+
+def open_existing_store(url: str) -> Store:
+    """Open a database that must be there already: looking at one must not create it.
+
+    Raises:
+        StoreError: there is no such file, or it cannot be used.
+    """
+    try:
+        parsed = make_url(url)
+    except ArgumentError:
+        return open_store(url)  # which says what is wrong with it
+    if parsed.get_backend_name() == "sqlite" and parsed.database and not Path(parsed.database).exists():
+        msg = (
+            f"there is no database {parsed.database!r}; give the URL your router uses: "
+            "--database sqlite:///path/to/stageroute.db"
+        )
+        raise StoreError(msg)
+    return open_store(url)
 
 
 def open_store(url: str, *, durability: Durability = "full") -> Store:

@@ -21,6 +21,7 @@ from stageroute_router.store.base import (
     CallWithdrawn,
     CellKey,
     DecisionMade,
+    GroupConfigured,
     RewardReported,
     StagePlanned,
     Write,
@@ -156,6 +157,14 @@ def load_account(connection: Connection, group: str) -> Account:
     """Return a group's account; an empty one for a group nobody has called."""
     row = connection.execute(_ACCOUNTS, {"keys": [group]}).one_or_none()
     return Account() if row is None else _account_of(row)
+
+
+def load_configuration(connection: Connection, group: str) -> GroupConfigured | None:
+    """Return a group's configuration, or None."""
+    c = tables.configurations.c
+    statement = select(c.settings, c.arms).where(c.group_name == group)
+    row = connection.execute(statement).one_or_none()
+    return None if row is None else GroupConfigured(group=group, settings=row.settings, arms=row.arms)
 
 
 def load_stages(connection: Connection, group: str, *, last: int | None) -> list[StagePlanned]:

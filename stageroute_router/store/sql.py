@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 
-from sqlalchemy import URL, Connection, Engine, create_engine, delete, make_url, select, text
+from sqlalchemy import URL, Connection, Engine, create_engine, delete, make_url, select, text, union
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError
 
 from stageroute_router.errors import StoreError
@@ -84,11 +84,13 @@ class SqlStore:
                 account=reading.load_account(connection, group),
                 statistics=reading.load_statistics(connection, group),
                 stage=stages[0] if stages else None,
+                configuration=reading.load_configuration(connection, group),
             )
 
     def groups(self) -> Sequence[str]:
         """Return the names of all groups with anything stored, sorted."""
-        names = select(tables.groups.c.group_name).union(select(tables.stages.c.group_name))
+        tables_of_groups = (tables.groups, tables.stages, tables.configurations)
+        names = union(*(select(table.c.group_name) for table in tables_of_groups))
         with self._reading() as connection:
             return sorted(connection.execute(names).scalars())
 

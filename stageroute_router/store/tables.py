@@ -61,6 +61,15 @@ statistics = Table(
 )
 """Sufficient statistics per cell: always the fold of the decisions and rewards below."""
 
+configurations = Table(
+    "stageroute_configurations",
+    metadata,
+    Column("group_name", Text, primary_key=True),
+    Column("settings", Text, nullable=False),
+    Column("arms", Text, nullable=False),
+)
+"""One row per model group: its settings and candidates as JSON, as the last process said."""
+
 stages = Table(
     "stageroute_stages",
     metadata,

@@ -64,6 +64,10 @@ def write_back(connection: Connection, ledger: Ledger, applied: Applied) -> None
     if applied.stages:
         plans = [ledger.stages[key] for key in sorted(applied.stages)]
         connection.execute(insert(tables.stages), [_stage_row(plan) for plan in plans])
+    if applied.configurations:
+        given = [asdict(ledger.configurations[group]) for group in sorted(applied.configurations)]
+        rows = [{"group_name": row.pop("group"), **row} for row in given]
+        connection.execute(_upsert(connection, tables.configurations), rows)
     _write_groups(connection, applied.report.changes)
 
 

@@ -25,7 +25,7 @@ from stageroute_router.core.arm import Arm
 from stageroute_router.errors import InvalidRewardError, UnknownDecisionError
 from stageroute_router.hook.control import Control
 from stageroute_router.hook.strategy import StageRouteStrategy
-from stageroute_router.store.base import RewardReceipt
+from stageroute_router.receipt import RewardReceipt
 
 DEADLINE_S = 20.0
 MESSAGES = [{"role": "user", "content": "hello"}]

@@ -33,7 +33,7 @@ def test_all_migrations_together_make_exactly_the_tables_of_today(tmp_path: Path
     engine.dispose()
     migrated = {(name, sql) for name, sql in shape(tmp_path / "migrated.db") if name != schema.VERSION_TABLE}
     assert migrated == shape(tmp_path / "declared.db")
-    assert len(migrated) == 10
+    assert len(migrated) > len(tables.metadata.tables)  # and their indices
 
 
 def test_the_last_revision_is_the_version_this_package_knows() -> None:

@@ -10,7 +10,7 @@ down_revision = None
 
 
 def upgrade() -> None:
-    """Create groups, statistics, stages, decisions, rewards and pending rewards."""
+    """Create groups, statistics, configurations, stages, decisions, rewards and pending rewards."""
     op.create_table(
         "stageroute_groups",
         sa.Column("group_name", sa.Text, primary_key=True),
@@ -44,6 +44,12 @@ def upgrade() -> None:
             "pulls >= 0 AND failures >= 0 AND reward_count >= 0 AND cost_count >= 0",
             name="stageroute_statistics_counts",
         ),
+    )
+    op.create_table(
+        "stageroute_configurations",
+        sa.Column("group_name", sa.Text, primary_key=True),
+        sa.Column("settings", sa.Text, nullable=False),
+        sa.Column("arms", sa.Text, nullable=False),
     )
     op.create_table(
         "stageroute_stages",

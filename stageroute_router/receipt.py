@@ -1,0 +1,24 @@
+"""What a reported reward did: the answer that travels from the store to the application."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+RewardStatus = Literal["recorded", "unchanged", "replaced", "kept", "unknown"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RewardReceipt:
+    """What a reported reward did.
+
+    ``recorded``: counted. ``unchanged``: the same value was counted before. ``replaced``: an earlier value of
+    the same source was replaced. ``kept``: no decision has this key yet; counted when one appears.
+    ``unknown``: no decision has this key, and it was not kept.
+    """
+
+    status: RewardStatus
+    key: str
+    decision_id: str | None = None
+    group: str | None = None
+    arm: str | None = None
