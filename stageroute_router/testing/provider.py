@@ -24,7 +24,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from pathlib import Path
 from types import TracebackType
@@ -253,11 +253,11 @@ class _ThreadHost:
     def _run(self, started: Future[int]) -> None:
         try:
             self._loop.run_until_complete(
-                _serve(
-                    self._app, port=self._wanted_port, on_start=started.set_result, until=self._stopped.wait()
-                )
+                _serve(self._app, port=self._wanted_port, on_start=started.set_result, until=self._stopped)
             )
-        except OSError as error:
+        except Exception as error:
+            if started.done():
+                raise
             started.set_exception(error)
         finally:
             self._loop.close()
@@ -324,16 +324,16 @@ class _ProcessHost:
 
 
 async def _serve(
-    app: ProviderApp, *, port: int, on_start: Callable[[int], None], until: Awaitable[object]
+    app: ProviderApp, *, port: int, on_start: Callable[[int], None], until: asyncio.Event
 ) -> None:
-    # Open requests are dropped at once: whoever stops the provider waits for none of them.
-    runner = web.ServerRunner(new_server(app), shutdown_timeout=0.0)
+    # Whoever stops the provider waits for no open request. (To aiohttp, 0 would mean to wait for ever.)
+    runner = web.ServerRunner(new_server(app), shutdown_timeout=0.01)
     await runner.setup()
     try:
         site = web.TCPSite(runner, _HOST, port, backlog=2048)
         await site.start()
         on_start(cast("tuple[str, int]", runner.addresses[0])[1])
-        await until
+        await until.wait()
     finally:
         await runner.cleanup()
 
@@ -449,7 +449,7 @@ async def _serve_command(app: ProviderApp, *, port: int, ends_with_stdin: bool) 
         sys.stdout.write(f"http://{_HOST}:{bound_port}\n")
         sys.stdout.flush()
 
-    await _serve(app, port=port, on_start=announce, until=ended.wait())
+    await _serve(app, port=port, on_start=announce, until=ended)
 
 
 async def _watch_stdin(ended: asyncio.Event) -> None:

@@ -91,8 +91,9 @@ def _tokens_of_cost(
     cost: Floats, *, input_price: float, output_price: float, prompt_guess: Floats
 ) -> tuple[Counts, Counts]:
     """Return counts of about the guessed prompt tokens whose price is nearest to a cost."""
-    left = cost - prompt_guess * input_price
-    completion = np.floor(np.maximum(left, 0.0) / output_price) if output_price > 0.0 else np.zeros(len(cost))
-    # The prompt takes up what is left: its tokens are the cheaper ones, so the rest is the smaller.
+    completion = np.zeros(len(cost))
+    # The prompt takes up what the completion leaves; where its tokens are the dearer ones, it takes up all.
+    if output_price >= input_price:
+        completion = np.floor(np.maximum(cost - prompt_guess * input_price, 0.0) / output_price)
     prompt = np.round((cost - completion * output_price) / input_price)
-    return prompt.astype(np.int64), completion.astype(np.int64)
+    return np.maximum(prompt, 0.0).astype(np.int64), completion.astype(np.int64)
