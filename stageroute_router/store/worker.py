@@ -20,6 +20,7 @@ from stageroute_router.store.base import (
     CallSettled,
     CallWithdrawn,
     CommitReport,
+    GroupConfigured,
     RewardReceipt,
     RewardReported,
     StagePlanned,
@@ -361,7 +362,7 @@ class Worker:
     def _squeeze_in(self, write: Write) -> bool:
         """Whether a write may still be taken by a queue that is full or closed."""
         if not self.closing:
-            if isinstance(write, StagePlanned):
+            if isinstance(write, (StagePlanned, GroupConfigured)):
                 return True
             is_outcome = isinstance(write, (CallSettled, CallFailed, CallWithdrawn))
             if is_outcome and len(self.queue) < self.max_queue + self.max_queue // 10:

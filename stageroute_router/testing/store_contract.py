@@ -30,6 +30,7 @@ from stageroute_router.errors import InvalidRewardError
 from stageroute_router.store.base import (
     FAILURE_SOURCE,
     PENDING_REWARD_LIFETIME_S,
+    GroupConfigured,
     Store,
     StoredGroup,
     Write,
@@ -246,6 +247,12 @@ class StoreContract:
         store.commit([decided("d3", call="c")])
         assert store.commit([rewarded("c", 1.0, at=1_010.0)]).rewards[0].decision_id == "d3"
 
+    def test_each_reward_of_a_batch_finds_its_own_decision(self, store: Store) -> None:
+        """Whatever the order in which the batch names the decisions of a call."""
+        store.commit([decided(f"d{i}", call="c") for i in range(1, 4)])
+        report = store.commit([rewarded("d3", 0.5), rewarded("c", 0.25), rewarded("d1", 1.0)])
+        assert [receipt.decision_id for receipt in report.rewards] == ["d3", "d3", "d1"]
+
     def test_a_report_committed_again_stays_with_its_decision(self, store: Store) -> None:
         """Also when its call was decided again in the meantime."""
         first = rewarded("c", 0.5, at=1_002.0)
@@ -424,6 +431,20 @@ class StoreContract:
         assert stage.stage == 10
         assert list(store.groups()) == ["chat", "other"]
 
+    # -- configurations ----------------------------------------------------------------------------------
+
+    def test_the_latest_configuration_of_a_group_is_kept(self, store: Store) -> None:
+        """So that a group's status can be told from the store alone."""
+        assert store.load("chat").configuration is None
+        older, newer = (
+            GroupConfigured(group="chat", settings=text, arms="[]") for text in ("{}", '{"b": 1}')
+        )
+        store.commit([older])
+        assert store.load("chat").configuration == older
+        assert not store.commit([newer, GroupConfigured(group="other", settings="{}", arms="[1]")]).changes
+        assert store.load("chat").configuration == newer
+        assert list(store.groups()) == ["chat", "other"]
+
     # -- closing -----------------------------------------------------------------------------------------
 
     def test_closing_twice_is_harmless(self, store: Store) -> None:
@@ -438,6 +459,7 @@ class StoreContract:
             pytest.skip("this store does not outlive its process")
         store = self.make_store(tmp_path, clock)
         store.commit([planned(1), rewarded("r9", 0.9, keep=True)])
+        store.commit([GroupConfigured(group="chat", settings="{}", arms="[]")])
         for i in range(30):
             store.commit([decided(f"d{i}", arm=f"arm{i % 4}", at=1_000.0 + i / 3)])
             store.commit([rewarded(f"d{i}", (i % 7) / 7)])

@@ -23,7 +23,7 @@ from stageroute_router.errors import (
     StoreOverloadedError,
     StoreUnavailableError,
 )
-from stageroute_router.store.base import CommitReport, DecisionMade, Write
+from stageroute_router.store.base import CommitReport, DecisionMade, GroupConfigured, Write
 from stageroute_router.store.memory import MemoryStore
 from stageroute_router.store.sql import SqlStore
 from stageroute_router.store.writer import Writer
@@ -370,11 +370,12 @@ def test_a_full_queue_refuses_rewards_and_counts_the_decisions_it_drops(
         writer.submit(rewarded("first", 0.75))
     assert not writer.submit(decided("too many"))
     assert writer.dropped == 3
-    # Calls that are counted as open can still close, and a stage is always planned.
+    # Calls that are counted as open can still close, and stages and settings are always taken.
     assert writer.submit(settled("d0"))
     assert not writer.submit(failed("d1"))
     assert not writer.submit(withdrawn("d2"))
     assert writer.submit(planned(1))
+    assert writer.submit(GroupConfigured(group="chat", settings="{}", arms="[]"))
     store.gate.set()
     assert writer.flush(DEADLINE_S)
     assert future.result(DEADLINE_S).status == "recorded"
