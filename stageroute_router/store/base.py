@@ -17,7 +17,7 @@ from typing import Literal, Protocol
 
 from stageroute_router.core.account import Account, Charge
 from stageroute_router.core.statistics import ArmStatistics
-from stageroute_router.receipt import RewardReceipt as RewardReceipt  # part of the contract
+from stageroute_router.receipt import RewardReceipt as RewardReceipt  # noqa: PLC0414 - part of the contract
 
 CellKey = tuple[str, str]
 """(segment, arm). The segment is ``""`` where context is not used."""
