@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import lzma
 import zipfile
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import overload
@@ -18,6 +19,7 @@ from stageroute_router.replay.outcomes import Floats, OutcomeTable
 _REQUIRED = ("reward", "cost", "models")
 _OPTIONAL = ("task", "task_names", "release", "price_in", "price_out", "tok_in", "tok_out")
 _TOKENS_PER_PRICE = 1e6
+_DAMAGED = (ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error)
 
 Arrays = dict[str, npt.NDArray[np.generic]]
 
@@ -54,24 +56,30 @@ def read_npz(path: Path) -> OutcomeTable:
 
 
 def _load(path: Path) -> Arrays:
-    # NumPy would unpickle objects on request, and unpickling runs code: refuse them.
-    try:
-        archive = np.load(path, allow_pickle=False)
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
-        raise TableError(f"{path}: not an .npz archive; write it with numpy.savez_compressed") from error
-    if not isinstance(archive, np.lib.npyio.NpzFile):
-        raise TableError(f"{path}: a single array, not an .npz archive; write it with numpy.savez_compressed")
-    with archive:
-        arrays: Arrays = {}
-        for key in (*_REQUIRED, *_OPTIONAL):
-            if key not in archive:
-                continue
-            try:
-                arrays[key] = archive[key]
-            except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
-                message = f"{path}: the array {key} cannot be read ({error}); save plain numbers and strings"
-                raise TableError(message) from error
-    return arrays
+    # Opened here: NumPy leaves the file open when it is no archive. And it would unpickle objects on request, but
+    # unpickling runs code: refuse them.
+    with path.open("rb") as file:
+        try:
+            archive = np.load(file, allow_pickle=False)
+        except _DAMAGED as error:
+            raise TableError(f"{path}: not an .npz archive; write it with numpy.savez_compressed") from error
+        if not isinstance(archive, np.lib.npyio.NpzFile):
+            raise TableError(
+                f"{path}: a single array, not an .npz archive; write it with numpy.savez_compressed"
+            )
+        with archive:
+            arrays: Arrays = {}
+            for key in (*_REQUIRED, *_OPTIONAL):
+                if key not in archive:
+                    continue
+                try:
+                    arrays[key] = archive[key]
+                except _DAMAGED as error:
+                    message = (
+                        f"{path}: the array {key} cannot be read ({error}); save plain numbers and strings"
+                    )
+                    raise TableError(message) from error
+        return arrays
 
 
 def _numbers(path: Path, arrays: Arrays, key: str) -> Floats:
