@@ -101,4 +101,6 @@ class Control:
                 + ": there is no decision to credit"
             )
             raise UnmanagedCallError(msg)
-        return self._routing.record_reward(key, reward, source=source)
+        recorded = self._routing.record_reward(key, reward, source=source)
+        self._strategy.shown(response)
+        return recorded

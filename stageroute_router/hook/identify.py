@@ -35,9 +35,9 @@ def key_of(response: object) -> str:
         if response:
             return plain_response_id(response)
     else:
-        call_id = _field(_field(response, "_hidden_params"), "litellm_call_id")
-        logging_obj = _field(response, "logging_obj")  # the streams of older versions have only this
-        for found in (call_id, _field(logging_obj, "litellm_call_id"), _field(response, "id")):
+        call_id = field_of(field_of(response, "_hidden_params"), "litellm_call_id")
+        logging_obj = field_of(response, "logging_obj")  # the streams of older versions have only this
+        for found in (call_id, field_of(logging_obj, "litellm_call_id"), field_of(response, "id")):
             if isinstance(found, str) and found:
                 return plain_response_id(found)
     msg = (
@@ -68,7 +68,8 @@ def plain_response_id(response_id: str) -> str:
     return wrapped["id"] if wrapped else response_id
 
 
-def _field(holder: object, name: str) -> Any:  # noqa: ANN401 - a field of a foreign object
+def field_of(holder: object, name: str) -> Any:  # noqa: ANN401 - a field of a foreign object
+    """Return a field of a mapping or an object, or None."""
     if holder is None:
         return None
     if isinstance(holder, Mapping):

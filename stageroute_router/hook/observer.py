@@ -15,7 +15,7 @@ from typing import Any, Protocol
 import litellm
 from litellm.integrations.custom_logger import CustomLogger
 
-from stageroute_router.hook.identify import plain_response_id
+from stageroute_router.hook.identify import field_of, plain_response_id
 
 NOTE = "stageroute"
 """The decision's id stands under this key of the request's metadata."""
@@ -138,9 +138,7 @@ def read_report(kwargs: Mapping[str, Any], response_obj: object, *, failed: bool
     info = params.get("model_info")
     served = logged.get("model_id") or (info.get("id") if isinstance(info, Mapping) else None)
     cost = kwargs.get("response_cost")
-    response_id = (
-        response_obj.get("id") if isinstance(response_obj, Mapping) else getattr(response_obj, "id", None)
-    )
+    response_id = field_of(response_obj, "id")
     return Report(
         call_id=str(kwargs.get("litellm_call_id") or params.get("litellm_call_id") or ""),
         model_id=str(served or ""),
@@ -150,6 +148,34 @@ def read_report(kwargs: Mapping[str, Any], response_obj: object, *, failed: bool
         cost_usd=None if cost is None else float(cost),
         prompt_tokens=int(logged.get("prompt_tokens") or 0),
         completion_tokens=int(logged.get("completion_tokens") or 0),
+        response_id=plain_response_id(response_id) if isinstance(response_id, str) and response_id else None,
+    )
+
+
+def read_response(response: object) -> Report | None:
+    """Read a report from what a call returned; None if that does not tell what the call cost.
+
+    LiteLLM reports asynchronous calls in the background of their event loop. An application that starts a loop
+    per call (``asyncio.run``) ends it before that, and in some versions the report is then never made.
+    """
+    hidden = field_of(response, "_hidden_params")
+    call_id, cost = field_of(hidden, "litellm_call_id"), field_of(hidden, "response_cost")
+    if not isinstance(call_id, str) or isinstance(cost, bool) or not isinstance(cost, (int, float)):
+        return None
+    usage = field_of(response, "usage")
+    # Chat and text completions count "prompt" tokens, the Responses API "input" tokens.
+    prompt = field_of(usage, "prompt_tokens") or field_of(usage, "input_tokens") or 0
+    completion = field_of(usage, "completion_tokens") or field_of(usage, "output_tokens") or 0
+    response_id = field_of(response, "id")
+    return Report(
+        call_id=call_id,
+        model_id=str(field_of(hidden, "model_id") or ""),
+        noted=None,
+        failed=False,
+        from_cache=field_of(hidden, "cache_hit") is True,
+        cost_usd=float(cost),
+        prompt_tokens=int(prompt),
+        completion_tokens=int(completion),
         response_id=plain_response_id(response_id) if isinstance(response_id, str) and response_id else None,
     )
 

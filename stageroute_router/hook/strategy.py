@@ -22,7 +22,7 @@ from stageroute_router.errors import SettingsError
 from stageroute_router.hook.deployments import GroupArms, model_id, read_arms
 from stageroute_router.hook.episode import open_episodes
 from stageroute_router.hook.ledger import Ledger, OpenDecision
-from stageroute_router.hook.observer import NOTE, Report, observer
+from stageroute_router.hook.observer import NOTE, Report, observer, read_response
 from stageroute_router.hook.ports import Routing
 from stageroute_router.hook.seam import Deployment, Request, Seam
 from stageroute_router.hook.stepping import Stepper
@@ -193,6 +193,16 @@ class StageRouteStrategy(CustomRoutingStrategyBase):
             self.ensure_attached()
         except Exception as error:  # noqa: BLE001 - LiteLLM's logging is no place for our errors
             self._routing.internal_error(error)
+
+    def shown(self, response: object) -> None:
+        """Take what a response tells about its call, unless LiteLLM has reported the call before."""
+        try:
+            report = read_response(response)
+        except Exception as error:  # noqa: BLE001 - a response may be of any make
+            self._routing.internal_error(error)
+        else:
+            if report is not None:
+                self.heard(report)
 
     def _conclude(self, decision: OpenDecision, report: Report) -> None:
         if report.failed or report.from_cache:

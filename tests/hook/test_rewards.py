@@ -15,6 +15,7 @@ import pytest
 
 from stageroute_router.errors import InvalidRewardError, UnknownDecisionError, UnmanagedCallError
 from stageroute_router.hook.identify import NotAResponseError, key_of, plain_response_id
+from stageroute_router.hook.observer import read_response
 
 MESSAGES = [{"role": "user", "content": "hello"}]
 BIG, SMALL = "openai/gpt-4o", "openai/gpt-4o-mini"
@@ -190,3 +191,51 @@ def test_a_plain_worker_thread_is_outside_and_an_empty_episode_says_so(
         worker.join()
     assert episode.record_reward(1.0) == ()
     assert any("worker threads" in line for line in caplog.messages)
+
+
+# --- what a response tells ---------------------------------------------------------------------------------
+
+
+def test_a_rewarded_response_settles_its_call_where_litellms_report_is_lost(made: Any) -> None:
+    """An event loop that ends with the call takes LiteLLM's background report with it in some versions."""
+    response = asyncio.run(made.router.acompletion(model="chat", messages=MESSAGES))
+    made.control.record_reward(response, 1.0)
+    made.control.record_reward(response, 0.5)
+    ((_, decision, said),) = made.routing.of("settled")
+    assert decision == "d0"
+    assert said["cost_usd"] == pytest.approx(response._hidden_params["response_cost"])
+    assert (said["prompt_tokens"], said["completion_tokens"]) == (10, 20)
+    assert said["response_id"] == response.id
+
+
+def test_the_tokens_of_a_responses_api_answer_are_read_too(made: Any) -> None:
+    response = made.router.responses(model="chat", input="hello")
+    report = read_response(response)
+    assert report is not None
+    assert (report.prompt_tokens, report.completion_tokens) == (
+        response.usage.input_tokens,
+        response.usage.output_tokens,
+    )
+
+
+def test_a_response_from_the_cache_tells_so() -> None:
+    hidden = {"litellm_call_id": "c", "response_cost": 0.5, "cache_hit": True}
+    report = read_response(SimpleNamespace(id="r", _hidden_params=hidden))
+    assert report is not None
+    assert report.from_cache
+
+
+@pytest.mark.parametrize("cost", [None, True, "0.1"])
+def test_a_response_without_a_cost_tells_nothing(cost: object) -> None:
+    hidden = {"litellm_call_id": "c", "response_cost": cost}
+    assert read_response(SimpleNamespace(id="r", _hidden_params=hidden)) is None
+
+
+def test_a_strange_response_does_not_harm_its_reward(made: Any) -> None:
+    made.routing.expected_errors = True
+    response = ask(made)
+    hidden = {**response._hidden_params, "response_cost": 0.1}
+    strange = SimpleNamespace(id="r", _hidden_params=hidden, usage={"prompt_tokens": "many"})
+    made.routing.wait(1, "settled")
+    assert made.control.record_reward(strange, 1.0).decision_id == "d0"
+    assert [type(error) for error in made.routing.errors] == [ValueError]

@@ -1,0 +1,202 @@
+"""The parts by themselves: the memory of open decisions, stepping, and what we touch of LiteLLM."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import warnings
+from collections.abc import Callable, Coroutine
+from contextvars import ContextVar
+from pathlib import Path
+from typing import Any
+
+import litellm
+import pytest
+
+from stageroute_router.hook import seam
+from stageroute_router.hook.ledger import Ledger, OpenDecision
+from stageroute_router.hook.stepping import LoopThread, Stepper
+from stageroute_router.hook.strategy import StageRouteStrategy
+
+Call = Callable[..., Any]
+
+
+def decision(number: int, *, model_id: str = "a", minted: bool = False) -> OpenDecision:
+    return OpenDecision(decision_id=f"d{number}", group="chat", arm="m", model_id=model_id, minted=minted)
+
+
+def claimed(ledger: Ledger, **said: Any) -> str | None:
+    found = ledger.claim("c", **{"model_id": "a", "noted": None, "failed": False, **said})
+    return None if found is None else found.decision_id
+
+
+def test_a_decision_under_our_own_call_id_is_found_whatever_litellm_says_of_the_deployment() -> None:
+    ledger = Ledger()
+    ledger.opened("c", decision(0, minted=True))
+    assert claimed(ledger, model_id="overwritten", noted="d9", failed=True) == "d0"
+    assert claimed(ledger) is None
+    assert len(ledger) == 0
+
+
+def test_attempts_under_one_call_id_are_told_apart_by_their_deployments() -> None:
+    ledger = Ledger()
+    ledger.opened("c", decision(0, model_id="a"))
+    ledger.opened("c", decision(1, model_id="b"))
+    # The metadata is shared, so it names the second attempt by the time the first one's failure is reported.
+    assert claimed(ledger, model_id="a", noted="d1", failed=True) == "d0"
+    assert claimed(ledger, model_id="a", noted="d1", failed=True) is None
+    assert claimed(ledger, model_id="b", noted="d1") == "d1"
+
+
+def test_of_attempts_at_one_deployment_the_first_fails_and_the_last_succeeds() -> None:
+    ledger = Ledger()
+    for number in range(3):
+        ledger.opened("c", decision(number))
+    assert [claimed(ledger, failed=True), claimed(ledger), claimed(ledger)] == ["d0", "d2", "d1"]
+
+
+def test_different_calls_under_one_call_id_are_told_apart_by_their_metadata() -> None:
+    ledger = Ledger()
+    for number in range(3):
+        ledger.opened("c", decision(number))
+    assert [claimed(ledger, noted="d1"), claimed(ledger, noted="d2"), claimed(ledger)] == ["d1", "d2", "d0"]
+
+
+def test_a_success_whose_deployment_is_not_told_goes_to_the_noted_decision() -> None:
+    ledger = Ledger()
+    for number in range(2):
+        ledger.opened("c", decision(number))
+    assert claimed(ledger, model_id="", noted="d0") == "d0"
+    assert claimed(ledger, model_id="") == "d1"
+
+
+def test_the_oldest_calls_are_forgotten_first() -> None:
+    ledger = Ledger(capacity=2)
+    for number in range(3):
+        ledger.opened(f"c{number}", decision(number))
+        ledger.left(f"left{number}", "else")
+    assert len(ledger) == 2
+    assert ledger.claim("c0", model_id="a", noted=None, failed=False) is None
+    assert [ledger.group_left(f"left{number}") for number in range(3)] == [None, "else", "else"]
+
+
+def test_a_managed_attempt_after_an_unmanaged_one_of_the_same_call_can_be_credited() -> None:
+    ledger = Ledger()
+    ledger.left("c", "else")
+    ledger.opened("c", decision(0))
+    assert ledger.group_left("c") is None
+
+
+# --- stepping ----------------------------------------------------------------------------------------------
+
+
+def never_rewound() -> None:
+    pytest.fail("there was nothing to rewind")
+
+
+async def at_once() -> int:
+    return threading.get_ident()
+
+
+def test_a_coroutine_that_does_not_wait_runs_in_the_calling_thread() -> None:
+    stepper = Stepper()
+    assert stepper.run(at_once, rewind=never_rewound) == threading.get_ident()
+    assert not stepper.waits
+
+
+async def inside_a_loop(act: Callable[[], Any]) -> Any:
+    return act()
+
+
+@pytest.mark.parametrize("in_loop", [False, True], ids=["no loop", "in a running loop"])
+@pytest.mark.parametrize(
+    "wait", [lambda: asyncio.sleep(0), lambda: asyncio.to_thread(int)], ids=["yield", "thread"]
+)
+def test_a_coroutine_that_waits_is_started_again_on_a_loop_of_its_own(
+    in_loop: bool,  # noqa: FBT001 - a pytest parameter
+    wait: Callable[[], Coroutine[Any, Any, None]],
+) -> None:
+    variable: ContextVar[str] = ContextVar("variable", default="unset")
+    started: list[str] = []
+    rewound: list[None] = []
+
+    async def waits() -> str:
+        started.append(threading.current_thread().name)
+        await wait()
+        return variable.get()
+
+    def act() -> tuple[str, str]:
+        variable.set("seen")
+        return tuple(stepper.run(waits, rewind=lambda: rewound.append(None)) for _ in range(2))  # type: ignore[return-value]
+
+    stepper = Stepper()
+    assert (asyncio.run(inside_a_loop(act)) if in_loop else act()) == ("seen", "seen")
+    assert len(rewound) == 1
+    assert started[1:] == ["stageroute-healthy", "stageroute-healthy"]
+    assert stepper.waits
+
+
+@pytest.mark.parametrize("error", [ValueError, litellm.exceptions.RateLimitError, KeyError])
+def test_errors_of_the_coroutine_come_out_as_they_are(error: type[Exception]) -> None:
+    async def fails() -> None:
+        raise error("no", "m", "p") if error is litellm.exceptions.RateLimitError else error("no")
+
+    with pytest.raises(error):
+        Stepper().run(fails, rewind=never_rewound)
+
+
+def test_a_runtime_error_in_a_running_loop_comes_out_as_it_is() -> None:
+    async def fails() -> None:
+        raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        asyncio.run(inside_a_loop(lambda: Stepper().run(fails, rewind=never_rewound)))
+
+
+def test_waiting_for_itself_is_refused() -> None:
+    loop_thread = LoopThread()
+
+    async def nested() -> int:
+        return loop_thread.run(at_once())
+
+    with pytest.raises(RuntimeError, match="inside LiteLLM's own filters"):
+        loop_thread.run(nested())
+
+
+# --- what we touch of LiteLLM ------------------------------------------------------------------------------
+
+
+def test_no_deprecated_member_of_litellm_is_touched_by_us(routed: Call, entry: Call) -> None:
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        made = routed([entry("a"), entry("b", group="else")], model_group_alias={"alias": "chat"})
+        for model in ("chat", "alias", "else"):
+            made.router.completion(model=model, messages=[{"role": "user", "content": "x"}])
+        asyncio.run(made.router.acompletion(model="chat", messages=[{"role": "user", "content": "x"}]))
+        made.control.status()
+        made.control.close()
+    ours = Path(seam.__file__).parent
+    assert [str(one.message) for one in caught if ours in Path(one.filename).parents] == []
+
+
+def test_a_litellm_without_its_ordinary_choice_still_gets_a_deployment(
+    routed: Call, entry: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = routed([entry("a"), entry("b")], prefer=lambda _: None)
+    monkeypatch.setattr(seam, "_ASYNC_CHOICE", ("gone",))
+    response = asyncio.run(made.router.acompletion(model="chat", messages=[{"role": "user", "content": "x"}]))
+    assert response._hidden_params["model_id"] in {"a", "b"}
+
+
+def test_the_choice_among_replicas_is_reproducible_from_its_seed(routed: Call, entry: Call) -> None:
+    made = routed([entry("a"), entry("b")])
+
+    def picks(seed: int) -> list[str]:
+        strategy = StageRouteStrategy(made.router, made.routing, seed=seed)
+        ask = {"messages": [{"role": "user", "content": "x"}]}
+        return [
+            strategy.get_available_deployment("chat", request_kwargs={}, **ask)["model_info"]["id"]
+            for _ in range(20)
+        ]
+
+    assert picks(1) == picks(1) != picks(2)
