@@ -107,15 +107,19 @@ def _configured(engine: Engine, *, begin: str, synchronous: str, pragmas: tuple[
 
     @event.listens_for(engine, "connect")
     def configure(connection: sqlite3.Connection, _record: object) -> None:
-        connection.isolation_level = None  # transactions begin as we say, see the module's docstring
-        connection.execute(f"PRAGMA busy_timeout={BUSY_TIMEOUT_S * 1000:.0f}")
-        # Before anything is changed: this may be another program's file.
-        _check_ours(connection, engine.url)
-        if not in_memory:
-            _set_wal(connection, engine.url)
-        common = ("foreign_keys=ON", "journal_size_limit=67108864", "trusted_schema=OFF")
-        for pragma in (f"synchronous={synchronous}", *common, *pragmas):
-            connection.execute(f"PRAGMA {pragma}")
+        try:
+            connection.isolation_level = None  # transactions begin as we say, see the module's docstring
+            connection.execute(f"PRAGMA busy_timeout={BUSY_TIMEOUT_S * 1000:.0f}")
+            # Before anything is changed: this may be another program's file.
+            _check_ours(connection, engine.url)
+            if not in_memory:
+                _set_wal(connection, engine.url)
+            common = ("foreign_keys=ON", "journal_size_limit=67108864", "trusted_schema=OFF")
+            for pragma in (f"synchronous={synchronous}", *common, *pragmas):
+                connection.execute(f"PRAGMA {pragma}")
+        except BaseException:
+            connection.close()  # the pool forgets a connection that could not be configured
+            raise
 
     @event.listens_for(engine, "begin")
     def begin_transaction(connection: Connection) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, fields
+from functools import cache
 
 from sqlalchemy import Connection, Table, and_, bindparam, delete, insert, update
 from sqlalchemy.dialects import postgresql, sqlite
@@ -67,7 +68,7 @@ def write_back(connection: Connection, ledger: Ledger, applied: Applied) -> None
     if applied.configurations:
         given = [asdict(ledger.configurations[group]) for group in sorted(applied.configurations)]
         rows = [{"group_name": row.pop("group"), **row} for row in given]
-        connection.execute(_upsert(connection, tables.configurations), rows)
+        connection.execute(_upsert(tables.configurations, connection.dialect.name), rows)
     _write_groups(connection, applied.report.changes)
 
 
@@ -88,7 +89,7 @@ def _write_rewards(connection: Connection, ledger: Ledger, applied: Applied) -> 
                 }
             )
     if given:
-        connection.execute(_upsert(connection, tables.rewards), given)
+        connection.execute(_upsert(tables.rewards, connection.dialect.name), given)
     if gone:
         connection.execute(_DELETE_REWARD, gone)
 
@@ -110,7 +111,7 @@ def _write_pending(connection: Connection, ledger: Ledger, applied: Applied) -> 
                 }
             )
     if waiting:
-        connection.execute(_upsert(connection, tables.pending_rewards), waiting)
+        connection.execute(_upsert(tables.pending_rewards, connection.dialect.name), waiting)
     if gone:
         connection.execute(_DELETE_PENDING, gone)
 
@@ -124,16 +125,18 @@ def _write_groups(connection: Connection, changes: Mapping[str, GroupChange]) ->
             increment = {f"more_{name}": getattr(statistics, name) for name in _SUMS}
             increments.append({"group": group, "seg": segment, "of": arm, **increment})
     if accounts:
-        connection.execute(_upsert(connection, tables.groups), accounts)
+        connection.execute(_upsert(tables.groups, connection.dialect.name), accounts)
     if cells:
         # Not one upsert: an increment can be negative, and a table's checks look at the row to be inserted
         # before they find that it is there already.
-        connection.execute(_insert_missing(connection, tables.statistics), cells)
+        connection.execute(_insert_missing(tables.statistics, connection.dialect.name), cells)
         connection.execute(_ADD_STATISTICS, increments)
 
 
-def _upsert(connection: Connection, table: Table) -> sqlite.Insert | postgresql.Insert:
-    statement = _insert_for(connection, table)
+# Building such a statement takes longer than running it, so each is built once.
+@cache
+def _upsert(table: Table, dialect: str) -> sqlite.Insert | postgresql.Insert:
+    statement = _insert_for(table, dialect)
     keys = [column.name for column in table.primary_key]
     return statement.on_conflict_do_update(
         index_elements=keys,
@@ -141,14 +144,15 @@ def _upsert(connection: Connection, table: Table) -> sqlite.Insert | postgresql.
     )
 
 
-def _insert_missing(connection: Connection, table: Table) -> sqlite.Insert | postgresql.Insert:
-    return _insert_for(connection, table).on_conflict_do_nothing(
+@cache
+def _insert_missing(table: Table, dialect: str) -> sqlite.Insert | postgresql.Insert:
+    return _insert_for(table, dialect).on_conflict_do_nothing(
         index_elements=[column.name for column in table.primary_key]
     )
 
 
-def _insert_for(connection: Connection, table: Table) -> sqlite.Insert | postgresql.Insert:
-    return sqlite.insert(table) if connection.dialect.name == "sqlite" else postgresql.insert(table)
+def _insert_for(table: Table, dialect: str) -> sqlite.Insert | postgresql.Insert:
+    return sqlite.insert(table) if dialect == "sqlite" else postgresql.insert(table)
 
 
 def _decision_row(entry: Entry) -> dict[str, object]:
