@@ -17,31 +17,22 @@ import asyncio
 import base64
 import binascii
 import contextlib
-import http.client
 import json
 import re
 import signal
-import subprocess
 import sys
-import threading
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import Future
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Protocol, cast
-from urllib.parse import urlencode
-
-from aiohttp import web
+from typing import Any
 
 from stageroute_router.errors import SettingsError
-from stageroute_router.testing.provider_app import ProviderApp, new_server
+from stageroute_router.testing.provider_app import ProviderApp
+from stageroute_router.testing.provider_hosts import LOOPBACK, Host, ProcessHost, ThreadHost, serve
 from stageroute_router.testing.simulated_model import Outcome, SimulatedModel
 
 __all__ = ["Outcome", "SimulatedModel", "SimulatedProvider"]
 
-_Json = dict[str, Any]
-_HOST = "127.0.0.1"
-_START_DEADLINE_S = 60.0
 _OUTCOME_HEADER = "x-simulated-outcome"
 
 
@@ -79,7 +70,7 @@ class SimulatedProvider:
     ) -> None:
         _check_models(models)
         self.models = {model.name: model for model in models}
-        self._host: _Host = (_ProcessHost if process else _ThreadHost)(
+        self._host: Host = (ProcessHost if process else ThreadHost)(
             models, seed=seed, prompts=prompts, port=port
         )
         self._port: int | None = None
@@ -114,7 +105,7 @@ class SimulatedProvider:
     @property
     def url(self) -> str:
         """Where it serves, for example ``http://127.0.0.1:40123``; OpenAI's base URL is this plus ``/v1``."""
-        return f"http://{_HOST}:{self._started_port()}"
+        return f"http://{LOOPBACK}:{self._started_port()}"
 
     def deployment(self, model: str, group: str, **extra: object) -> dict[str, Any]:
         """Return an entry of LiteLLM's ``model_list`` for a model, with its prices.
@@ -220,135 +211,6 @@ class SimulatedProvider:
         return self._port
 
 
-class _Host(Protocol):
-    """Where the server runs."""
-
-    def start(self) -> int: ...
-    def stop(self) -> None: ...
-    def outcome(self, response_id: str) -> Outcome | None: ...
-    def request(self, method: str, path: str, body: _Json | None = None) -> _Json: ...
-
-
-class _ThreadHost:
-    """Serves from a thread with a loop of its own."""
-
-    def __init__(
-        self, models: Sequence[SimulatedModel], *, seed: int, prompts: Sequence[str | None], port: int
-    ) -> None:
-        self._app = ProviderApp(models, seed=seed, prompts=prompts)
-        self._wanted_port = port
-        self._port = 0
-
-    def start(self) -> int:
-        started: Future[int] = Future()
-        self._loop = asyncio.new_event_loop()
-        self._stopped = asyncio.Event()
-        self._thread = threading.Thread(
-            target=self._run, args=(started,), name="simulated-provider", daemon=True
-        )
-        self._thread.start()
-        self._port = started.result(timeout=_START_DEADLINE_S)
-        return self._port
-
-    def _run(self, started: Future[int]) -> None:
-        try:
-            self._loop.run_until_complete(
-                _serve(self._app, port=self._wanted_port, on_start=started.set_result, until=self._stopped)
-            )
-        except Exception as error:
-            if started.done():
-                raise
-            started.set_exception(error)
-        finally:
-            self._loop.close()
-
-    def stop(self) -> None:
-        self._loop.call_soon_threadsafe(self._stopped.set)
-        self._thread.join()
-
-    def outcome(self, response_id: str) -> Outcome | None:
-        return self._app.outcomes.get(response_id)
-
-    def request(self, method: str, path: str, body: _Json | None = None) -> _Json:
-        return _request(self._port, method, path, body)
-
-
-class _ProcessHost:
-    """Serves from a child process, which ends with this one: it watches its standard input."""
-
-    def __init__(
-        self, models: Sequence[SimulatedModel], *, seed: int, prompts: Sequence[str | None], port: int
-    ) -> None:
-        self._order = {
-            "models": [model.to_json() for model in models],
-            "seed": seed,
-            "prompts": list(prompts),
-        }
-        self._wanted_port = port
-        self._port = 0
-
-    def start(self) -> int:
-        command = [sys.executable, "-m", __name__, "--models", "-", "--port", str(self._wanted_port)]
-        self._child = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)  # noqa: S603 - our own module
-        stdin, stdout = self._pipes()
-        with contextlib.suppress(BrokenPipeError):
-            stdin.write(json.dumps(self._order) + "\n")
-            stdin.flush()
-        url = stdout.readline().strip()
-        if not url:
-            self.stop()
-            status = self._child.returncode
-            message = f"the simulated provider's process ended with status {status} (is the port taken?)"
-            raise OSError(message)
-        self._port = int(url.rpartition(":")[2])
-        return self._port
-
-    def stop(self) -> None:
-        stdin, stdout = self._pipes()
-        with contextlib.suppress(BrokenPipeError):
-            stdin.close()
-        self._child.wait()
-        stdout.close()
-
-    def _pipes(self) -> tuple[Any, Any]:
-        return self._child.stdin, self._child.stdout
-
-    def outcome(self, response_id: str) -> Outcome | None:
-        try:
-            return Outcome(**self.request("GET", f"/simulated/outcome?{urlencode({'id': response_id})}"))
-        except SettingsError:
-            return None
-
-    def request(self, method: str, path: str, body: _Json | None = None) -> _Json:
-        return _request(self._port, method, path, body)
-
-
-async def _serve(
-    app: ProviderApp, *, port: int, on_start: Callable[[int], None], until: asyncio.Event
-) -> None:
-    # Whoever stops the provider waits for no open request. (To aiohttp, 0 would mean to wait for ever.)
-    runner = web.ServerRunner(new_server(app), shutdown_timeout=0.01)
-    await runner.setup()
-    try:
-        site = web.TCPSite(runner, _HOST, port, backlog=2048)
-        await site.start()
-        on_start(cast("tuple[str, int]", runner.addresses[0])[1])
-        await until.wait()
-    finally:
-        await runner.cleanup()
-
-
-def _request(port: int, method: str, path: str, body: _Json | None) -> _Json:
-    connection = http.client.HTTPConnection(_HOST, port, timeout=_START_DEADLINE_S)
-    with contextlib.closing(connection):
-        connection.request(method, path, body=None if body is None else json.dumps(body))
-        answer = connection.getresponse()
-        content: _Json = json.loads(answer.read())
-    if answer.status != http.HTTPStatus.OK:
-        raise SettingsError(content["error"]["message"])
-    return content
-
-
 def _check_models(models: Sequence[SimulatedModel]) -> None:
     names = [model.name for model in models]
     if not names:
@@ -446,10 +308,10 @@ async def _serve_command(app: ProviderApp, *, port: int, ends_with_stdin: bool) 
         await _watch_stdin(ended)
 
     def announce(bound_port: int) -> None:
-        sys.stdout.write(f"http://{_HOST}:{bound_port}\n")
+        sys.stdout.write(f"http://{LOOPBACK}:{bound_port}\n")
         sys.stdout.flush()
 
-    await _serve(app, port=port, on_start=announce, until=ended)
+    await serve(app, port=port, on_start=announce, until=ended)
 
 
 async def _watch_stdin(ended: asyncio.Event) -> None:
