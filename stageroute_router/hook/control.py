@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from concurrent.futures import Future
 from contextlib import AbstractContextManager
+from typing import overload
 
 from stageroute_router.errors import UnmanagedCallError
 from stageroute_router.hook.episode import Episode, episode
@@ -31,6 +32,12 @@ class Control:
     def strategy(self) -> StageRouteStrategy:
         """The strategy attached to the router."""
         return self._strategy
+
+    @overload
+    def status(self, group: str) -> GroupStatus: ...
+
+    @overload
+    def status(self, group: None = None) -> Status: ...
 
     def status(self, group: str | None = None) -> Status | GroupStatus:
         """Return the status of one managed group, or of all of them.
