@@ -3,7 +3,7 @@
     python -m benchmarks.overhead [--calls 2000] [--json FILE]
 
 Ten deployments of ten models in one group, the same simulated provider over HTTP (a process of its own), SQLite for
-StageRoute; the plain Router picks by LiteLLM's default, simple-shuffle. Calls are made one at a time, the two routers in
+StageRoute; the plain Router picks by LiteLLM's default, simple-shuffle. Calls are made one at a time, both routers in
 turns of one call, so that both meet the same machine; the order within a turn alternates. Latency is the time until
 the answer is there; rewards are reported for none (that is the application's own call).
 """

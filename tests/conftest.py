@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import os
+import sys
+import warnings
+from collections.abc import Iterator
 
 os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"
 
@@ -25,3 +29,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if item.get_closest_marker("calls_litellm") is not None:
             for own in LITELLMS_OWN:
                 item.add_marker(pytest.mark.filterwarnings(own))
+
+
+@pytest.fixture(autouse=True)
+def _drop_clients(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Let go of LiteLLM's clients while their warnings are still this test's, and not some later one's."""
+    yield
+    if request.node.get_closest_marker("calls_litellm") is not None and "litellm" in sys.modules:
+        sys.modules["litellm"].in_memory_llm_clients_cache.flush_cache()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            gc.collect()

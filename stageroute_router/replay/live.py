@@ -18,12 +18,15 @@ import numpy as np
 
 from stageroute_router.hook.router import StageRouteRouter
 from stageroute_router.replay.oracle import oracle
-from stageroute_router.replay.outcomes import Floats, OutcomeTable
+from stageroute_router.replay.outcomes import OutcomeTable
 from stageroute_router.replay.result import ReplayResult
+from stageroute_router.replay.routerbench import with_list_prices
 from stageroute_router.replay.stream import Stream
+from stageroute_router.status import GroupStatus
 from stageroute_router.store.opening import open_store
 from stageroute_router.testing.provider import SimulatedProvider
-from stageroute_router.testing.simulated_model import Recording, SimulatedModel
+from stageroute_router.testing.provider_table import simulated_models
+from stageroute_router.testing.simulated_model import SimulatedModel
 
 GROUP = "chat"
 
@@ -32,9 +35,7 @@ CONCURRENCY = 16
 
 PROGRESS_EVERY = 20
 
-_TOKEN_USD = 1e-8
-"""Price of a token where a table has dollars but no token counts; the same for every model, so that it tells nothing
-about what a call to it will cost."""
+REPORT_DEADLINE_S = 10.0
 
 
 def replay_live(
@@ -60,7 +61,7 @@ def replay_live(
         database_url: where to keep what is learned; a temporary SQLite file by default.
         progress: called with the number of calls done, every 20 calls.
     """
-    models = simulated_models(table)
+    models = simulated_models(with_list_prices(table))
     with TemporaryDirectory() as folder, SimulatedProvider(models, seed=seed, process=True) as provider:
         url = database_url or f"sqlite:///{Path(folder) / 'stageroute.db'}"
         entries = [
@@ -94,43 +95,6 @@ def replay_live(
         finally:
             router.stageroute.close()
         return _result(table, stream, run, url=url, name=name, max_share=max_share, elapsed_s=elapsed)
-
-
-def simulated_models(table: OutcomeTable) -> list[SimulatedModel]:
-    """Return a table's models for the simulated provider, at prices that reproduce the recorded dollars.
-
-    Where tokens at list prices are the recorded costs, those are served. Elsewhere a call's cost is served as so many
-    completion tokens of $1e-8, for every model alike.
-    """
-    prompt, completion = table.prompt_tokens, table.completion_tokens
-    prices = table.input_usd_per_token, table.output_usd_per_token
-    if prompt is not None and prices[0] is not None and not np.isnan(prompt).any():
-        answered = np.zeros_like(prompt) if completion is None else completion
-        output = np.zeros(len(table.models)) if prices[1] is None else prices[1]
-        if np.allclose(prompt * prices[0] + answered * output, table.cost_usd, rtol=1e-3, atol=1e-12):
-            return _models(table, tokens=(prompt, answered), usd_per_token=(prices[0], output))
-    tokens = np.rint(table.cost_usd / _TOKEN_USD)
-    price = np.full(len(table.models), _TOKEN_USD)
-    return _models(table, tokens=(np.zeros_like(tokens), tokens), usd_per_token=(price, price))
-
-
-def _models(
-    table: OutcomeTable, *, tokens: tuple[Floats, Floats], usd_per_token: tuple[Floats, Floats]
-) -> list[SimulatedModel]:
-    """Return the models with prompt and completion tokens, shape (Q, M), and their prices, shape (M,)."""
-    return [
-        SimulatedModel(
-            name=name,
-            input_usd_per_token=float(usd_per_token[0][index]),
-            output_usd_per_token=float(usd_per_token[1][index]),
-            recording=Recording(
-                rewards=table.reward[:, index],
-                prompt_tokens=tokens[0][:, index].astype(np.int64),
-                completion_tokens=tokens[1][:, index].astype(np.int64),
-            ),
-        )
-        for index, name in enumerate(table.models)
-    ]
 
 
 def _expected_tokens(models: list[SimulatedModel]) -> dict[str, float]:
@@ -176,12 +140,29 @@ class _Run:
             task.add_done_callback(running.discard)
             task.add_done_callback(lambda _: slots.release())
         await asyncio.gather(*running)
+        await self._until_all_are_reported()
+
+    async def _until_all_are_reported(self) -> None:
+        """Wait for LiteLLM to report the last costs, which it does in the background after the answers."""
+        deadline = time.monotonic() + REPORT_DEADLINE_S
+        while time.monotonic() < deadline:
+            if await asyncio.to_thread(self._open_calls) == 0:
+                return
+            await asyncio.sleep(0.02)
+
+    def _open_calls(self) -> int:
+        status = self.router.stageroute.status(GROUP)
+        assert isinstance(status, GroupStatus)  # noqa: S101 - one group was asked for
+        return status.open_calls
 
     async def _one(self, number: int) -> None:
         row = int(self.stream.rows[number])
         text = None if self.table.prompts is None else self.table.prompts[row]
         response = await self.router.acompletion(
-            model=GROUP, messages=[{"role": "user", "content": text or f"query {row}"}], user=f"row:{row}"
+            model=GROUP,
+            messages=[{"role": "user", "content": text or f"query {row}"}],
+            # The text alone is not enough: some queries have none, and some have the same.
+            extra_body={"row": row},
         )
         self.call_ids[number] = response._hidden_params["litellm_call_id"]  # noqa: SLF001 - LiteLLM's public place
         if self.stream.rewarded[number]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import os
 
 os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"
@@ -20,15 +19,7 @@ with warnings.catch_warnings():
 
 from stageroute_router.testing.provider import Outcome, SimulatedModel, SimulatedProvider
 
-# LiteLLM keeps its HTTP clients open for the life of the process.
-pytestmark = [
-    pytest.mark.filterwarnings("ignore::ResourceWarning"),
-    pytest.mark.filterwarnings("ignore::DeprecationWarning:litellm"),
-    pytest.mark.filterwarnings("ignore::DeprecationWarning:pydantic"),
-    pytest.mark.filterwarnings("ignore::UserWarning:pydantic"),
-    pytest.mark.filterwarnings("ignore:coroutine '.*' was never awaited:RuntimeWarning"),
-    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
-]
+pytestmark = pytest.mark.calls_litellm
 
 MESSAGES = [{"role": "user", "content": "hello"}]
 
@@ -51,16 +42,6 @@ def provider() -> Iterator[SimulatedProvider]:
     ]
     with SimulatedProvider(models, seed=0) as started:
         yield started
-
-
-@pytest.fixture(autouse=True)
-def drop_clients() -> Iterator[None]:
-    """Let go of LiteLLM's clients while their warnings are still this test's, and not some later one's."""
-    yield
-    litellm.in_memory_llm_clients_cache.flush_cache()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        gc.collect()
 
 
 @pytest.fixture(scope="module")
