@@ -109,16 +109,23 @@ def measure(*, calls: int) -> dict[str, dict[str, float]]:
 
 def main() -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--calls", type=int, default=2_000)
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
     results = measure(calls=arguments.calls)
-    table = Table("call", "plain p50 ms", "StageRoute p50 ms", "plain p99 ms", "StageRoute p99 ms", "p50 ratio")
+    table = Table(
+        "call", "plain p50 ms", "StageRoute p50 ms", "plain p99 ms", "StageRoute p99 ms", "p50 ratio"
+    )
     for kind, row in results.items():
         table.add_row(
             kind,
-            *(f"{row[key]:.2f}" for key in ("plain_p50_ms", "stageroute_p50_ms", "plain_p99_ms", "stageroute_p99_ms")),
+            *(
+                f"{row[key]:.2f}"
+                for key in ("plain_p50_ms", "stageroute_p50_ms", "plain_p99_ms", "stageroute_p99_ms")
+            ),
             f"{row['p50_ratio']:.3f}",
         )
     Console().print(table)
