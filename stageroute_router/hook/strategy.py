@@ -9,6 +9,7 @@ something of ours goes wrong.
 from __future__ import annotations
 
 import logging
+import os
 import random
 import threading
 import uuid
@@ -34,6 +35,12 @@ _leaving_to_litellm: ContextVar[bool] = ContextVar("stageroute_leaving_to_litell
 
 # What it looks like when a private detail of LiteLLM moved. LiteLLM's own refusals are none of these.
 _SEAM_BROKE = (AttributeError, ImportError, TypeError)
+
+# Call ids come from a generator of our own: uuid4() reads from the system for each, and gives the interpreter to
+# other threads while it does, which costs far more than the reading. A forked worker must not repeat its parent's.
+_ids = random.Random()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_ids.seed)
 
 
 class StageRouteStrategy(CustomRoutingStrategyBase):
@@ -326,7 +333,7 @@ def _call_id(request: Request) -> str:
     """Return LiteLLM's id of this attempt, naming it first if nobody has."""
     call_id = request.get("litellm_call_id")
     if not call_id:
-        call_id = request["litellm_call_id"] = str(uuid.uuid4())
+        call_id = request["litellm_call_id"] = str(uuid.UUID(int=_ids.getrandbits(128), version=4))
     return str(call_id)
 
 

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import subprocess
+import sys
 import threading
 import warnings
 from collections.abc import Callable, Coroutine
@@ -200,3 +203,27 @@ def test_the_choice_among_replicas_is_reproducible_from_its_seed(routed: Call, e
         ]
 
     assert picks(1) == picks(1) != picks(2)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+def test_forked_workers_do_not_repeat_their_parents_call_ids() -> None:
+    script = (
+        "import os, sys\n"
+        "from stageroute_router.hook.strategy import _call_id\n"
+        "_call_id({})\n"
+        "child = os.fork()\n"
+        "sys.stdout.write(_call_id({}) + '\\n')\n"
+        "sys.stdout.flush()\n"
+        "if child: os.waitpid(child, 0)\n"
+        "else: os._exit(0)\n"
+    )
+    settings = {**os.environ, "LITELLM_LOCAL_MODEL_COST_MAP": "True"}
+    run = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", script],
+        capture_output=True,
+        text=True,
+        check=True,
+        env=settings,
+    )
+    ids = run.stdout.split()
+    assert len(ids) == len(set(ids)) == 2
