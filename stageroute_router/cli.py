@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import sys
 from enum import Enum
@@ -29,6 +30,12 @@ class Confidence(str, Enum):
 
     posterior = "posterior"
     paper = "paper"
+
+
+def _quiet_litellm() -> None:
+    """Keep LiteLLM's notes on simulated models, which nobody can do anything about, off the terminal."""
+    for name in ("LiteLLM", "LiteLLM Router"):
+        logging.getLogger(name).setLevel(logging.ERROR)
 
 
 def _progress(console: Console) -> Progress:
@@ -58,6 +65,7 @@ def demo(
     """Route real LiteLLM calls over HTTP to eleven simulated models, with newcomers during the run."""
     from stageroute_router.replay.demo import run_demo  # noqa: PLC0415 - imports LiteLLM
 
+    _quiet_litellm()
     console = Console()
     with _progress(console) as progress:
         task = progress.add_task("routing", total=calls)
@@ -117,6 +125,7 @@ def replay(
     """Run recorded outcomes through the engine: what StageRoute would have earned and spent."""
     from stageroute_router.replay.command import ReplayOptions, run_replay  # noqa: PLC0415 - imports SciPy
 
+    _quiet_litellm()
     console = Console()
     with _progress(console) as progress:
         task = progress.add_task("replaying", total=None)

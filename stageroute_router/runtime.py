@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import logging
 import math
-import numbers
 import random
 import secrets
 import threading
@@ -19,20 +18,17 @@ import uuid
 from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import asdict, dataclass
-from functools import reduce
-from operator import add
 
 from stageroute_router.core.arm import Arm
-from stageroute_router.core.engine import Choice, Engine, GroupPolicy, Snapshot, Stage
-from stageroute_router.core.statistics import ArmStatistics
-from stageroute_router.errors import InvalidRewardError, SettingsError, UnknownDecisionError
+from stageroute_router.core.engine import Choice, Engine, Snapshot
+from stageroute_router.errors import SettingsError
+from stageroute_router.rewards import acknowledge, checked_reward
 from stageroute_router.settings import GroupSettings, parse_groups
 from stageroute_router.status import GroupStatus, Status, describe
 from stageroute_router.store.base import (
     CallFailed,
     CallSettled,
     CallWithdrawn,
-    CellKey,
     CommitReport,
     DecisionMade,
     GroupConfigured,
@@ -45,6 +41,7 @@ from stageroute_router.store.base import (
 )
 from stageroute_router.store.opening import Durability, open_store
 from stageroute_router.store.writer import Writer
+from stageroute_router.stored_state import by_arm, plan_of, stage_of
 
 logger = logging.getLogger("stageroute_router")
 
@@ -157,7 +154,7 @@ class Runtime:
                 )
             )
             if fresh:
-                self._writer.submit(_planned(group, snapshot.stage))
+                self._writer.submit(plan_of(group, snapshot.stage))
         self._writer.wake()
 
     def choose(
@@ -250,7 +247,7 @@ class Runtime:
         written = self._writer.submit_reward(
             RewardReported(key=key, reward=value, source=source, reported_at=self._clock(), keep=keep)
         )
-        written.add_done_callback(lambda done: _acknowledge(acknowledged, done, key=key))
+        written.add_done_callback(lambda done: acknowledge(acknowledged, done, key=key))
         return acknowledged
 
     def internal_error(self, error: BaseException) -> None:
@@ -299,7 +296,7 @@ class Runtime:
                     state.snapshot = state.engine.open_stage(
                         state.snapshot, reason="manual", now=self._clock()
                     )
-                    self._writer.submit(_planned(group, state.snapshot.stage))
+                    self._writer.submit(plan_of(group, state.snapshot.stage))
 
         self._writer.run(open_window).result()
         self._writer.flush(_STATUS_FLUSH_S)
@@ -364,7 +361,7 @@ class Runtime:
                     now=self._clock(),
                 )
                 if state.snapshot.stage.number != previous:
-                    self._writer.submit(_planned(group, state.snapshot.stage))
+                    self._writer.submit(plan_of(group, state.snapshot.stage))
         for plan in report.stages:
             self._adopt(plan)
 
@@ -392,7 +389,7 @@ class Runtime:
                     state.snapshot = state.engine.open_stage(state.snapshot, reason="schedule", now=now)
                     due = self._due_at(state)
                 if state.snapshot.stage.number != previous:
-                    self._writer.submit(_planned(state.name, state.snapshot.stage))
+                    self._writer.submit(plan_of(state.name, state.snapshot.stage))
                 if due is not None:
                     waits.append(max(due - now, 0.0))
         return min(waits, default=None)
@@ -453,76 +450,6 @@ def open_runtime(
     """
     groups = parse_groups(stageroute, known_groups=known_groups)
     return Runtime(groups, store=open_store(database_url, durability=durability), seed=seed)
-
-
-def checked_reward(reward: object) -> float:
-    """Return a reward as a float.
-
-    Raises:
-        InvalidRewardError: it is not a finite number in [0, 1].
-    """
-    if isinstance(reward, bool):
-        return float(reward)
-    if not isinstance(reward, numbers.Real):
-        msg = f"a reward must be a number in [0, 1], not {type(reward).__name__} {reward!r}"
-        raise InvalidRewardError(msg)
-    value = float(reward)
-    if not 0 <= value <= 1:  # also False for NaN
-        msg = f"a reward must be a finite number in [0, 1]; it is {value!r}. Scale it; it is never clipped for you"
-        raise InvalidRewardError(msg)
-    return value
-
-
-def _acknowledge(acknowledged: Future[RewardReceipt], written: Future[RewardReceipt], *, key: str) -> None:
-    error = written.exception()
-    if error is not None:
-        acknowledged.set_exception(error)
-        return
-    receipt = written.result()
-    if receipt.status == "unknown":
-        acknowledged.set_exception(
-            UnknownDecisionError(
-                f"no routed call has the id {key!r}: it was not routed by StageRoute with this database, or its "
-                "record has expired. Pass the response itself, its id, or the decision id"
-            )
-        )
-    else:
-        acknowledged.set_result(receipt)
-
-
-def by_arm(statistics: Mapping[CellKey, ArmStatistics]) -> dict[str, ArmStatistics]:
-    """Return the statistics of each arm, added up over its segments."""
-    arms: dict[str, list[ArmStatistics]] = {}
-    for (_, arm), cell in statistics.items():
-        arms.setdefault(arm, []).append(cell)
-    return {arm: reduce(add, cells) for arm, cells in arms.items()}
-
-
-def stage_of(policy: GroupPolicy, plan: StagePlanned) -> Stage:
-    """Return a stored plan as the engine's stage."""
-    return Stage(
-        number=plan.stage,
-        live=plan.live,
-        explored=plan.explored,
-        explore_share=plan.explore_share,
-        reason=plan.reason,
-        opened_at=plan.opened_at,
-        opened_at_call=plan.opened_at_call,
-        calls_per_stage=policy.schedule.calls_per_stage(previous_calls=None),
-    )
-
-
-def _planned(group: str, stage: Stage) -> StagePlanned:
-    return StagePlanned(
-        group=group,
-        stage=stage.number,
-        live=stage.live,
-        explored=stage.explored,
-        explore_share=stage.explore_share,
-        reason=stage.reason,
-        opened_at=stage.opened_at,
-        opened_at_call=stage.opened_at_call,
-    )
 
 
 def _check_shares(group: str, arms: Sequence[Arm], *, most_live: int) -> None:

@@ -7,11 +7,11 @@ import time
 
 from stageroute_router.core.arm import Arm
 from stageroute_router.core.engine import Engine
-from stageroute_router.runtime import by_arm, stage_of
 from stageroute_router.settings import GroupSettings
 from stageroute_router.status import GroupStatus, Status, describe
 from stageroute_router.store.base import Store
 from stageroute_router.store.opening import open_existing_store
+from stageroute_router.stored_state import by_arm, stage_of
 
 
 def status_of(database_url: str) -> Status:

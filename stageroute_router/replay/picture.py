@@ -53,7 +53,7 @@ def save_picture(result: ReplayResult, path: Path, *, baselines: dict[str, float
         .configure_legend(labelFontSize=11, titleFontSize=11, labelLimit=220, symbolLimit=0)
         .properties(padding=16, background="white")
     )
-    chart.save(str(path), **({"scale_factor": 2} if path.suffix == ".png" else {}))
+    chart.save(str(path), **({"scale_factor": 1.5} if path.suffix == ".png" else {}))
 
 
 def _reward(alt: Any, result: ReplayResult, baselines: dict[str, float]) -> Any:  # noqa: ANN401
