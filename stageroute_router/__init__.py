@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from stageroute_router.errors import (
     InvalidRewardError,
+    NotAResponseError,
     SettingsError,
     StageRouteError,
     StoreError,
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "InvalidRewardError",
+    "NotAResponseError",
     "SettingsError",
     "StageRouteError",
     "StageRouteRouter",

@@ -15,6 +15,10 @@ class InvalidRewardError(StageRouteError, ValueError):
     """A reward is not a finite number in [0, 1]. Rewards are never clipped silently."""
 
 
+class NotAResponseError(StageRouteError, TypeError):
+    """What was given is neither a response of LiteLLM nor an id."""
+
+
 class UnknownDecisionError(StageRouteError, LookupError):
     """No routed call has this id: it was not routed by this router, or its record has expired."""
 

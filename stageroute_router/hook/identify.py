@@ -8,14 +8,10 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from stageroute_router.errors import StageRouteError
+from stageroute_router.errors import NotAResponseError
 
 _WRAPPED_PREFIX = "resp_"
 _WRAPPED_ID = re.compile(r"^litellm:.*;response_id:(?P<id>.+)$", re.DOTALL)
-
-
-class NotAResponseError(StageRouteError, TypeError):
-    """What was given is neither a response of LiteLLM nor an id."""
 
 
 def key_of(response: object) -> str:

@@ -13,8 +13,13 @@ from typing import Any
 
 import pytest
 
-from stageroute_router.errors import InvalidRewardError, UnknownDecisionError, UnmanagedCallError
-from stageroute_router.hook.identify import NotAResponseError, key_of, plain_response_id
+from stageroute_router.errors import (
+    InvalidRewardError,
+    NotAResponseError,
+    UnknownDecisionError,
+    UnmanagedCallError,
+)
+from stageroute_router.hook.identify import key_of, plain_response_id
 from stageroute_router.hook.observer import read_response
 
 MESSAGES = [{"role": "user", "content": "hello"}]
