@@ -59,7 +59,11 @@ class ReplayReport:
             StageRouteError: the packages for pictures are not installed.
         """
         calls = self.result.calls
-        lines = {policy.name: policy.reward / calls for policy in self.baselines}
+        budget = self.result.budget_usd * calls
+        lines = {
+            f"{policy.name} ({policy.spend_usd / budget:.0%} of budget)": policy.reward / calls
+            for policy in self.baselines
+        }
         save_picture(self.result, path, baselines=lines)
 
 
