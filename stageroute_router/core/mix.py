@@ -69,7 +69,7 @@ def solve_mix(
             max_share = rest
     cheapest = cheapest_mixture_cost(scenarios.cost, max_share=max_share)
     feasible = (
-        2 * np.count_nonzero(cheapest <= budget_usd) >= len(cheapest) and float(max_share.sum()) >= 1 - 1e-9
+        2 * int(np.count_nonzero(cheapest <= budget_usd)) >= len(cheapest) and float(max_share.sum()) >= 1 - 1e-9
     )
     if cost_tolerance > 0:
         budgets = np.maximum(budget_usd, (1 + cost_tolerance) * cheapest)
