@@ -1,16 +1,21 @@
-"""Run a stream of recorded outcomes through the engine that routes live calls, without HTTP."""
+"""Run a stream of recorded outcomes through the engine that routes live calls, without HTTP.
+
+One loop serves every way of choosing: the engine is one :class:`Policy`, what it is measured against are others.
+"""
 
 from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from stageroute_router.core.arm import Arm
-from stageroute_router.core.engine import Engine, GroupPolicy, Snapshot
+from stageroute_router.core.engine import Choice, Engine, GroupPolicy, Snapshot
 from stageroute_router.core.rule import ConfidenceRule
 from stageroute_router.core.schedule import EveryCalls
 from stageroute_router.core.statistics import ArmStatistics
@@ -20,6 +25,54 @@ from stageroute_router.replay.result import ReplayResult
 from stageroute_router.replay.stream import Stream
 
 PROGRESS_EVERY = 500
+
+
+@dataclass(frozen=True, slots=True)
+class TimelyReward:
+    """A reward that is told now.
+
+    Args:
+        call: number of the call it belongs to, from 0; possibly long ago.
+        model: index of the model that answered it.
+        value: in [0, 1].
+    """
+
+    call: int
+    model: int
+    value: float
+
+
+class Policy(Protocol):
+    """Something that routes a stream's calls. Models are indices into the table.
+
+    The loop calls ``start`` once, then for every call ``arrive`` if models arrived, ``choose``, and ``observe``.
+    """
+
+    @property
+    def stage(self) -> int:
+        """Number of the stage the next call belongs to, from 1."""
+        ...
+
+    @property
+    def live(self) -> Collection[int]:
+        """The models live in that stage."""
+        ...
+
+    def start(self, models: Sequence[int]) -> None:
+        """Take the models that exist at the start."""
+        ...
+
+    def arrive(self, models: Sequence[int], *, call: int) -> None:
+        """Take all models that exist from this call on; newcomers wait for the next maintenance window."""
+        ...
+
+    def choose(self, call: int) -> int:
+        """Return the model that is to answer this call."""
+        ...
+
+    def observe(self, call: int, *, model: int, cost_usd: float, rewards: Sequence[TimelyReward]) -> None:
+        """Learn what the call cost, and the rewards (of this or earlier calls) that are told now."""
+        ...
 
 
 def replay(
@@ -32,7 +85,7 @@ def replay(
     max_share: float = 1.0,
     progress: Callable[[int], None] | None = None,
 ) -> ReplayResult:
-    """Route every call of a stream and return what came of it.
+    """Route every call of a stream by the engine and return what came of it.
 
     The engine sees what a live one would: list prices if the table has them, the cost of every call it routed, and
     the rewards the stream hands out, when it does.
@@ -46,51 +99,55 @@ def replay(
         max_share: throughput share of every arm.
         progress: called with the number of calls done, every 500 calls.
     """
-    arms = [
-        Arm(name=model, max_share=max_share, prior_cost_usd=cost)
-        for model, cost in zip(table.models, prior_costs(table), strict=True)
-    ]
-    index_of = {arm.name: index for index, arm in enumerate(arms)}
-    policy = GroupPolicy(
-        budget_usd=stream.budget_usd,
-        max_live=stream.max_live,
-        schedule=EveryCalls(stream.calls_per_stage),
-        rule=rule,
-    )
-    engine = Engine(policy, seed=seed)
+    policy = EnginePolicy(table, stream, rule=rule, seed=seed, max_share=max_share)
+    return run_policy(table, stream, policy, name=name, max_share=max_share, progress=progress)
+
+
+def run_policy(
+    table: OutcomeTable,
+    stream: Stream,
+    policy: Policy,
+    *,
+    name: str,
+    max_share: float = 1.0,
+    progress: Callable[[int], None] | None = None,
+) -> ReplayResult:
+    """Route every call of a stream by any policy and return what came of it.
+
+    Args:
+        table: recorded outcomes.
+        stream: order of the rows, arrivals, stages, budget, feedback.
+        policy: who chooses; fresh.
+        name: what to call the result.
+        max_share: throughput share of every model in the optimum.
+        progress: called with the number of calls done, every 500 calls.
+    """
     calls = len(stream.rows)
-    uniform = np.random.default_rng([seed, 1]).random(calls)
     chosen = np.zeros(calls, dtype=np.int64)
     stage = np.zeros(calls, dtype=np.int64)
     live: list[NDArray[np.bool_]] = []
     arriving = deque(sorted({int(call) for call in stream.arrival if call > 0}))
-    late: deque[tuple[int, str, float]] = deque()
+    late: deque[tuple[int, TimelyReward]] = deque()
 
     started = time.perf_counter()
-    snapshot = engine.start(
-        [arm for arm, call in zip(arms, stream.arrival, strict=True) if call <= 0], now=0.0
-    )
+    policy.start(np.flatnonzero(stream.arrival <= 0).tolist())
     for call, row in enumerate(stream.rows):
         if arriving and call >= arriving[0]:
             arriving.popleft()
-            present = [arm for arm, at in zip(arms, stream.arrival, strict=True) if at <= call]
-            snapshot = engine.with_arms(snapshot, present, now=float(call))
-        if snapshot.stage.number > len(live):
-            live.append(_members(snapshot, index_of))
-        choice = engine.choose(snapshot, uniform=uniform[call])
-        model = index_of[choice.arm]
-        chosen[call], stage[call] = model, choice.stage
-        cost = float(table.cost_usd[row, model])
-        reward = float(table.reward[row, model])
+            policy.arrive(np.flatnonzero(stream.arrival <= call).tolist(), call=call)
+        if policy.stage > len(live):
+            members = np.zeros(len(table.models), dtype=np.bool_)
+            members[list(policy.live)] = True
+            live.append(members)
+        stage[call] = policy.stage
+        chosen[call] = model = policy.choose(call)
         if stream.rewarded[call]:
-            late.append((call + stream.reward_delay, choice.arm, reward))
-        increments = {choice.arm: ArmStatistics(pulls=1, cost_count=1, cost_sum=cost, cost_sumsq=cost * cost)}
+            told = TimelyReward(call, model, float(table.reward[row, model]))
+            late.append((call + stream.reward_delay, told))
+        rewards = []
         while late and late[0][0] <= call:
-            _, arm, value = late.popleft()
-            told = ArmStatistics.of_reward(value)
-            increments[arm] = increments[arm] + told if arm in increments else told
-        account = snapshot.account.dispatched(choice.charge).settled(choice.charge, cost_usd=cost)
-        snapshot = engine.advance(snapshot, increments=increments, account=account, now=float(call))
+            rewards.append(late.popleft()[1])
+        policy.observe(call, model=model, cost_usd=float(table.cost_usd[row, model]), rewards=rewards)
         if progress is not None and (call + 1) % PROGRESS_EVERY == 0:
             progress(call + 1)
     elapsed = time.perf_counter() - started
@@ -114,7 +171,75 @@ def replay(
     )
 
 
-def _members(snapshot: Snapshot, index_of: dict[str, int]) -> NDArray[np.bool_]:
-    members = np.zeros(len(index_of), dtype=np.bool_)
-    members[[index_of[name] for name in snapshot.live]] = True
-    return members
+class EnginePolicy:
+    """The engine as a policy: what happens to a live group, call by call.
+
+    Args:
+        table: recorded outcomes; of these only names and list prices are read.
+        stream: its budget, live places, stage length and number of calls are read.
+        rule: the confidence rule.
+        seed: of the engine's exploration.
+        max_share: throughput share of every arm.
+    """
+
+    def __init__(
+        self,
+        table: OutcomeTable,
+        stream: Stream,
+        *,
+        rule: ConfidenceRule,
+        seed: int,
+        max_share: float = 1.0,
+    ) -> None:
+        self._arms = [
+            Arm(name=model, max_share=max_share, prior_cost_usd=cost)
+            for model, cost in zip(table.models, prior_costs(table), strict=True)
+        ]
+        self._index_of = {arm.name: index for index, arm in enumerate(self._arms)}
+        policy = GroupPolicy(
+            budget_usd=stream.budget_usd,
+            max_live=stream.max_live,
+            schedule=EveryCalls(stream.calls_per_stage),
+            rule=rule,
+        )
+        self._engine = Engine(policy, seed=seed)
+        self._uniform = np.random.default_rng([seed, 1]).random(stream.calls)
+        self._snapshot: Snapshot
+        self._choice: Choice
+
+    @property
+    def stage(self) -> int:
+        """Number of the engine's stage."""
+        return self._snapshot.stage.number
+
+    @property
+    def live(self) -> Collection[int]:
+        """Its live arms."""
+        return [self._index_of[name] for name in self._snapshot.live]
+
+    def start(self, models: Sequence[int]) -> None:
+        """Plan the first stage."""
+        self._snapshot = self._engine.start([self._arms[model] for model in models], now=0.0)
+
+    def arrive(self, models: Sequence[int], *, call: int) -> None:
+        """Tell the engine of other candidates."""
+        present = [self._arms[model] for model in models]
+        self._snapshot = self._engine.with_arms(self._snapshot, present, now=float(call))
+
+    def choose(self, call: int) -> int:
+        """Sample an arm."""
+        self._choice = self._engine.choose(self._snapshot, uniform=self._uniform[call])
+        return self._index_of[self._choice.arm]
+
+    def observe(self, call: int, *, model: int, cost_usd: float, rewards: Sequence[TimelyReward]) -> None:
+        """Settle the call and add what was observed to the statistics."""
+        choice = self._choice
+        paid = ArmStatistics(pulls=1, cost_count=1, cost_sum=cost_usd, cost_sumsq=cost_usd * cost_usd)
+        increments = {choice.arm: paid}
+        for reward in rewards:
+            arm, told = self._arms[reward.model].name, ArmStatistics.of_reward(reward.value)
+            increments[arm] = increments[arm] + told if arm in increments else told
+        account = self._snapshot.account.dispatched(choice.charge).settled(choice.charge, cost_usd=cost_usd)
+        self._snapshot = self._engine.advance(
+            self._snapshot, increments=increments, account=account, now=float(call)
+        )
