@@ -350,7 +350,11 @@ class Engine:
         position = {arm.name: index for index, arm in enumerate(arms)}
         names = tuple(name for name in stage.live if name in position)
         live = np.array([position[name] for name in names], dtype=np.intp)
-        surely = float(cheapest_mixture_cost(bounds.cost_lcb[None, :], max_share=evidence.max_share)[0])
+        # Of the live arms: a cheap newcomer that waits for the next window cannot help yet, and what the others
+        # cost until then is no debt to be repaid by neglecting them afterwards.
+        surely = float(
+            cheapest_mixture_cost(bounds.cost_lcb[live][None, :], max_share=evidence.max_share[live])[0]
+        )
         budget = policy.budget_usd
         if rule.paced:
             budget = paced_budget_usd(
