@@ -19,7 +19,7 @@ from stageroute_router.core.engine import Choice, Engine, GroupPolicy, Snapshot
 from stageroute_router.core.rule import ConfidenceRule
 from stageroute_router.core.schedule import EveryCalls
 from stageroute_router.core.statistics import ArmStatistics
-from stageroute_router.replay.oracle import oracle
+from stageroute_router.replay.oracle import Oracle, oracle
 from stageroute_router.replay.outcomes import OutcomeTable, prior_costs
 from stageroute_router.replay.result import ReplayResult
 from stageroute_router.replay.stream import Stream
@@ -110,6 +110,7 @@ def run_policy(
     *,
     name: str,
     max_share: float = 1.0,
+    optimum: Oracle | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> ReplayResult:
     """Route every call of a stream by any policy and return what came of it.
@@ -120,6 +121,7 @@ def run_policy(
         policy: who chooses; fresh.
         name: what to call the result.
         max_share: throughput share of every model in the optimum.
+        optimum: the stream's optimum, if it has been computed already.
         progress: called with the number of calls done, every 500 calls.
     """
     calls = len(stream.rows)
@@ -152,7 +154,7 @@ def run_policy(
             progress(call + 1)
     elapsed = time.perf_counter() - started
 
-    best = oracle(table, stream, max_share=max_share)
+    best = oracle(table, stream, max_share=max_share) if optimum is None else optimum
     return ReplayResult(
         name=name,
         models=table.models,

@@ -1,0 +1,220 @@
+"""Who is measured: the product's engine, the paper's form of it, and the peers, each with what it cannot do."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from itertools import product
+from math import log
+from types import MappingProxyType
+
+from benchmarks.quality.packages import (
+    LiteLlmAdaptive,
+    MabWiser,
+    ParetoBandit,
+    ParetoSettings,
+)
+from benchmarks.quality.peer import Known, Learner, PeerPolicy, SharedLiveSet
+from benchmarks.quality.simple import (
+    BestSingle,
+    PacedEpsilonGreedy,
+    PacedThompson,
+    PacedUcb1,
+    PaperGreedy,
+    Uniform,
+)
+from stageroute_router.core.paper_rule import PaperRule
+from stageroute_router.core.posterior_rule import PosteriorRule
+from stageroute_router.core.rule import ConfidenceRule
+from stageroute_router.replay.outcomes import OutcomeTable
+from stageroute_router.replay.run import EnginePolicy, Policy
+from stageroute_router.replay.stream import Stream
+
+OURS = "stageroute"
+"""The name of the product's default."""
+
+DELTA = 0.05
+"""Failure probability of the paper's theory level."""
+
+Setting = Mapping[str, object]
+NO_SETTING: Setting = MappingProxyType({})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Task:
+    """One stream to be routed.
+
+    Args:
+        table: recorded outcomes.
+        stream: the stream.
+        seed: of the policy's randomness.
+        max_share: throughput share of every model.
+    """
+
+    table: OutcomeTable
+    stream: Stream
+    seed: int
+    max_share: float = 1.0
+
+    def known(self) -> Known:
+        """Return what may be known of it."""
+        return Known.of(self.table, self.stream, seed=self.seed)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """One policy.
+
+    Args:
+        name: how to ask for it.
+        make: returns a fresh policy for a task and a setting.
+        note: what it is, and what it cannot do.
+        grid: settings to search on the same table; empty for a policy without a search.
+        refine: settings to try on top of the best of the grid.
+    """
+
+    name: str
+    make: Callable[[Task, Setting], Policy]
+    note: str
+    grid: tuple[Setting, ...] = ()
+    refine: tuple[Setting, ...] = field(default=())
+
+
+def _engine(rule: Callable[[Task], ConfidenceRule]) -> Callable[[Task, Setting], Policy]:
+    def make(task: Task, _setting: Setting) -> Policy:
+        return EnginePolicy(
+            task.table, task.stream, rule=rule(task), seed=task.seed, max_share=task.max_share
+        )
+
+    return make
+
+
+def _peer(learner: Callable[[Task, Known, Setting], Learner]) -> Callable[[Task, Setting], Policy]:
+    def make(task: Task, setting: Setting) -> Policy:
+        known = task.known()
+        made = learner(task, known, setting)
+        live_set = made if isinstance(made, (PaperGreedy, Uniform, BestSingle)) else SharedLiveSet(known)
+        models = len(task.table.models)
+        return PeerPolicy(made, live_set, task.stream, models=models, max_share=task.max_share)
+
+    return make
+
+
+def _theory(task: Task) -> PaperRule:
+    return PaperRule(gamma=log(len(task.table.models) * task.stream.calls / DELTA))
+
+
+def _grid(**axes: tuple[object, ...]) -> tuple[Setting, ...]:
+    return tuple(dict(zip(axes, values, strict=True)) for values in product(*axes.values()))
+
+
+_WEIGHTS = _grid(weight=(0.0, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0))
+
+ENTRIES: tuple[Entry, ...] = (
+    Entry(
+        name=OURS,
+        make=_engine(lambda _task: PosteriorRule()),
+        note="The product's engine at its defaults; nothing is tuned on the table.",
+    ),
+    Entry(
+        name="paper-0.1",
+        make=_engine(lambda _task: PaperRule(gamma=0.1)),
+        note="The paper's bounds and programmes at gamma 0.1, as in its experiments. Does not follow what was spent: "
+        "bounds on costs that are too low for as long as an arm is little known let it overspend.",
+    ),
+    Entry(
+        name="paper-1",
+        make=_engine(lambda _task: PaperRule(gamma=1.0)),
+        note="The same at gamma 1.",
+    ),
+    Entry(
+        name="paper-theory",
+        make=_engine(_theory),
+        note=f"The same at its theory's gamma, log(models x calls / {DELTA}); needs to know the number of calls.",
+    ),
+    Entry(
+        name="greedy",
+        make=_peer(lambda _task, known, _setting: PaperGreedy(known)),
+        note="The paper's greedy baseline, live set and routing by reward bound over cost bound. Knows no budget.",
+    ),
+    Entry(
+        name="uniform",
+        make=_peer(lambda _task, known, _setting: Uniform(known)),
+        note="The paper's uniform baseline: random live set, calls spread evenly. Learns nothing, knows no budget.",
+    ),
+    Entry(
+        name="epsilon-greedy",
+        make=_peer(lambda _task, known, _setting: PacedEpsilonGreedy(known)),
+        note="One call in twenty at random, else the best mean after a Lagrange price. Never stops exploring, "
+        "whatever that costs; the pacer needs to know the number of calls.",
+    ),
+    Entry(
+        name="ucb1-lagrange",
+        make=_peer(lambda _task, known, _setting: PacedUcb1(known)),
+        note="UCB1 less a Lagrange price. Mixes two models only by the price's swinging; the pacer needs to know the "
+        "number of calls; no live set, shares or selection probabilities.",
+    ),
+    Entry(
+        name="thompson-lagrange",
+        make=_peer(lambda _task, known, _setting: PacedThompson(known)),
+        note="Thompson sampling less a Lagrange price. The same limits.",
+    ),
+    Entry(
+        name="litellm-adaptive",
+        make=_peer(lambda _task, known, _setting: LiteLlmAdaptive(known)),
+        note="LiteLLM's adaptive router's bandit at its defaults (0.7 quality, 0.3 cheapness by prompt price, tier 2). "
+        "No budget, no reward interface (rewards are put into its cells directly), stops learning at 200 observations "
+        "a model; without list prices it ignores costs altogether. Its prompt classifier is left out of the timing.",
+    ),
+    Entry(
+        name="paretobandit",
+        make=_peer(lambda _task, known, _setting: ParetoBandit(known, ParetoSettings())),
+        note="ParetoBandit with BudgetPacer at its defaults, bias-only features (the stream has no contexts, which it "
+        "is made for). Its exploration of 0.01 hardly leaves the first model without trained priors. Paces an average "
+        "in one direction only; no live set, no shares; its pacer hears of a cost when the reward comes.",
+    ),
+    Entry(
+        name="paretobandit-best",
+        make=_peer(lambda _task, known, setting: ParetoBandit(known, ParetoSettings(**setting))),  # type: ignore[arg-type]
+        note="The same at its best setting for the table and budget; its pacer is told every cost at once.",
+        grid=_grid(
+            told_every_cost=(True,),
+            alpha=(0.3, 1.0, 2.0),
+            forgetting_factor=(0.997, 1.0),
+            cost_penalty=(0.0, 0.3),
+            anchored=(False, True),
+        ),
+        refine=({"mode": "soft"}, {"lr": 0.01}, {"lr": 0.01, "mode": "soft"}),
+    ),
+    Entry(
+        name="mabwiser-ucb1",
+        make=_peer(
+            lambda _task, known, setting: MabWiser(known, kind="ucb1", weight=float(setting["weight"]))  # type: ignore[arg-type]
+        ),
+        note="mabwiser's UCB1 on reward - weight x cost / budget, the weight searched for on the table. One weight "
+        "cannot hold a budget between two models' costs; rewards and costs must come together.",
+        grid=_WEIGHTS,
+    ),
+    Entry(
+        name="mabwiser-thompson",
+        make=_peer(
+            lambda _task, known, setting: MabWiser(
+                known,
+                kind="thompson",
+                weight=float(setting["weight"]),  # type: ignore[arg-type]
+            )
+        ),
+        note="mabwiser's Thompson sampling, likewise; needs rewards of 0 and 1, so the penalised reward is drawn.",
+        grid=_WEIGHTS,
+    ),
+    Entry(
+        name="best-single",
+        make=_peer(lambda task, known, _setting: BestSingle(task.table, known)),
+        note="An oracle's choice: always the best model whose true mean cost is within the budget, from the window "
+        "after its arrival. Knows the truth; cannot mix.",
+    ),
+)
+
+BY_NAME = {entry.name: entry for entry in ENTRIES}
+KNOWING = frozenset({"best-single"})
+"""Policies that know what nobody can: shown, but no peers to be beaten by."""
