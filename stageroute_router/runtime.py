@@ -22,6 +22,7 @@ from dataclasses import asdict, dataclass
 from stageroute_router.core.arm import Arm
 from stageroute_router.core.engine import Choice, Engine, Snapshot
 from stageroute_router.errors import SettingsError
+from stageroute_router.in_flight import InFlight
 from stageroute_router.rewards import acknowledge, checked_reward
 from stageroute_router.settings import GroupSettings, parse_groups
 from stageroute_router.status import GroupStatus, Status, describe
@@ -51,7 +52,6 @@ DECISION_PREFIX = "sr-"
 _LOG_INTERVAL_S = 60.0
 _CLOSE_DEADLINE_S = 10.0
 _STATUS_FLUSH_S = 1.0
-_MOST_OPEN = 100_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,7 +66,11 @@ class Routed:
 
 
 class _Group:
-    """One group's engine and latest snapshot. ``lock`` guards the step from one snapshot to the next."""
+    """One group's engine, latest snapshot and calls under way.
+
+    ``lock`` guards the step from one snapshot to the next, ``choosing`` the calls under way: each choice must see
+    the one before it.
+    """
 
     def __init__(self, name: str, settings: GroupSettings, *, stored: StoredGroup, seed: int) -> None:
         self.name = name
@@ -76,6 +80,8 @@ class _Group:
         self.stored = stored
         self.snapshot: Snapshot | None = None
         self.lock = threading.Lock()
+        self.in_flight = InFlight()
+        self.choosing = threading.Lock()
 
 
 class Runtime:
@@ -174,11 +180,24 @@ class Runtime:
         """
         try:
             state = self._groups[group]
-            snapshot = state.snapshot
-            if snapshot is None:
-                return None
-            choice = state.engine.choose(snapshot, uniform=self._random.random(), eligible=eligible)
-            return self._record(group, choice, call_id=call_id, segment=segment)
+            decision_id = f"{DECISION_PREFIX}{uuid.uuid4().hex}"
+            now = self._clock()
+            with state.choosing:
+                snapshot = state.snapshot
+                if snapshot is None:
+                    return None
+                choice = state.engine.choose(
+                    snapshot,
+                    uniform=self._random.random(),
+                    eligible=eligible,
+                    in_flight=state.in_flight.count,
+                )
+                over = state.in_flight.started(decision_id, arm=choice.arm, now=now)
+            for forgotten in over:
+                self._open.pop(forgotten, None)
+            return self._record(
+                group, choice, decision_id=decision_id, call_id=call_id, segment=segment, now=now
+            )
         except Exception as error:  # noqa: BLE001 - whatever it is, the user's call goes on
             self.internal_error(error)
             return None
@@ -313,12 +332,10 @@ class Runtime:
 
     # --- inside --------------------------------------------------------------------------------------------
 
-    def _record(self, group: str, choice: Choice, *, call_id: str, segment: str) -> Routed:
-        decision_id = f"{DECISION_PREFIX}{uuid.uuid4().hex}"
+    def _record(
+        self, group: str, choice: Choice, *, decision_id: str, call_id: str, segment: str, now: float
+    ) -> Routed:
         self._open[decision_id] = group
-        if len(self._open) > _MOST_OPEN:
-            # Calls whose end LiteLLM never reported; they stay charged at their expected cost.
-            self._open.pop(next(iter(self._open)), None)
         self._writer.submit(
             DecisionMade(
                 decision_id=decision_id,
@@ -332,7 +349,7 @@ class Runtime:
                 reward_ucb=choice.reward_ucb,
                 cost_lcb_usd=choice.cost_lcb_usd,
                 shadow_price=choice.shadow_price if math.isfinite(choice.shadow_price) else 0.0,
-                made_at=self._clock(),
+                made_at=now,
             )
         )
         return Routed(
@@ -362,6 +379,12 @@ class Runtime:
                 )
                 if state.snapshot.stage.number != previous:
                     self._writer.submit(plan_of(group, state.snapshot.stage))
+        # Only now: a call counts as under way until the snapshot knows what it cost.
+        over = [w.decision_id for w in batch if isinstance(w, CallSettled | CallFailed | CallWithdrawn)]
+        for state in self._groups.values():
+            with state.choosing:
+                for decision_id in over:
+                    state.in_flight.ended(decision_id)
         for plan in report.stages:
             self._adopt(plan)
 

@@ -135,6 +135,8 @@ class GroupSettings(_Strict):
         confidence: ``"posterior"`` (default: the rule that measures best) or ``"paper"`` (the paper's bounds).
         gamma: width of the paper's bounds, > 0; only with ``confidence="paper"``. Default 0.1.
         pacing: whether the budget follows realised spend. Default: yes for ``"posterior"``, no for ``"paper"``.
+        max_unproven_in_flight: most calls under way to an arm of which fewer than 5 costs are known, >= 1, so that a
+            burst cannot spend hundreds of calls on a wrong price. Default 8; it bounds what a burst may overspend.
         failure_reward: reward in [0, 1] that a call which failed at its provider counts as; None (default) for
             no reward: an outage says nothing about the quality of answers.
         expected_prompt_tokens: prompt tokens of a typical call, used to turn list prices into expected costs
@@ -148,6 +150,7 @@ class GroupSettings(_Strict):
     confidence: Literal["posterior", "paper"] = "posterior"
     gamma: Dollars | None = None
     pacing: StrictBool | None = None
+    max_unproven_in_flight: Annotated[StrictInt, BeforeValidator(_number), Field(ge=1)] = 8
     failure_reward: UnitInterval | None = None
     expected_prompt_tokens: Tokens = 500
     expected_completion_tokens: Tokens = 250
@@ -175,6 +178,7 @@ class GroupSettings(_Strict):
                 prompt=float(self.expected_prompt_tokens),
                 completion=float(self.expected_completion_tokens),
             ),
+            max_unproven_in_flight=self.max_unproven_in_flight,
         )
 
 

@@ -16,11 +16,23 @@ import numpy as np
 from stageroute_router.core.account import Account, Charge
 from stageroute_router.core.arm import Arm
 from stageroute_router.core.evidence import ExpectedTokens, FloatArray, IntArray, gather
-from stageroute_router.core.mix import Mix, cheapest_mixture_cost, solve_mix
+from stageroute_router.core.mix import Mix, cheapest_mixture_cost, even_mix, solve_mix
 from stageroute_router.core.pacing import paced_budget_usd, surplus_cap_usd
 from stageroute_router.core.rule import Bounds, ConfidenceRule, Scenarios
 from stageroute_router.core.schedule import Schedule
 from stageroute_router.core.statistics import ArmStatistics
+
+PROVEN_BY_COSTS = 5
+"""From how many known costs on an arm's expected cost counts as known.
+
+After five the cost posterior is more the observations' than the price list's, whatever their spread.
+"""
+
+MOST_EXPLORED_SPEND = 0.05
+"""Fraction of the budget that the calls of a second look may cost, whatever was planned.
+
+The rule plans with the same limit; the arm may turn out dearer than its price said, and then it binds here.
+"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,6 +45,9 @@ class GroupPolicy:
         schedule: when maintenance windows open.
         rule: how evidence becomes the programmes' rewards and costs.
         expected_tokens: token counts of a typical call, to turn list prices into expected costs.
+        max_unproven_in_flight: most calls under way to an arm of which fewer than ``PROVEN_BY_COSTS`` costs are
+            known, >= 1. A burst cannot spend more than this many calls on a wrong price. 8 by default: enough to
+            know the arm one round trip later.
     """
 
     budget_usd: float
@@ -40,6 +55,7 @@ class GroupPolicy:
     schedule: Schedule
     rule: ConfidenceRule
     expected_tokens: ExpectedTokens = field(default_factory=ExpectedTokens)
+    max_unproven_in_flight: int = 8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,6 +111,7 @@ class _Estimate:
     reachable: bool
     max_share: FloatArray
     observations: FloatArray
+    costs: FloatArray
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -223,7 +240,7 @@ class Engine:
             now: seconds since the epoch.
         """
         statistics = dict(snapshot.statistics)
-        stale = snapshot.stale + max(1, account.calls - snapshot.account.calls)
+        stale = snapshot.stale + _news(increments, calls=account.calls - snapshot.account.calls)
         for name, increment in increments.items():
             known = statistics.get(name)
             statistics[name] = increment if known is None else known + increment
@@ -240,39 +257,69 @@ class Engine:
     # --- route ---------------------------------------------------------------------------------------------
 
     def choose(
-        self, snapshot: Snapshot, *, uniform: float, eligible: Collection[str] | None = None
+        self,
+        snapshot: Snapshot,
+        *,
+        uniform: float,
+        eligible: Collection[str] | None = None,
+        in_flight: Mapping[str, int] | None = None,
     ) -> Choice:
         """Sample an arm for one call. Reads the snapshot only; no I/O, no lock.
+
+        Arms of unknown cost that have their fill of calls under way are left out, while any other live arm can
+        serve. Where none can, the call goes to the cheapest of them by expectation.
 
         Args:
             snapshot: the latest one.
             uniform: a uniform random number in [0, 1).
             eligible: the arms that could serve this call right now (healthy, large enough a context, ...);
                 None for all.
+            in_flight: calls under way by arm whose costs the snapshot does not know yet; None for none.
 
         Raises:
             ValueError: none of the candidates is eligible.
         """
-        live = snapshot.live
         outside = False
-        if eligible is None or all(name in eligible for name in live):
-            mix = snapshot.mix
-        else:
-            usable = tuple(name for name in live if name in eligible)
+        usable = snapshot.live
+        if eligible is not None:
+            usable = tuple(name for name in usable if name in eligible)
             if not usable:
                 usable = tuple(arm.name for arm in snapshot.arms if arm.name in eligible)
                 outside = True
                 if not usable:
                     msg = f"none of the eligible arms {sorted(eligible)} is a candidate of the group"
                     raise ValueError(msg)
-            live = usable
-            mix = self._restricted(snapshot, usable, outside=outside)
+        open_to_more = usable
+        if in_flight:
+            open_to_more = tuple(
+                name for name in usable if not self._has_its_fill(snapshot, name, in_flight=in_flight)
+            )
+        if not open_to_more:
+            mix = self._cheapest(snapshot, usable)
+        elif open_to_more == snapshot.live:
+            usable, mix = open_to_more, snapshot.mix
+        else:
+            usable, mix = open_to_more, self._restricted(snapshot, open_to_more, outside=outside)
         index = mix.pick(uniform)
         return self._choice(
-            snapshot, live[index], mix.probabilities[index], mix.shadow_price, outside=outside
+            snapshot, usable[index], mix.probabilities[index], mix.shadow_price, outside=outside
         )
 
     # --- inside --------------------------------------------------------------------------------------------
+
+    def _has_its_fill(self, snapshot: Snapshot, name: str, *, in_flight: Mapping[str, int]) -> bool:
+        if in_flight.get(name, 0) < self.policy.max_unproven_in_flight:
+            return False
+        # By the estimate, not by the statistics: a cost is known when the mix reckons with it.
+        estimate = snapshot.estimate
+        return bool(estimate.costs[estimate.position[name]] < PROVEN_BY_COSTS)
+
+    def _cheapest(self, snapshot: Snapshot, usable: tuple[str, ...]) -> Mix:
+        """Return equal parts of the arms that are expected to be cheapest: several where nothing tells them apart."""
+        estimate = snapshot.estimate
+        cost = estimate.bounds.expected_cost[[estimate.position[name] for name in usable]]
+        limit = float(cost.min()) * (1 + self.policy.rule.cost_tolerance)
+        return even_mix(cost <= limit, shadow_price=snapshot.mix.shadow_price)
 
     def _choice(
         self, snapshot: Snapshot, name: str, probability: float, shadow_price: float, *, outside: bool
@@ -370,6 +417,7 @@ class Engine:
             reachable=surely <= policy.budget_usd,
             max_share=evidence.max_share,
             observations=evidence.reward_count,
+            costs=evidence.cost_count,
         )
         return Snapshot(
             arms=arms,
@@ -407,7 +455,12 @@ class Engine:
         indices: IntArray,
         stage: Stage,
     ) -> Mix:
-        explored = names.index(stage.explored) if stage.explored in names else None
+        explored, explore_share = None, 0.0
+        if stage.explored in names:
+            explored = names.index(stage.explored)
+            spend = float(estimate.bounds.expected_cost[indices[explored]])
+            limit = MOST_EXPLORED_SPEND * self.policy.budget_usd
+            explore_share = stage.explore_share if not spend else min(stage.explore_share, limit / spend)
         return solve_mix(
             scenarios,
             budget_usd=estimate.budget_usd,
@@ -415,5 +468,12 @@ class Engine:
             cost_tolerance=self.policy.rule.cost_tolerance,
             preference=estimate.observations[indices].tolist(),
             explored=explored,
-            explore_share=stage.explore_share,
+            explore_share=explore_share,
         )
+
+
+def _news(increments: Mapping[str, ArmStatistics], *, calls: int) -> int:
+    """Return how much there is to reckon with: a batch may hold many costs or rewards and not one new call."""
+    costs = sum(increment.cost_count for increment in increments.values())
+    rewards = sum(increment.reward_count for increment in increments.values())
+    return max(1, calls, costs, rewards)

@@ -8,11 +8,14 @@ from dataclasses import dataclass
 from itertools import accumulate
 
 import numpy as np
+from numpy.typing import NDArray
 
 from stageroute_router.core.evidence import FloatArray
 from stageroute_router.core.routing import solve_routing
 from stageroute_router.core.routing_batch import solve_routing_batch
 from stageroute_router.core.rule import Scenarios
+
+BoolArray = NDArray[np.bool_]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,7 +72,8 @@ def solve_mix(
             max_share = rest
     cheapest = cheapest_mixture_cost(scenarios.cost, max_share=max_share)
     feasible = (
-        2 * int(np.count_nonzero(cheapest <= budget_usd)) >= len(cheapest) and float(max_share.sum()) >= 1 - 1e-9
+        2 * int(np.count_nonzero(cheapest <= budget_usd)) >= len(cheapest)
+        and float(max_share.sum()) >= 1 - 1e-9
     )
     if cost_tolerance > 0:
         budgets = np.maximum(budget_usd, (1 + cost_tolerance) * cheapest)
@@ -94,11 +98,24 @@ def solve_mix(
     if explored is not None:
         probabilities = probabilities * (1 - explore_share)
         probabilities[explored] += explore_share
-    values = tuple((probabilities / probabilities.sum()).tolist())
+    return _mix(probabilities, shadow_price=price, feasible=feasible)
+
+
+def even_mix(among: BoolArray, *, shadow_price: float) -> Mix:
+    """Return equal probabilities for the arms named by ``among``, shape (arms,), and 0 for the others.
+
+    >>> even_mix(np.array([True, False, True]), shadow_price=0.0).probabilities
+    (0.5, 0.0, 0.5)
+    """
+    return _mix(among.astype(np.float64), shadow_price=shadow_price, feasible=True)
+
+
+def _mix(weights: FloatArray, *, shadow_price: float, feasible: bool) -> Mix:
+    values = tuple((weights / weights.sum()).tolist())
     return Mix(
         probabilities=values,
         cumulative=(*accumulate(values[:-1]), 1.0),
-        shadow_price=price,
+        shadow_price=shadow_price,
         feasible=feasible,
     )
 

@@ -18,6 +18,7 @@ from stageroute_router.core.posterior_rule import PosteriorRule
 from stageroute_router.core.rule import ConfidenceRule
 from stageroute_router.core.schedule import EveryCalls
 from stageroute_router.core.statistics import ArmStatistics
+from stageroute_router.in_flight import InFlight
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,11 +122,10 @@ def simulate(
         )
         for name, model in models.items()
     }
-    known = {name: _seen(model) for name, model in models.items() if model.seen[0]}
     snapshot = engine.start(
         [arms[name] for name, model in models.items() if model.arrives == 0],
         now=0,
-        statistics=known,
+        statistics={name: _seen(model) for name, model in models.items() if model.seen[0]},
         account=Account(calls=sum(model.seen[0] for model in models.values())),
     )
     past = Past(
@@ -136,6 +136,7 @@ def simulate(
         live=[snapshot.live],
     )
     arrivals = sorted({model.arrives for model in models.values()} - {0})
+    in_flight = InFlight()
     unpaid: deque[tuple[int, Choice, float]] = deque()
     uniform = rng.random((calls, 3))
     noise = rng.standard_normal(calls)
@@ -145,9 +146,11 @@ def simulate(
             present = [arms[name] for name, model in models.items() if model.arrives <= now]
             snapshot = engine.with_arms(snapshot, present, now=0)
         account = snapshot.account
+        known: list[str] = []
         seen = {name: [0.0] * 6 for name in names}
         for call in range(start, min(start + batch, calls)):
-            choice = engine.choose(snapshot, uniform=uniform[call, 0])
+            choice = engine.choose(snapshot, uniform=uniform[call, 0], in_flight=in_flight.count)
+            in_flight.started(str(call), arm=choice.arm, now=0.0)
             model = models[choice.arm]
             cost = model.cost if cost_of is None else cost_of(choice.arm, call)
             cost *= float(np.exp(model.spread * noise[call] - model.spread**2 / 2))
@@ -160,16 +163,19 @@ def simulate(
                 mean = model.reward if reward_of is None else reward_of(choice.arm, call)
                 seen[choice.arm][1] += 1
                 seen[choice.arm][2] += uniform[call, 2] < mean
-            unpaid.append((call + cost_delay, choice, BUDGET_USD * cost))
-            while unpaid and unpaid[0][0] <= call:
-                _, paid, amount = unpaid.popleft()
+            unpaid.append((call, choice, BUDGET_USD * cost))
+            while unpaid and unpaid[0][0] + cost_delay <= call:
+                number, paid, amount = unpaid.popleft()
+                known.append(str(number))
                 account = account.settled(paid.charge, cost_usd=amount)
                 sums = seen[paid.arm]
                 sums[3:] = sums[3] + 1, sums[4] + amount, sums[5] + amount * amount
-        number = snapshot.stage.number
+        window = snapshot.stage.number
         increments = {name: _statistics(sums) for name, sums in seen.items() if any(sums)}
         snapshot = engine.advance(snapshot, increments=increments, account=account, now=0)
-        if snapshot.stage.number != number:
+        for decision in known:
+            in_flight.ended(decision)
+        if snapshot.stage.number != window:
             past.live.append(snapshot.live)
             past.surplus.append(account.surplus_usd / BUDGET_USD)
     past.snapshot = snapshot

@@ -344,6 +344,19 @@ def test_calls_in_flight_count_at_their_expected_cost() -> None:
     assert after < 0.005  # what remains is the tolerance: 2 % above the cheapest mixture
 
 
+def test_costs_that_arrive_together_count_at_once() -> None:
+    """400 costs in one commit, after the calls were counted: the next choice reckons with them."""
+    engine = an_engine(budget_usd=0.002, max_live=2, schedule=Manual())
+    known = {name: observed(rewards=[0.9, 0.1] * 20) for name in ("arm0", "arm1")}
+    snapshot = engine.start(some_arms(2), now=0, statistics=known, account=Account(calls=400))
+    before = dict(zip(snapshot.live, snapshot.mix.probabilities, strict=True))["arm1"]
+    costs = {"arm0": observed(costs=[0.001] * 200), "arm1": observed(costs=[0.2] * 200)}
+    snapshot = engine.advance(snapshot, increments=costs, account=snapshot.account, now=0)
+    after = dict(zip(snapshot.live, snapshot.mix.probabilities, strict=True))["arm1"]
+    assert before > 0.2
+    assert after < 0.01
+
+
 def test_unreachable_budget_routes_to_the_cheapest_and_says_so() -> None:
     engine = an_engine(budget_usd=0.0001, max_live=2)
     arms = [Arm(name="small", prior_cost_usd=0.001), Arm(name="large", prior_cost_usd=0.01)]
