@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.quality.peer import Known, Ledger
+from stageroute_router.replay.outcomes import Floats
 
 INSTALL = "pip install -r requirements/peers.txt"
 _PER_MILLION = 1e6
@@ -134,7 +135,7 @@ class ParetoBandit:
         )
         config = root.RouterConfig()
         if settings.anchored:
-            price = np.maximum(self._blended(known.prior_cost_usd), 1e-12)
+            price = np.maximum(self._blended(), 1e-12)
             low, high = float(price.min()) / 1000, float(price.max()) / 1000
             config.market_cost_floor, config.market_cost_ceiling = low, max(high, 1.01 * low)
         self._router = root.BanditRouter.create(
@@ -206,13 +207,13 @@ class ParetoBandit:
         price = float(self._ledger.cost[model]) * _PER_MILLION / 1000
         return price, price
 
-    def _blended(self, prior: np.ndarray) -> np.ndarray:
-        """Return the blended dollars per million tokens of all models."""
-        if not self._known.priced:
-            # Nothing to go by before the first calls: a thousandth of the budget to a thousand budgets.
-            budget = self._known.budget_usd * _PER_MILLION / 1000
-            return np.array([budget / 1000, budget * 1000])
-        return np.array([sum(self._prices(model)) / 2 for model in range(len(prior))])
+    def _blended(self) -> Floats:
+        """Return blended dollars per million tokens that span those of all models."""
+        known = self._known
+        if known.priced:
+            return np.array([sum(self._prices(model)) / 2 for model in range(len(known.models))])
+        # Nothing to go by before the first calls: a thousandth of the budget to a thousand budgets.
+        return np.array([1e-3, 1e3]) * known.budget_usd * _PER_MILLION / 1000
 
 
 class MabWiser:

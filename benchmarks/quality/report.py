@@ -262,9 +262,9 @@ class Report:
                 f"(± {_number(found.error)}) more: {found.variant}, {found.table}, f = {found.fraction:g}",
                 highlight=False,
             )
-        for found in self.slopes:
-            if found.table == "all":
-                console.print(f"{found.policy}: regret grows as T^{_number(found.slope, 2)}", highlight=False)
+        for line in self.slopes:
+            if line.table == "all":
+                console.print(f"{line.policy}: regret grows as T^{_number(line.slope, 2)}", highlight=False)
         for name, reason in self.missing.items():
             console.print(f"[yellow]Skipped {name}[/yellow]: {reason}", highlight=False)
 

@@ -82,7 +82,7 @@ class PacedThompson(_Paced):
 
     def _index(self, models: np.ndarray, *, call: int) -> Floats:
         count, total = self._ledger.rewards[models], self._ledger.reward_sum[models]
-        return self._random.beta(1 + total, 1 + count - total)
+        return np.asarray(self._random.beta(1 + total, 1 + count - total))
 
 
 class PacedEpsilonGreedy(_Paced):
