@@ -59,7 +59,7 @@ def _reward_by_spend(alt: Any, cells: Sequence[Cell], colour: Any) -> Any:  # no
     ]
     base = alt.Chart()
     dots = base.mark_point(filled=True, size=45, opacity=0.8, clip=True).encode(
-        x=alt.X("spend:Q", title="spend / budget", scale=alt.Scale(type="log", nice=False)),
+        x=alt.X("spend:Q", title="spend / budget", scale=alt.Scale(type="log", nice=False, padding=8)),
         y=alt.Y("reward:Q", title="reward / optimum", scale=alt.Scale(domain=[0.7, 1.1])),
         color=colour,
     )
@@ -73,29 +73,31 @@ def _reward_by_spend(alt: Any, cells: Sequence[Cell], colour: Any) -> Any:  # no
 
 
 def _regret_over_calls(alt: Any, cells: Sequence[Cell], colour: Any) -> Any:  # noqa: ANN401
-    lines = []
-    for cell in cells:
-        curve = mean_curve(cell.runs)
-        for call, regret in zip(np.linspace(0, cell.runs[0].calls, len(curve)), curve, strict=True):
-            point = {
-                "cell": _title(cell),
-                "policy": cell.policy,
-                "call": float(call),
-                "regret": float(regret),
-            }
-            lines.append(point)
-    return (
-        alt.Chart(alt.Data(values=lines))
-        .mark_line(clip=True)
-        .encode(
-            x=alt.X("call:Q", title="call"),
-            y=alt.Y("regret:Q", title="regret (below 0: bought over budget)"),
-            color=colour,
+    titles = list(dict.fromkeys(_title(cell) for cell in cells))
+    charts = []
+    for title in titles:
+        mine = [cell for cell in cells if _title(cell) == title]
+        curves = {cell.policy: mean_curve(cell.runs) for cell in mine}
+        # The worst policies would flatten the others: what is above twice the median ends is cut off.
+        top = 2 * max(float(np.median([curve[-1] for curve in curves.values()])), 1.0)
+        bottom = max(min(float(curve.min()) for curve in curves.values()), -top)
+        lines = [
+            {"policy": policy, "call": float(call), "regret": float(regret)}
+            for policy, curve in curves.items()
+            for call, regret in zip(np.linspace(0, mine[0].runs[0].calls, len(curve)), curve, strict=True)
+        ]
+        charts.append(
+            alt.Chart(alt.Data(values=lines))
+            .mark_line(clip=True)
+            .encode(
+                x=alt.X("call:Q", title="call"),
+                y=alt.Y("regret:Q", title="regret", scale=alt.Scale(domain=[bottom, top])),
+                color=colour,
+            )
+            .properties(width=230, height=170, title=title)
         )
-        .properties(width=230, height=170)
-        .facet(facet=alt.Facet("cell:N", title=None, sort=None), columns=3)
-        .resolve_scale(y="independent")
-        .properties(title="Mean regret over the calls")
+    return alt.concat(*charts, columns=3).properties(
+        title="Mean regret over the calls (below 0: reward bought over budget)"
     )
 
 
