@@ -23,7 +23,10 @@ class ArmStatus:
         pinned: whether it always is.
         explored: whether it is live for a second look only.
         probability: share of calls it gets now, in [0, 1]; 0 when not live.
-        max_share: largest share it may get.
+        max_share: largest share it may get by the settings.
+        share_limit: largest share it may get now, in (0, 1]: ``max_share``, or less where its rate limits could not
+            bear more of the present traffic.
+        share_limited_by: what sets it: "max_share", "rpm" or "tpm"; None where nothing does.
         pulls: decisions that chose it.
         failures: of those, calls that failed at the provider.
         reward_count: rewards reported.
@@ -41,6 +44,8 @@ class ArmStatus:
     explored: bool
     probability: float
     max_share: float
+    share_limit: float
+    share_limited_by: str | None
     pulls: int
     failures: int
     reward_count: int
@@ -63,6 +68,8 @@ class GroupStatus:
         stage_opened_at: when.
         stage_calls: decisions in this stage so far.
         calls: decisions so far.
+        calls_per_minute: the group's traffic of late, which rate limits are turned into shares by; None before any
+            call of this process, and where the status is told from the database.
         open_calls: of those, calls whose cost is not known yet.
         spend_usd: costs known so far.
         in_flight_usd: expected costs of the open calls.
@@ -81,6 +88,7 @@ class GroupStatus:
     stage_opened_at: float
     stage_calls: int
     calls: int
+    calls_per_minute: float | None
     open_calls: int
     spend_usd: float
     in_flight_usd: float
@@ -121,6 +129,7 @@ def describe(name: str, *, policy: GroupPolicy, snapshot: Snapshot, notes: Seque
         stage_opened_at=snapshot.stage.opened_at,
         stage_calls=account.calls - snapshot.stage.opened_at_call,
         calls=account.calls,
+        calls_per_minute=snapshot.traffic.calls_per_minute,
         open_calls=account.open_calls,
         spend_usd=account.spend_usd,
         in_flight_usd=account.in_flight_usd,
@@ -137,6 +146,7 @@ def describe(name: str, *, policy: GroupPolicy, snapshot: Snapshot, notes: Seque
 def _describe_arm(arm: Arm, *, snapshot: Snapshot, index: int, probability: float | None) -> ArmStatus:
     seen = snapshot.statistics.get(arm.name, _NOTHING)
     bounds = snapshot.estimate.bounds
+    limit = snapshot.estimate.limits[index]
     return ArmStatus(
         name=arm.name,
         live=probability is not None,
@@ -144,6 +154,8 @@ def _describe_arm(arm: Arm, *, snapshot: Snapshot, index: int, probability: floa
         explored=probability is not None and arm.name == snapshot.stage.explored,
         probability=probability or 0.0,
         max_share=arm.max_share,
+        share_limit=limit.share,
+        share_limited_by=limit.reason,
         pulls=seen.pulls,
         failures=seen.failures,
         reward_count=seen.reward_count,
@@ -160,7 +172,7 @@ def _warnings(arms: Sequence[ArmStatus], *, snapshot: Snapshot) -> list[str]:
     warnings = []
     if not snapshot.mix.feasible:
         warnings.append(
-            "the budget is below what the cheapest live arms cost, or their max_share sum to less than 1: "
+            "the budget is below what the cheapest live arms cost, or their shares (max_share, rpm, tpm) sum to less than 1: "
             "routing to the cheapest; raise budget_usd_per_call or the shares, or add a cheaper model"
         )
     free = [arm.name for arm in arms if arm.cost_count > 0 and not arm.cost_mean_usd]

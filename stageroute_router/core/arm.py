@@ -12,6 +12,8 @@ class Arm:
     Args:
         name: its identity; statistics are kept under this name.
         max_share: largest fraction of the group's calls it may get, in (0, 1].
+        requests_per_minute: calls a minute that its deployments take together, or None for no limit.
+        tokens_per_minute: prompt and completion tokens a minute, likewise.
         input_usd_per_token: list price of a prompt token in US dollars, or None when unknown.
         output_usd_per_token: list price of a completion token in US dollars, or None when unknown.
         prior_cost_usd: expected cost of one call in US dollars, where known better than from list prices
@@ -23,6 +25,8 @@ class Arm:
 
     name: str
     max_share: float = 1.0
+    requests_per_minute: float | None = None
+    tokens_per_minute: float | None = None
     input_usd_per_token: float | None = None
     output_usd_per_token: float | None = None
     prior_cost_usd: float | None = None

@@ -13,14 +13,15 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from stageroute_router.core.account import Account, Charge
+from stageroute_router.core.account import Account, Booking, Charge
 from stageroute_router.core.arm import Arm
-from stageroute_router.core.evidence import ExpectedTokens, FloatArray, IntArray, gather
+from stageroute_router.core.evidence import Evidence, ExpectedTokens, FloatArray, IntArray, gather
 from stageroute_router.core.mix import Mix, cheapest_mixture_cost, even_mix, solve_mix
 from stageroute_router.core.pacing import paced_budget_usd, surplus_cap_usd
 from stageroute_router.core.rule import Bounds, ConfidenceRule, Scenarios
 from stageroute_router.core.schedule import Schedule
 from stageroute_router.core.statistics import ArmStatistics
+from stageroute_router.core.throughput import ShareLimit, Traffic, bearing_all_calls, share_limits
 
 PROVEN_BY_COSTS = 5
 """From how many known costs on an arm's expected cost counts as known.
@@ -108,7 +109,8 @@ class _Estimate:
     position: Mapping[str, int]
     scenarios: Scenarios
     budget_usd: float
-    reachable: bool
+    booking: Booking
+    limits: tuple[ShareLimit, ...]
     max_share: FloatArray
     observations: FloatArray
     costs: FloatArray
@@ -122,6 +124,7 @@ class Snapshot:
         arms: the current candidates.
         statistics: per arm name, those of departed arms included.
         account: the group's totals.
+        traffic: how many calls the group makes.
         stage: the current stage.
         mix: the distribution over ``live``.
         live: names of the live arms that still exist, in the order of ``mix``.
@@ -130,6 +133,7 @@ class Snapshot:
     arms: tuple[Arm, ...]
     statistics: Mapping[str, ArmStatistics]
     account: Account
+    traffic: Traffic
     stage: Stage
     live: tuple[str, ...]
     mix: Mix
@@ -162,6 +166,7 @@ class Engine:
         statistics: Mapping[str, ArmStatistics] | None = None,
         account: Account | None = None,
         stage: Stage | None = None,
+        traffic: Traffic | None = None,
     ) -> Snapshot:
         """Return the first snapshot of this process.
 
@@ -171,6 +176,7 @@ class Engine:
             statistics: what is stored of the arms, by name.
             account: the stored account.
             stage: the stored stage, to be continued; without one, the first stage is planned.
+            traffic: the group's, where known: rate limits have no effect before.
 
         Raises:
             ValueError: there is no arm.
@@ -180,17 +186,19 @@ class Engine:
             raise ValueError(msg)
         statistics = dict(statistics or {})
         account = account or Account()
+        traffic = traffic or Traffic()
         names = {arm.name for arm in arms}
         if stage is None or not names.intersection(stage.live):
             stage = self._plan(
                 tuple(arms),
                 statistics,
                 account,
+                traffic,
                 previous=stage,
                 reason="start" if stage is None else "departure",
                 now=now,
             )
-        return self._estimated(tuple(arms), statistics, account, stage)
+        return self._estimated(tuple(arms), statistics, account, traffic, stage)
 
     def open_stage(self, snapshot: Snapshot, *, reason: str, now: float) -> Snapshot:
         """Open a maintenance window now: choose the live set anew from all candidates."""
@@ -198,15 +206,16 @@ class Engine:
             snapshot.arms,
             snapshot.statistics,
             snapshot.account,
+            snapshot.traffic,
             previous=snapshot.stage,
             reason=reason,
             now=now,
         )
-        return self._estimated(snapshot.arms, snapshot.statistics, snapshot.account, stage)
+        return self._estimated(snapshot.arms, snapshot.statistics, snapshot.account, snapshot.traffic, stage)
 
     def adopt_stage(self, snapshot: Snapshot, stage: Stage) -> Snapshot:
         """Take over a stage that another worker planned first."""
-        return self._estimated(snapshot.arms, snapshot.statistics, snapshot.account, stage)
+        return self._estimated(snapshot.arms, snapshot.statistics, snapshot.account, snapshot.traffic, stage)
 
     def with_arms(self, snapshot: Snapshot, arms: Sequence[Arm], *, now: float) -> Snapshot:
         """Return a snapshot with other candidates: newcomers wait for the next window, the departed leave now.
@@ -219,6 +228,7 @@ class Engine:
             statistics=snapshot.statistics,
             account=snapshot.account,
             stage=snapshot.stage,
+            traffic=snapshot.traffic,
         )
 
     # --- observe -------------------------------------------------------------------------------------------
@@ -240,7 +250,9 @@ class Engine:
             now: seconds since the epoch.
         """
         statistics = dict(snapshot.statistics)
-        stale = snapshot.stale + _news(increments, calls=account.calls - snapshot.account.calls)
+        calls = account.calls - snapshot.account.calls
+        traffic = snapshot.traffic.after(calls, now=now)
+        stale = snapshot.stale + _news(increments, calls=calls)
         for name, increment in increments.items():
             known = statistics.get(name)
             statistics[name] = increment if known is None else known + increment
@@ -248,11 +260,13 @@ class Engine:
         if self.policy.schedule.is_due(
             opened_at=stage.opened_at, opened_at_call=stage.opened_at_call, now=now, calls=account.calls
         ):
-            stage = self._plan(snapshot.arms, statistics, account, previous=stage, reason="schedule", now=now)
-            return self._estimated(snapshot.arms, statistics, account, stage)
+            stage = self._plan(
+                snapshot.arms, statistics, account, traffic, previous=stage, reason="schedule", now=now
+            )
+            return self._estimated(snapshot.arms, statistics, account, traffic, stage)
         if stale >= self.policy.rule.refresh_after(account.calls):
-            return self._estimated(snapshot.arms, statistics, account, stage)
-        return replace(snapshot, statistics=statistics, account=account, stale=stale)
+            return self._estimated(snapshot.arms, statistics, account, traffic, stage)
+        return replace(snapshot, statistics=statistics, account=account, traffic=traffic, stale=stale)
 
     # --- route ---------------------------------------------------------------------------------------------
 
@@ -337,7 +351,7 @@ class Engine:
                 surplus_cap_usd=surplus_cap_usd(
                     budget_usd=budget, calls_per_stage=snapshot.stage.calls_per_stage
                 ),
-                paced=self.policy.rule.paced and estimate.reachable,
+                booking=estimate.booking if self.policy.rule.paced else "none",
             ),
             reward_ucb=float(estimate.bounds.reward_ucb[index]),
             cost_lcb_usd=float(estimate.bounds.cost_lcb[index]),
@@ -350,6 +364,7 @@ class Engine:
         arms: tuple[Arm, ...],
         statistics: Mapping[str, ArmStatistics],
         account: Account,
+        traffic: Traffic,
         *,
         previous: Stage | None,
         reason: str,
@@ -358,21 +373,24 @@ class Engine:
         policy = self.policy
         previous_calls = None if previous is None else account.calls - previous.opened_at_call
         calls_per_stage = policy.schedule.calls_per_stage(previous_calls=previous_calls)
-        evidence = gather(
-            arms, statistics=statistics, account=account, expected_tokens=policy.expected_tokens
+        evidence = self._gather(
+            arms, statistics=statistics, account=account, limits=self._limits(arms, account, traffic)
         )
+        pinned = np.array([i for i, arm in enumerate(arms) if arm.pinned], dtype=np.intp)
         plan = policy.rule.plan_stage(
             evidence,
             budget_usd=policy.budget_usd,
             max_live=policy.max_live,
-            pinned=np.array([i for i, arm in enumerate(arms) if arm.pinned], dtype=np.intp),
+            pinned=pinned,
             calls=account.calls,
             calls_per_stage=calls_per_stage,
             rng=self._rng,
         )
+        kept = pinned.tolist() if plan.explored is None else [*pinned.tolist(), plan.explored]
+        live = bearing_all_calls(plan.live, max_share=evidence.max_share.tolist(), kept=kept)
         return Stage(
             number=1 if previous is None else previous.number + 1,
-            live=tuple(arms[index].name for index in plan.live),
+            live=tuple(arms[index].name for index in live),
             explored=None if plan.explored is None else arms[plan.explored].name,
             explore_share=plan.explore_share,
             reason=reason,
@@ -386,22 +404,17 @@ class Engine:
         arms: tuple[Arm, ...],
         statistics: Mapping[str, ArmStatistics],
         account: Account,
+        traffic: Traffic,
         stage: Stage,
     ) -> Snapshot:
         policy = self.policy
         rule = policy.rule
-        evidence = gather(
-            arms, statistics=statistics, account=account, expected_tokens=policy.expected_tokens
-        )
+        limits = self._limits(arms, account, traffic)
+        evidence = self._gather(arms, statistics=statistics, account=account, limits=limits)
         bounds = rule.bounds(evidence, budget_usd=policy.budget_usd)
         position = {arm.name: index for index, arm in enumerate(arms)}
         names = tuple(name for name in stage.live if name in position)
         live = np.array([position[name] for name in names], dtype=np.intp)
-        # Of the live arms: a cheap newcomer that waits for the next window cannot help yet, and what the others
-        # cost until then is no debt to be repaid by neglecting them afterwards.
-        surely = float(
-            cheapest_mixture_cost(bounds.cost_lcb[live][None, :], max_share=evidence.max_share[live])[0]
-        )
         budget = policy.budget_usd
         if rule.paced:
             budget = paced_budget_usd(
@@ -414,7 +427,8 @@ class Engine:
             position=position,
             scenarios=rule.scenarios(evidence, live=live, bounds=bounds, rng=self._rng),
             budget_usd=budget,
-            reachable=surely <= policy.budget_usd,
+            booking=_booking(bounds, live=live, max_share=evidence.max_share, budget_usd=policy.budget_usd),
+            limits=limits,
             max_share=evidence.max_share,
             observations=evidence.reward_count,
             costs=evidence.cost_count,
@@ -423,10 +437,34 @@ class Engine:
             arms=arms,
             statistics=statistics,
             account=account,
+            traffic=traffic,
             stage=stage,
             live=names,
             mix=self._mix(estimate, estimate.scenarios, names=names, indices=live, stage=stage),
             estimate=estimate,
+        )
+
+    def _limits(self, arms: Sequence[Arm], account: Account, traffic: Traffic) -> tuple[ShareLimit, ...]:
+        return share_limits(
+            arms,
+            calls_per_minute=traffic.calls_per_minute,
+            tokens_per_call=sum(self.policy.expected_tokens.given(account)),
+        )
+
+    def _gather(
+        self,
+        arms: Sequence[Arm],
+        *,
+        statistics: Mapping[str, ArmStatistics],
+        account: Account,
+        limits: Sequence[ShareLimit],
+    ) -> Evidence:
+        return gather(
+            arms,
+            statistics=statistics,
+            account=account,
+            expected_tokens=self.policy.expected_tokens,
+            max_share=[limit.share for limit in limits],
         )
 
     def _restricted(self, snapshot: Snapshot, usable: tuple[str, ...], *, outside: bool) -> Mix:
@@ -477,3 +515,15 @@ def _news(increments: Mapping[str, ArmStatistics], *, calls: int) -> int:
     costs = sum(increment.cost_count for increment in increments.values())
     rewards = sum(increment.reward_count for increment in increments.values())
     return max(1, calls, costs, rewards)
+
+
+def _booking(bounds: Bounds, *, live: IntArray, max_share: FloatArray, budget_usd: float) -> Booking:
+    """Return where overspending is booked: a cheap newcomer that waits for the next window cannot help yet."""
+    if _surely_costs(bounds.cost_lcb[live], max_share[live]) <= budget_usd:
+        return "surplus"
+    return "debt" if _surely_costs(bounds.cost_lcb, max_share) <= budget_usd else "none"
+
+
+def _surely_costs(cost_lcb: FloatArray, max_share: FloatArray) -> float:
+    """Return what even the cheapest mixture of some arms costs, by their lower bounds, US dollars per call."""
+    return float(cheapest_mixture_cost(cost_lcb[None, :], max_share=max_share)[0])

@@ -81,8 +81,12 @@ def gather(
     statistics: Mapping[str, ArmStatistics],
     account: Account,
     expected_tokens: ExpectedTokens,
+    max_share: Sequence[float],
 ) -> Evidence:
-    """Return the evidence of ``arms``, in their order; arms without statistics count as never observed."""
+    """Return the evidence of ``arms``, in their order; arms without statistics count as never observed.
+
+    ``max_share`` are the shares that bind now, in (0, 1]: an arm's own, or less where its rate limits demand it.
+    """
     prompt, completion = expected_tokens.given(account)
     rows = np.array(
         [
@@ -96,9 +100,9 @@ def gather(
                 _prior_cost(arm, prompt=prompt, completion=completion),
                 0.0 if arm.prior_reward is None else arm.prior_reward,
                 0.0 if arm.prior_reward is None else arm.prior_weight,
-                arm.max_share,
+                share,
             )
-            for arm in arms
+            for arm, share in zip(arms, max_share, strict=True)
             for s in (statistics.get(arm.name, _NOTHING),)
         ],
         dtype=np.float64,

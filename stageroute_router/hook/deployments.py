@@ -2,8 +2,8 @@
 
 Deployments of one group with the same ``litellm_params.model`` (or the same ``model_info.stageroute.arm``) are
 replicas of one arm. A setting may stand at any of them and then holds for the arm; two replicas that give the
-same setting different values are an error. Prices may differ between replicas (regions do): the first known one
-is used, in configured order.
+same setting different values are an error. Rate limits (``rpm``, ``tpm``) add up over replicas. Prices may differ
+between replicas (regions do): the first known one is used, in configured order.
 """
 
 from __future__ import annotations
@@ -61,6 +61,7 @@ def read_arms(
     settings: dict[str, dict[str, Any]] = {}
     givers: dict[tuple[str, str], str] = {}
     prices: dict[str, list[tuple[float | None, float | None]]] = {}
+    rates: dict[str, list[tuple[float | None, float | None]]] = {}
     by_model_id: dict[str, str] = {}
     for deployment in deployments:
         if deployment.get("model_name") != group:
@@ -78,9 +79,10 @@ def read_arms(
         settings.setdefault(name, {}).update(given)
         givers.update({(name, key): _place(deployment, group) for key in given})
         prices.setdefault(name, []).append(list_prices(deployment))
+        rates.setdefault(name, []).append(rate_limits(deployment))
         by_model_id[model_id(deployment)] = name
     return GroupArms(
-        arms=tuple(_arm(name, given, prices[name]) for name, given in settings.items()),
+        arms=tuple(_arm(name, given, prices[name], rates[name]) for name, given in settings.items()),
         by_model_id=by_model_id,
     )
 
@@ -100,6 +102,33 @@ def list_prices(deployment: Deployment) -> tuple[float | None, float | None]:
     ]
     prompt, completion = (None if price is None else float(price) for price in found)
     return prompt, completion
+
+
+def rate_limits(deployment: Deployment) -> tuple[float | None, float | None]:
+    """Return a deployment's requests and tokens per minute, each None where it has no limit.
+
+    LiteLLM's ``rpm`` and ``tpm``: beside ``litellm_params``, inside it, or in ``model_info``, in LiteLLM's order.
+    """
+    places: list[Mapping[str, Any]] = [
+        deployment,
+        deployment.get("litellm_params") or {},
+        deployment.get("model_info") or {},
+    ]
+    requests, tokens = (
+        next((float(place[key]) for place in places if _is_price(place.get(key))), None)
+        for key in ("rpm", "tpm")
+    )
+    return requests, tokens
+
+
+def _together(limits: Iterable[float | None]) -> float | None:
+    """Return what replicas bear together: no limit as soon as one of them has none."""
+    total = 0.0
+    for limit in limits:
+        if limit is None:
+            return None
+        total += limit
+    return total
 
 
 def _price_map_entry(info: Mapping[str, Any], params: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -131,12 +160,20 @@ def _is_price(value: object) -> bool:
     )
 
 
-def _arm(name: str, given: Mapping[str, Any], prices: Iterable[tuple[float | None, float | None]]) -> Arm:
+def _arm(
+    name: str,
+    given: Mapping[str, Any],
+    prices: Iterable[tuple[float | None, float | None]],
+    rates: Iterable[tuple[float | None, float | None]],
+) -> Arm:
+    requests, tokens = zip(*rates, strict=True)
     known = [pair for pair in prices if pair[0] is not None] or [(None, None)]
     prior = given.get("prior_reward")
     return Arm(
         name=name,
         max_share=float(given.get("max_share", 1.0)),
+        requests_per_minute=_together(requests),
+        tokens_per_minute=_together(tokens),
         input_usd_per_token=known[0][0],
         output_usd_per_token=known[0][1],
         prior_cost_usd=None if "prior_cost_usd" not in given else float(given["prior_cost_usd"]),

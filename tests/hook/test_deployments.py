@@ -42,6 +42,28 @@ def test_all_settings_reach_the_arm(entry: Call) -> None:
     assert arm == Arm(name="openai/own", **given)
 
 
+def test_rate_limits_add_up_over_replicas_wherever_litellm_has_them(entry: Call) -> None:
+    models = [
+        entry("a", BIG, rpm=100, tpm=5_000),
+        entry("b", BIG, info={"rpm": 20, "tpm": 1_000}),
+        {**entry("c", BIG), "rpm": 3, "tpm": 200},
+    ]
+    (arm,) = read_arms(models, "chat").arms
+    assert (arm.requests_per_minute, arm.tokens_per_minute) == (123, 6_200)
+
+
+def test_an_arm_with_a_replica_without_a_limit_has_none(entry: Call) -> None:
+    (arm,) = read_arms([entry("a", BIG, rpm=100, tpm=5_000), entry("b", BIG, tpm=1_000)], "chat").arms
+    assert (arm.requests_per_minute, arm.tokens_per_minute) == (None, 6_000)
+
+
+@pytest.mark.parametrize("limit", [None, "100", True, -1, float("nan")])
+def test_a_rate_limit_that_is_no_number_is_none(entry: Call, limit: object) -> None:
+    """LiteLLM checks its own settings; what it lets pass is not ours to refuse."""
+    (arm,) = read_arms([{**entry("a", BIG), "rpm": limit}], "chat").arms
+    assert arm.requests_per_minute is None
+
+
 def test_an_opinion_without_a_weight_counts_as_one_observation(entry: Call) -> None:
     (arm,) = read_arms([entry("a", info={"stageroute": {"prior_reward": 0.7}})], "chat").arms
     assert arm.prior_weight == 1.0
