@@ -172,8 +172,8 @@ def _warnings(arms: Sequence[ArmStatus], *, snapshot: Snapshot) -> list[str]:
     warnings = []
     if not snapshot.mix.feasible:
         warnings.append(
-            "the budget is below what the cheapest live arms cost, or their shares (max_share, rpm, tpm) sum to less than 1: "
-            "routing to the cheapest; raise budget_usd_per_call or the shares, or add a cheaper model"
+            "the budget is below what the cheapest live arms cost, or their shares (max_share, rpm, tpm) sum to less "
+            "than 1: routing to the cheapest; raise budget_usd_per_call or the shares, or add a cheaper model"
         )
     free = [arm.name for arm in arms if arm.cost_count > 0 and not arm.cost_mean_usd]
     priced = {
