@@ -3,6 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Literal
+
+Booking = Literal["surplus", "debt", "none"]
+"""Where a call's difference from the budget goes. ``"surplus"``: what the pacer steers by at once. ``"debt"``: repaid
+slowly, for calls that no live arm could have answered within the budget although a waiting candidate could. ``"none"``:
+no candidate could have: a debt that nobody could have avoided is not to be repaid."""
+
+REPAYMENT = 0.1
+"""Debt repaid with each call, as a fraction of the budget. Slow enough that a newcomer which makes the budget reachable
+is mixed with better arms at once, instead of answering everything for thousands of calls; 0.2 measures the same."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -13,14 +23,13 @@ class Charge:
         expected_cost_usd: what the call is expected to cost; held as in flight until the cost arrives.
         budget_usd: the budget per call at the decision.
         surplus_cap_usd: the largest surplus that may be saved up (old credit must not fund a spree).
-        paced: whether the surplus moves. False while the budget is certainly unreachable: a debt that nobody
-            could have avoided is not to be repaid.
+        booking: where the difference between the call's cost and the budget goes.
     """
 
     expected_cost_usd: float
     budget_usd: float
     surplus_cap_usd: float
-    paced: bool
+    booking: Booking
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,11 +42,12 @@ class Account:
         spend_usd: costs known so far.
         in_flight_usd: expected costs of the open decisions.
         surplus_usd: budget not yet spent (negative: overspent), capped from above; what the pacer steers by.
+        debt_usd: overspending that moves into the surplus little by little.
         token_calls: calls whose token counts are known.
         prompt_tokens: their prompt tokens in all.
         completion_tokens: their completion tokens in all.
 
-    >>> charge = Charge(expected_cost_usd=0.003, budget_usd=0.002, surplus_cap_usd=0.1, paced=True)
+    >>> charge = Charge(expected_cost_usd=0.003, budget_usd=0.002, surplus_cap_usd=0.1, booking="surplus")
     >>> account = Account().dispatched(charge)
     >>> round(account.surplus_usd, 6)
     -0.001
@@ -51,39 +61,38 @@ class Account:
     spend_usd: float = 0.0
     in_flight_usd: float = 0.0
     surplus_usd: float = 0.0
+    debt_usd: float = 0.0
     token_calls: int = 0
     prompt_tokens: int = 0
     completion_tokens: int = 0
 
     def dispatched(self, charge: Charge) -> Account:
         """Return the account after a decision: its expected cost is in flight and charged to the surplus."""
-        surplus = self.surplus_usd
-        if charge.paced:
-            surplus = min(surplus + charge.budget_usd - charge.expected_cost_usd, charge.surplus_cap_usd)
+        booked = self._booked(charge, charge.budget_usd - charge.expected_cost_usd)
+        if charge.booking == "surplus":
+            repaid = min(booked.debt_usd, REPAYMENT * charge.budget_usd)
+            booked = replace(
+                booked, debt_usd=booked.debt_usd - repaid, surplus_usd=booked.surplus_usd - repaid
+            )
         return replace(
-            self,
+            booked,
             calls=self.calls + 1,
             open_calls=self.open_calls + 1,
             in_flight_usd=self.in_flight_usd + charge.expected_cost_usd,
-            surplus_usd=surplus,
         )
 
     def settled(
         self, charge: Charge, *, cost_usd: float, prompt_tokens: int = 0, completion_tokens: int = 0
     ) -> Account:
         """Return the account after a decision's cost became known (0 for a call that failed)."""
-        surplus = self.surplus_usd
-        if charge.paced:
-            surplus = min(surplus + charge.expected_cost_usd - cost_usd, charge.surplus_cap_usd)
         open_calls = self.open_calls - 1
         has_tokens = prompt_tokens + completion_tokens > 0
         return replace(
-            self,
+            self._booked(charge, charge.expected_cost_usd - cost_usd),
             open_calls=open_calls,
             spend_usd=self.spend_usd + cost_usd,
             # An exact zero when nothing is open: rounding errors must not pile up over years.
             in_flight_usd=self.in_flight_usd - charge.expected_cost_usd if open_calls else 0.0,
-            surplus_usd=surplus,
             token_calls=self.token_calls + has_tokens,
             prompt_tokens=self.prompt_tokens + prompt_tokens,
             completion_tokens=self.completion_tokens + completion_tokens,
@@ -91,14 +100,18 @@ class Account:
 
     def withdrawn(self, charge: Charge) -> Account:
         """Return the account after a decision turned out not to count (the answer came from a cache)."""
-        surplus = self.surplus_usd
-        if charge.paced:
-            surplus = min(surplus + charge.expected_cost_usd - charge.budget_usd, charge.surplus_cap_usd)
         open_calls = self.open_calls - 1
         return replace(
-            self,
+            self._booked(charge, charge.expected_cost_usd - charge.budget_usd),
             calls=self.calls - 1,
             open_calls=open_calls,
             in_flight_usd=self.in_flight_usd - charge.expected_cost_usd if open_calls else 0.0,
-            surplus_usd=surplus,
         )
+
+    def _booked(self, charge: Charge, saved_usd: float) -> Account:
+        """Return the account with dollars saved (negative: overspent) booked where the charge says."""
+        if charge.booking == "surplus":
+            return replace(self, surplus_usd=min(self.surplus_usd + saved_usd, charge.surplus_cap_usd))
+        if charge.booking == "debt":
+            return replace(self, debt_usd=max(self.debt_usd - saved_usd, 0.0))
+        return self

@@ -63,7 +63,7 @@ class PosteriorRule:
     price_doubt: float = 0.7
     unknown_price_doubt: float = 2.0
     cost_draw_width: float = 0.5
-    cost_tolerance: float = 0.02
+    cost_tolerance: float = 0.015
     most_fill_draws: int = 64
     look_loss: float = 0.001
     look_pulls: tuple[int, int] = (3, 20)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from sqlalchemy import (
     BigInteger,
-    Boolean,
     CheckConstraint,
     Column,
     Double,
@@ -32,6 +31,7 @@ groups = Table(
     Column("spend_usd", Double, nullable=False),
     Column("in_flight_usd", Double, nullable=False),
     Column("surplus_usd", Double, nullable=False),
+    Column("debt_usd", Double, nullable=False),
     Column("token_calls", BigInteger, nullable=False),
     Column("prompt_tokens", BigInteger, nullable=False),
     Column("completion_tokens", BigInteger, nullable=False),
@@ -100,7 +100,7 @@ decisions = Table(
     Column("expected_cost_usd", Double, nullable=False),
     Column("budget_usd", Double, nullable=False),
     Column("surplus_cap_usd", Double, nullable=False),
-    Column("paced", Boolean, nullable=False),
+    Column("booking", Text, nullable=False),
     Column("reward_ucb", Double, nullable=False),
     Column("cost_lcb_usd", Double, nullable=False),
     Column("shadow_price", Double, nullable=False),
@@ -111,6 +111,7 @@ decisions = Table(
     Column("completion_tokens", BigInteger, nullable=True),
     Column("closed_at", Double, nullable=True),
     CheckConstraint("state IN ('open', 'settled', 'failed', 'withdrawn')", name="stageroute_decisions_state"),
+    CheckConstraint("booking IN ('surplus', 'debt', 'none')", name="stageroute_decisions_booking"),
     CheckConstraint("cost_usd >= 0", name="stageroute_decisions_cost"),
     CheckConstraint("probability >= 0 AND probability <= 1", name="stageroute_decisions_probability"),
     Index("stageroute_decisions_id", "decision_id", unique=True),

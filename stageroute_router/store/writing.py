@@ -168,7 +168,7 @@ def _decision_row(entry: Entry) -> dict[str, object]:
         "expected_cost_usd": decision.charge.expected_cost_usd,
         "budget_usd": decision.charge.budget_usd,
         "surplus_cap_usd": decision.charge.surplus_cap_usd,
-        "paced": decision.charge.paced,
+        "booking": decision.charge.booking,
         "reward_ucb": decision.reward_ucb,
         "cost_lcb_usd": decision.cost_lcb_usd,
         "shadow_price": decision.shadow_price,

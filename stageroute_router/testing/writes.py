@@ -19,7 +19,7 @@ from stageroute_router.store.base import (
     StoredDecision,
 )
 
-CHARGE = Charge(expected_cost_usd=0.003, budget_usd=0.002, surplus_cap_usd=0.1, paced=True)
+CHARGE = Charge(expected_cost_usd=0.003, budget_usd=0.002, surplus_cap_usd=0.1, booking="surplus")
 """What a decision of :func:`decided` books."""
 
 

@@ -156,7 +156,7 @@ def simulate(
             cost *= float(np.exp(model.spread * noise[call] - model.spread**2 / 2))
             past.chosen[call] = names.index(choice.arm)
             past.cost[call] = cost
-            past.paced = past.paced and choice.charge.paced
+            past.paced = past.paced and choice.charge.booking == "surplus"
             account = account.dispatched(choice.charge)
             seen[choice.arm][0] += 1
             if uniform[call, 1] < feedback:

@@ -367,7 +367,7 @@ def test_unreachable_budget_routes_to_the_cheapest_and_says_so() -> None:
     snapshot = engine.start(arms, now=0, statistics=known)
     assert not snapshot.mix.feasible
     assert dict(zip(snapshot.live, snapshot.mix.probabilities, strict=True))["small"] > 0.995
-    assert not engine.choose(snapshot, uniform=0.3).charge.paced
+    assert engine.choose(snapshot, uniform=0.3).charge.booking == "none"
 
 
 def test_same_seed_same_decisions() -> None:

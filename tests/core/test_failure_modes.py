@@ -70,7 +70,8 @@ def equally_dear(world: Any, *, spread: float) -> dict[str, Any]:
 def test_debt_that_nobody_could_avoid_is_not_repaid(world: Any, seed: int) -> None:
     """4. After thousands of calls at 1.7 budgets an arm at 0.83 arrives: the better, dearer one is still mixed in.
 
-    Repaying the debt would mean the newcomer alone for ever. The optimum gives "better" a share of 0.2.
+    Repaying it all would mean the newcomer alone for ever. The optimum gives "better" a share of 0.2; while the calls
+    that waited for the window are paid back with a tenth of the budget, 0.08 remain.
     """
     models = {
         "better": world.Model(reward=0.6, cost=1 / 0.6),
@@ -80,7 +81,7 @@ def test_debt_that_nobody_could_avoid_is_not_repaid(world: Any, seed: int) -> No
     past = world.simulate(models, calls=6_500, max_live=3, seed=seed)
     assert past.spend(0, 5_000) > 1.6
     assert past.share("newcomer", 5_500) > 0.5
-    assert past.share("better", 6_000) + past.share("best", 6_000) >= 0.1
+    assert past.share("better", 6_000) + past.share("best", 6_000) >= 0.05
     assert past.spend(5_500) <= 1.02
 
 

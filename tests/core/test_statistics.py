@@ -64,7 +64,7 @@ charges = st.builds(
     expected_cost_usd=amounts,
     budget_usd=amounts,
     surplus_cap_usd=st.just(1e9),
-    paced=st.booleans(),
+    booking=st.sampled_from(["surplus", "none"]),
 )
 
 
@@ -86,14 +86,14 @@ def test_account_is_the_sum_of_its_calls(events: list[tuple[Charge, str, float]]
     assert account.open_calls == len(still_open)
     assert account.spend_usd == sum(cost for _, cost in settled)
     assert account.in_flight_usd == sum(charge.expected_cost_usd for charge in still_open)
-    assert account.surplus_usd == sum(c.budget_usd - cost for c, cost in settled if c.paced) + sum(
-        c.budget_usd - c.expected_cost_usd for c in still_open if c.paced
-    )
+    assert account.surplus_usd == sum(
+        c.budget_usd - cost for c, cost in settled if c.booking == "surplus"
+    ) + sum(c.budget_usd - c.expected_cost_usd for c in still_open if c.booking == "surplus")
     assert (account.token_calls, account.prompt_tokens) == (len(settled), 2 * len(settled))
 
 
 def test_surplus_is_capped_so_that_old_credit_cannot_fund_a_spree() -> None:
-    charge = Charge(expected_cost_usd=0.0, budget_usd=1.0, surplus_cap_usd=3.0, paced=True)
+    charge = Charge(expected_cost_usd=0.0, budget_usd=1.0, surplus_cap_usd=3.0, booking="surplus")
     account = Account()
     for _ in range(10):
         account = account.dispatched(charge).settled(charge, cost_usd=0.0)
@@ -101,10 +101,22 @@ def test_surplus_is_capped_so_that_old_credit_cannot_fund_a_spree() -> None:
 
 
 def test_unpaced_charges_leave_no_debt() -> None:
-    charge = Charge(expected_cost_usd=5.0, budget_usd=1.0, surplus_cap_usd=3.0, paced=False)
+    charge = Charge(expected_cost_usd=5.0, budget_usd=1.0, surplus_cap_usd=3.0, booking="none")
     account = Account().dispatched(charge).settled(charge, cost_usd=9.0)
     assert account.surplus_usd == 0.0
     assert account.spend_usd == 9.0
+
+
+def test_debt_is_repaid_a_tenth_of_the_budget_a_call() -> None:
+    """What no live arm could have avoided is neither forgotten nor paid back all at once."""
+    owed = Charge(expected_cost_usd=3.0, budget_usd=1.0, surplus_cap_usd=5.0, booking="debt")
+    account = Account().dispatched(owed).settled(owed, cost_usd=1.25)
+    assert (account.debt_usd, account.surplus_usd) == (0.25, 0.0)
+    even = Charge(expected_cost_usd=1.0, budget_usd=1.0, surplus_cap_usd=5.0, booking="surplus")
+    for debt, surplus in ((0.15, -0.1), (0.05, -0.2), (0.0, -0.25), (0.0, -0.25)):
+        account = account.dispatched(even).settled(even, cost_usd=1.0)
+        assert account.debt_usd == pytest.approx(debt)
+        assert account.surplus_usd == pytest.approx(surplus)
 
 
 @given(

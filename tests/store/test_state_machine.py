@@ -269,7 +269,7 @@ class StoreMachine(RuleBasedStateMachine):
                     expected_cost_usd=0.001 * (1 + call),
                     budget_usd=0.002,
                     surplus_cap_usd=0.003,
-                    paced=call != 2,
+                    booking="none" if call == 2 else "surplus",
                 )
                 return decided(
                     self.decision_id((call, 0)),

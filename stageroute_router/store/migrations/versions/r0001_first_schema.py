@@ -19,6 +19,7 @@ def upgrade() -> None:
         sa.Column("spend_usd", sa.Double, nullable=False),
         sa.Column("in_flight_usd", sa.Double, nullable=False),
         sa.Column("surplus_usd", sa.Double, nullable=False),
+        sa.Column("debt_usd", sa.Double, nullable=False),
         sa.Column("token_calls", sa.BigInteger, nullable=False),
         sa.Column("prompt_tokens", sa.BigInteger, nullable=False),
         sa.Column("completion_tokens", sa.BigInteger, nullable=False),
@@ -77,7 +78,7 @@ def upgrade() -> None:
         sa.Column("expected_cost_usd", sa.Double, nullable=False),
         sa.Column("budget_usd", sa.Double, nullable=False),
         sa.Column("surplus_cap_usd", sa.Double, nullable=False),
-        sa.Column("paced", sa.Boolean, nullable=False),
+        sa.Column("booking", sa.Text, nullable=False),
         sa.Column("reward_ucb", sa.Double, nullable=False),
         sa.Column("cost_lcb_usd", sa.Double, nullable=False),
         sa.Column("shadow_price", sa.Double, nullable=False),
@@ -90,6 +91,7 @@ def upgrade() -> None:
         sa.CheckConstraint(
             "state IN ('open', 'settled', 'failed', 'withdrawn')", name="stageroute_decisions_state"
         ),
+        sa.CheckConstraint("booking IN ('surplus', 'debt', 'none')", name="stageroute_decisions_booking"),
         sa.CheckConstraint("cost_usd >= 0", name="stageroute_decisions_cost"),
         sa.CheckConstraint("probability >= 0 AND probability <= 1", name="stageroute_decisions_probability"),
     )
