@@ -76,6 +76,11 @@ class Run:
     decisions_per_second: float
     waits: tuple[Wait, ...]
 
+    @property
+    def expected_ratio(self) -> float:
+        """The reward ratio without the luck of single answers: the chosen models' true means over the optimum's."""
+        return 1 - self.regret / self.optimum_reward if self.optimum_reward else float("nan")
+
 
 def measured(result: ReplayResult, table: OutcomeTable, optimum: Oracle, *, policy: str, seed: int) -> Run:
     """Return the figures of a run.
@@ -147,6 +152,7 @@ class Figures:
         runs: how many.
         feasible: how many of them on feasible streams.
         reward_ratio: mean over all runs.
+        expected_ratio: the same of the chosen models' true means: without the luck of single answers.
         worst_reward_ratio: least of all runs.
         low_reward_ratio: 5 % quantile of all runs.
         feasible_reward_ratio: mean over feasible runs.
@@ -166,6 +172,7 @@ class Figures:
     runs: int
     feasible: int
     reward_ratio: float
+    expected_ratio: float
     worst_reward_ratio: float
     low_reward_ratio: float
     feasible_reward_ratio: float
@@ -192,6 +199,7 @@ def figures(runs: Sequence[Run]) -> Figures:
         runs=len(runs),
         feasible=len(feasible),
         reward_ratio=_mean(rewards.tolist()),
+        expected_ratio=_mean([run.expected_ratio for run in runs]),
         worst_reward_ratio=float(rewards.min()) if len(runs) else float("nan"),
         low_reward_ratio=float(np.quantile(rewards, 0.05)) if len(runs) else float("nan"),
         feasible_reward_ratio=_mean([run.reward_ratio for run in feasible]),

@@ -142,7 +142,9 @@ class Report:
         found = self.beaten
         head = (
             f"## Cells in which a peer earns more than the default by over {BEATS}\n\n"
-            f"Peers that keep the budget (no run above {KEEPS}), and those that nearly do (none above {NEARLY})."
+            f"Peers that keep the budget (no run above {KEEPS}), and those that nearly do (none above {NEARLY}). "
+            "Differences are means over equal streams, ± their standard error; without luck: of the true means of the "
+            "models chosen instead of the single answers."
         )
         if not any(cell.policy == OURS for cell in self.cells):
             return [head, "The default was not run."]
@@ -156,6 +158,7 @@ class Report:
             ("its reward", lambda row: _number(row.reward_ratio)),
             ("ours", lambda row: _number(row.ours)),
             ("difference", lambda row: f"{row.reward_ratio - row.ours:+.4f} ± {_number(row.error)}"),
+            ("without luck", lambda row: f"{row.expected_difference:+.4f} ± {_number(row.expected_error)}"),
             ("its worst spend", lambda row: _number(row.judged_spend, 3)),
             ("keeps the budget", lambda row: "yes" if row.keeps else "nearly"),
         ]
@@ -259,7 +262,7 @@ class Report:
             keeps = "keeps" if found.keeps else "nearly keeps"
             console.print(
                 f"{found.peer} {keeps} the budget and earns {found.reward_ratio - found.ours:+.4f} "
-                f"(± {_number(found.error)}) more: {found.variant}, {found.table}, f = {found.fraction:g}",
+                f"(± {_number(found.error)}; without luck {found.expected_difference:+.4f}) more: {found.variant}, {found.table}, f = {found.fraction:g}",
                 highlight=False,
             )
         for line in self.slopes:

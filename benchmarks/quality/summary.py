@@ -80,6 +80,8 @@ class Beaten:
         reward_ratio: the peer's mean.
         ours: the default's mean.
         error: standard error of the mean difference of runs on equal streams.
+        expected_difference: the mean difference without the luck of single answers (true means of the models chosen).
+        expected_error: its standard error.
         judged_spend: the peer's largest judged spend.
         keeps: whether that is within the budget; otherwise nearly.
     """
@@ -91,6 +93,8 @@ class Beaten:
     reward_ratio: float
     ours: float
     error: float
+    expected_difference: float
+    expected_error: float
     judged_spend: float
     keeps: bool
 
@@ -165,7 +169,7 @@ def beaten(cells: Sequence[Cell], *, margin: float = BEATS) -> list[Beaten]:
         theirs, mine = cell.figures, own.figures
         if theirs.reward_ratio <= mine.reward_ratio + margin or theirs.judged_spend > NEARLY:
             continue
-        gaps = [a.reward_ratio - b.reward_ratio for a, b in zip(cell.runs, own.runs, strict=True)]
+        pairs = list(zip(cell.runs, own.runs, strict=True))
         found.append(
             Beaten(
                 variant=cell.variant,
@@ -174,12 +178,18 @@ def beaten(cells: Sequence[Cell], *, margin: float = BEATS) -> list[Beaten]:
                 peer=cell.policy,
                 reward_ratio=theirs.reward_ratio,
                 ours=mine.reward_ratio,
-                error=float(np.std(gaps, ddof=1) / np.sqrt(len(gaps))) if len(gaps) > 1 else math.nan,
+                error=_error([a.reward_ratio - b.reward_ratio for a, b in pairs]),
+                expected_difference=theirs.expected_ratio - mine.expected_ratio,
+                expected_error=_error([a.expected_ratio - b.expected_ratio for a, b in pairs]),
                 judged_spend=theirs.judged_spend,
                 keeps=theirs.judged_spend <= KEEPS,
             )
         )
     return found
+
+
+def _error(gaps: Sequence[float]) -> float:
+    return float(np.std(gaps, ddof=1) / np.sqrt(len(gaps))) if len(gaps) > 1 else math.nan
 
 
 def slopes(cells: Sequence[Cell], horizons: Sequence[str]) -> list[Slope]:

@@ -380,6 +380,14 @@ def test_peers_beat_the_default_by_more_than_a_margin_and_within_the_budget() ->
     assert found[0].error == pytest.approx(np.std([0.0, 0.01], ddof=1) / math.sqrt(2))
 
 
+def test_reward_without_luck_is_that_of_the_true_means() -> None:
+    assert a_run(regret=3.0, optimum_reward=60.0).expected_ratio == pytest.approx(0.95)
+    lucky = replace(a_cell("ucb1-lagrange", 0.99, 0.99), runs=(a_run(reward_ratio=0.99, regret=12.0),) * 2)
+    (found,) = summary.beaten([a_cell(OURS, 0.97, 0.97), lucky])
+    assert found.reward_ratio - found.ours == pytest.approx(0.02)
+    assert found.expected_difference == pytest.approx(-0.02)
+
+
 # --- variants --------------------------------------------------------------------------------------------------
 
 
