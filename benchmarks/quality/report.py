@@ -231,7 +231,7 @@ class Report:
         about = (
             "## What the numbers mean\n\n"
             "Reward ratio: total reward over that of the optimum, which knows every true mean and mixes the best live "
-            "set of the models that have arrived. Spend: total cost over the budget; on streams in which no model of "
+            "set of the models that have arrived; without luck: the same of the true means of the models chosen. Spend: total cost over the budget; on streams in which no model of "
             "the start is within the budget, over what the optimum spends, if that is more (judged spend). Reward and "
             "spend of the tables per variant are those of feasible streams; the others have columns of their own. "
             f"Wait: calls from the arrival of a model to which the optimum gives at least {SUBSTANTIAL:.0%} until it "
@@ -262,7 +262,8 @@ class Report:
             keeps = "keeps" if found.keeps else "nearly keeps"
             console.print(
                 f"{found.peer} {keeps} the budget and earns {found.reward_ratio - found.ours:+.4f} "
-                f"(± {_number(found.error)}; without luck {found.expected_difference:+.4f}) more: {found.variant}, {found.table}, f = {found.fraction:g}",
+                f"(± {_number(found.error)}; without luck {found.expected_difference:+.4f}) more: "
+                f"{found.variant}, {found.table}, f = {found.fraction:g}",
                 highlight=False,
             )
         for line in self.slopes:
@@ -275,6 +276,7 @@ class Report:
 _COLUMNS: list[tuple[str, Callable[[Summary], str]]] = [
     ("policy", lambda row: row.policy),
     ("reward", lambda row: _number(row.reward_ratio)),
+    ("without luck", lambda row: _number(row.expected_ratio)),
     ("worst cell", lambda row: _number(row.worst_cell)),
     ("5 % of runs", lambda row: _number(row.low_run)),
     ("worst spend", lambda row: _number(row.worst_spend, 3)),

@@ -31,6 +31,7 @@ class Summary:
         cells: tables times budgets with a feasible stream.
         runs: runs on feasible streams.
         reward_ratio: mean over cells.
+        expected_ratio: the same without the luck of single answers.
         worst_cell: least of the cells' means.
         low_run: 5 % quantile of the runs.
         worst_run: least of the runs.
@@ -52,6 +53,7 @@ class Summary:
     cells: int
     runs: int
     reward_ratio: float
+    expected_ratio: float
     worst_cell: float
     low_run: float
     worst_run: float
@@ -134,6 +136,11 @@ def _summary(variant: str, policy: str, cells: Sequence[Cell]) -> Summary:
     feasible = figures([run for run in runs if run.feasible])
     others = figures([run for run in runs if not run.feasible])
     means = [found.feasible_reward_ratio for found in each if found.feasible]
+    expected = [
+        figures([run for run in cell.runs if run.feasible]).expected_ratio
+        for cell, found in zip(cells, each, strict=True)
+        if found.feasible
+    ]
     everything = figures(runs)
     return Summary(
         variant=variant,
@@ -141,6 +148,7 @@ def _summary(variant: str, policy: str, cells: Sequence[Cell]) -> Summary:
         cells=len(means),
         runs=feasible.runs,
         reward_ratio=float(np.mean(means)) if means else math.nan,
+        expected_ratio=float(np.mean(expected)) if expected else math.nan,
         worst_cell=min(means, default=math.nan),
         low_run=feasible.low_reward_ratio,
         worst_run=feasible.worst_reward_ratio,
