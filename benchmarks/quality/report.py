@@ -231,9 +231,10 @@ class Report:
         about = (
             "## What the numbers mean\n\n"
             "Reward ratio: total reward over that of the optimum, which knows every true mean and mixes the best live "
-            "set of the models that have arrived; without luck: the same of the true means of the models chosen. Spend: total cost over the budget; on streams in which no model of "
-            "the start is within the budget, over what the optimum spends, if that is more (judged spend). Reward and "
-            "spend of the tables per variant are those of feasible streams; the others have columns of their own. "
+            "set of the models that have arrived; without luck: the same of the true means of the models chosen. "
+            "Spend: total cost over the budget; on streams in which no model of the start is within the budget, over "
+            "what the optimum spends, if that is more (judged spend). Reward and spend of the tables per variant are "
+            "those of feasible streams; the others have columns of their own. "
             f"Wait: calls from the arrival of a model to which the optimum gives at least {SUBSTANTIAL:.0%} until it "
             f"has half of that share of the last {WINDOW} calls; cut where the optimum loses interest. Decisions/s "
             "include learning and maintenance windows, in one process."
