@@ -22,6 +22,7 @@ def test_defaults_are_the_documented_ones() -> None:
     policy = parse_groups(chat())["chat"].policy()
     assert policy.budget_usd == 0.002
     assert policy.max_live == 5
+    assert policy.max_unproven_in_flight == 8
     assert isinstance(policy.rule, PosteriorRule)
     assert policy.rule.paced
     assert policy.schedule.calls_per_stage(previous_calls=None) == 500
@@ -46,6 +47,8 @@ def test_papers_rule_can_be_chosen_with_its_gamma() -> None:
         (chat(budget_usd_per_call="0.002"), ["budget_usd_per_call = '0.002'", "number"]),
         (chat(budget_usd_per_call=True), ["budget_usd_per_call = True", "not a boolean"]),
         (chat(max_live_models=0), ["max_live_models = 0", "greater than or equal to 1"]),
+        (chat(max_unproven_in_flight=0), ["max_unproven_in_flight = 0", "greater than or equal to 1"]),
+        (chat(max_unproven_in_flight=1.5), ["max_unproven_in_flight = 1.5", "integer"]),
         (chat(max_live_models=2.5), ["max_live_models = 2.5", "integer"]),
         (chat(stage={"calls": 0}), ["stage.calls = 0", "greater than or equal to 1"]),
         (chat(stage={}), ["stage", "exactly one of", "none"]),
