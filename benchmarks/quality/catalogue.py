@@ -179,12 +179,14 @@ ENTRIES: tuple[Entry, ...] = (
         note="The same at its best setting for the table and budget; its pacer is told every cost at once.",
         grid=_grid(
             told_every_cost=(True,),
-            alpha=(0.3, 1.0, 2.0),
+            alpha=(0.01, 0.3, 1.0, 2.0),
             forgetting_factor=(0.997, 1.0),
             cost_penalty=(0.0, 0.3),
             anchored=(False, True),
         ),
-        refine=({"mode": "soft"}, {"lr": 0.01}, {"lr": 0.01, "mode": "soft"}),
+        refine=tuple(
+            {"mode": mode, "lr": lr} for mode in ("adaptive", "soft", "hard") for lr in (0.01, 0.05, 0.2)
+        ),
     ),
     Entry(
         name="mabwiser-ucb1",

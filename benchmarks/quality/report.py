@@ -220,8 +220,8 @@ class Report:
         ]
         text = (
             f"## Settings found\n\nTried on the first {self.search.seeds} of the measured streams, cut to "
-            f"{self.search.calls:,} calls; the largest mean reward of those that keep the budget on all of them, else "
-            "the least spend."
+            f"{self.search.calls:,} calls; the largest mean reward of those that keep the budget (but for 2 %) "
+            "on all of them, else the least spend."
         )
         return [text, _rows(["variant", "table", "f", "policy", "setting", "tried"], lines)]
 

@@ -17,6 +17,10 @@ KEEPS = 1.005
 """A policy keeps the budget in a cell if no run's judged spend is above this."""
 
 
+SEARCH_KEEPS = 1.02
+"""The same for the settings tried: their streams are shorter, so a first overspending weighs more."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Search:
     """On which streams settings are tried: the first of the measured ones, cut.
@@ -155,8 +159,8 @@ def run_once(task: Task, entry: Entry, setting: Setting, optimum: Oracle) -> Run
 def searched_setting(place: Place, entry: Entry, search: Search) -> tuple[Setting, int]:
     """Return a policy's best setting for a place, and how many were tried.
 
-    Best is the largest mean reward ratio of the settings that keep the budget on every search stream; if none does,
-    the one that exceeds it least.
+    Best is the largest mean reward ratio of the settings that keep the budget (but for 2 %) on every search stream; if
+    none does, the one that exceeds it least.
     """
     if not entry.grid:
         return NO_SETTING, 0
@@ -167,7 +171,7 @@ def searched_setting(place: Place, entry: Entry, search: Search) -> tuple[Settin
         found = figures(
             [run_once(task, entry, setting, best) for task, best in zip(tasks, optima, strict=True)]
         )
-        keeps = found.judged_spend <= KEEPS
+        keeps = found.judged_spend <= SEARCH_KEEPS
         return keeps, found.reward_ratio if keeps else -found.judged_spend
 
     tried = [(merit(setting), number, setting) for number, setting in enumerate(entry.grid)]
