@@ -136,7 +136,8 @@ class GroupSettings(_Strict):
         gamma: width of the paper's bounds, > 0; only with ``confidence="paper"``. Default 0.1.
         pacing: whether the budget follows realised spend. Default: yes for ``"posterior"``, no for ``"paper"``.
         max_unproven_in_flight: most calls under way to an arm of which fewer than 5 costs are known, >= 1, so that a
-            burst cannot spend hundreds of calls on a wrong price. Default 8; it bounds what a burst may overspend.
+            burst cannot spend hundreds of calls on a wrong price. Default 8. The cheapest arm by list price may get
+            more where the others cannot keep the budget.
         failure_reward: reward in [0, 1] that a call which failed at its provider counts as; None (default) for
             no reward: an outage says nothing about the quality of answers.
         expected_prompt_tokens: prompt tokens of a typical call, used to turn list prices into expected costs

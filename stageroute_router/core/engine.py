@@ -16,7 +16,7 @@ import numpy as np
 from stageroute_router.core.account import Account, Booking, Charge
 from stageroute_router.core.arm import Arm
 from stageroute_router.core.evidence import Evidence, ExpectedTokens, FloatArray, IntArray, gather
-from stageroute_router.core.mix import Mix, cheapest_mixture_cost, even_mix, solve_mix
+from stageroute_router.core.mix import BoolArray, Mix, cheapest_mixture_cost, even_mix, solve_mix
 from stageroute_router.core.pacing import paced_budget_usd, surplus_cap_usd
 from stageroute_router.core.rule import Bounds, ConfidenceRule, Scenarios
 from stageroute_router.core.schedule import Schedule
@@ -114,6 +114,7 @@ class _Estimate:
     max_share: FloatArray
     observations: FloatArray
     costs: FloatArray
+    priced: BoolArray
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -280,8 +281,9 @@ class Engine:
     ) -> Choice:
         """Sample an arm for one call. Reads the snapshot only; no I/O, no lock.
 
-        Arms of unknown cost that have their fill of calls under way are left out, while any other live arm can
-        serve. Where none can, the call goes to the cheapest of them by expectation.
+        Arms of unknown cost that have their fill of calls under way are left out. Where the others cannot keep the
+        budget, the cheapest by its price stays in: the calls have to go somewhere, and a dear arm of known cost is no
+        safer place. Where there are no others, the call goes to the cheapest by its price.
 
         Args:
             snapshot: the latest one.
@@ -305,9 +307,7 @@ class Engine:
                     raise ValueError(msg)
         open_to_more = usable
         if in_flight:
-            open_to_more = tuple(
-                name for name in usable if not self._has_its_fill(snapshot, name, in_flight=in_flight)
-            )
+            open_to_more = self._open_to_more(snapshot, usable, in_flight=in_flight, outside=outside)
         if not open_to_more:
             mix = self._cheapest(snapshot, usable)
         elif open_to_more == snapshot.live:
@@ -321,6 +321,30 @@ class Engine:
 
     # --- inside --------------------------------------------------------------------------------------------
 
+    def _open_to_more(
+        self, snapshot: Snapshot, usable: tuple[str, ...], *, in_flight: Mapping[str, int], outside: bool
+    ) -> tuple[str, ...]:
+        open_to_more = tuple(
+            name for name in usable if not self._has_its_fill(snapshot, name, in_flight=in_flight)
+        )
+        if not open_to_more or len(open_to_more) == len(usable):
+            return open_to_more
+        if self._restricted(snapshot, open_to_more, outside=outside).feasible:
+            return open_to_more
+        estimate = snapshot.estimate
+        cost = {name: float(estimate.bounds.expected_cost[estimate.position[name]]) for name in usable}
+        full = [name for name in usable if name not in open_to_more and self._has_a_price(snapshot, name)]
+        cheapest = min(full, key=cost.__getitem__, default=None)
+        if cheapest is None or cost[cheapest] >= min(cost[name] for name in open_to_more):
+            return open_to_more
+        return tuple(name for name in usable if name in open_to_more or name == cheapest)
+
+    @staticmethod
+    def _has_a_price(snapshot: Snapshot, name: str) -> bool:
+        """Return whether anything is known of an arm's cost: a price, or a call."""
+        estimate = snapshot.estimate
+        return bool(estimate.priced[estimate.position[name]])
+
     def _has_its_fill(self, snapshot: Snapshot, name: str, *, in_flight: Mapping[str, int]) -> bool:
         if in_flight.get(name, 0) < self.policy.max_unproven_in_flight:
             return False
@@ -329,9 +353,16 @@ class Engine:
         return bool(estimate.costs[estimate.position[name]] < PROVEN_BY_COSTS)
 
     def _cheapest(self, snapshot: Snapshot, usable: tuple[str, ...]) -> Mix:
-        """Return equal parts of the arms that are expected to be cheapest: several where nothing tells them apart."""
+        """Return equal parts of the arms that are expected to be cheapest: several where nothing tells them apart.
+
+        Arms of which nothing is known come last: what is expected of them is no more than the budget.
+        """
         estimate = snapshot.estimate
-        cost = estimate.bounds.expected_cost[[estimate.position[name] for name in usable]]
+        indices = [estimate.position[name] for name in usable]
+        cost = estimate.bounds.expected_cost[indices]
+        priced = estimate.priced[indices]
+        if priced.any():
+            cost = np.where(priced, cost, np.inf)
         limit = float(cost.min()) * (1 + self.policy.rule.cost_tolerance)
         return even_mix(cost <= limit, shadow_price=snapshot.mix.shadow_price)
 
@@ -432,6 +463,7 @@ class Engine:
             max_share=evidence.max_share,
             observations=evidence.reward_count,
             costs=evidence.cost_count,
+            priced=~np.isnan(evidence.prior_cost) | (evidence.cost_count > 0),
         )
         return Snapshot(
             arms=arms,

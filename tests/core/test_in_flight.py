@@ -105,6 +105,34 @@ def test_where_nothing_is_known_at_all_the_arms_take_turns() -> None:
     assert engine.choose(snapshot, uniform=0.2, in_flight=full).probability == 0.5
 
 
+def test_cheapest_arm_is_not_left_out_where_the_others_cannot_keep_the_budget() -> None:
+    """Leaving it out would send the calls to an arm of fifteen budgets, known or not."""
+    for known in ({}, {"dear": known_cost(0.03, count=50, reward=0.9)}):
+        engine, snapshot = a_snapshot(known, prices={"dear": 0.03, "cheap": 0.0005, "cheap too": 0.0006})
+        full = {"cheap": LIMIT, "cheap too": LIMIT}
+        shares = Counter[str]()
+        for uniform in np.linspace(0, 0.999, 100):
+            choice = engine.choose(snapshot, uniform=float(uniform), in_flight=full)
+            shares[choice.arm] = max(shares[choice.arm], choice.probability)
+        assert shares["cheap"] >= 0.9
+        assert "cheap too" not in shares
+
+
+def test_arm_without_a_price_is_left_out_even_where_the_others_cannot_keep_the_budget() -> None:
+    """It might cost anything; the others cost twice the budget."""
+    engine, snapshot = a_snapshot(
+        {"proven": known_cost(0.004, count=50)}, prices={"proven": 0.004, "new": None}
+    )
+    choice = engine.choose(snapshot, uniform=0.999, in_flight={"new": LIMIT})
+    assert (choice.arm, choice.probability) == ("proven", 1.0)
+
+
+def test_where_every_arm_has_its_fill_an_arm_without_a_price_comes_last() -> None:
+    engine, snapshot = a_snapshot({}, prices={"listed": 0.004, "new": None})
+    choice = engine.choose(snapshot, uniform=0.999, in_flight={"listed": LIMIT, "new": LIMIT})
+    assert (choice.arm, choice.probability) == ("listed", 1.0)
+
+
 def test_only_eligible_arms_serve_even_where_they_have_their_fill() -> None:
     engine, snapshot = a_snapshot({}, prices={"dear": 0.5, "cheap": 0.001})
     choice = engine.choose(snapshot, uniform=0.5, eligible={"dear"}, in_flight={"dear": 99, "cheap": 99})

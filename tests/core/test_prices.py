@@ -66,9 +66,20 @@ def test_groups_of_free_arms_are_routed_by_reward(world: Any, seed: int) -> None
 
 
 @SEEDS
-@pytest.mark.parametrize("factor", [5.0, 100.0])
+@pytest.mark.parametrize(
+    "factor",
+    [
+        5.0,
+        pytest.param(
+            100.0,
+            marks=pytest.mark.xfail(
+                strict=True, reason="one look at such a price would be a sixth of a stage's budget"
+            ),
+        ),
+    ],
+)
 def test_best_arm_is_found_although_its_price_is_far_too_high(world: Any, seed: int, factor: float) -> None:
-    """The list says 4 or 80 budgets, it costs 0.8: trying costs little, so it is tried."""
+    """The list says 4 (or 80) budgets, it costs 0.8: where one call tells, it is tried."""
     models = {
         "good": world.Model(reward=0.8, cost=0.8, price=0.8 * factor),
         "cheap": world.Model(reward=0.4, cost=0.5),
