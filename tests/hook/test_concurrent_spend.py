@@ -125,12 +125,6 @@ async def two_bursts(dear_said_to_cost: float) -> list[Spent]:
     pytest.fail(f"{CALLS} calls did not overlap even where an answer takes {LATENCIES_S[-1]:g} s")
 
 
-@pytest.mark.xfail(
-    strict=True,
-    raises=AssertionError,
-    reason="calls under way to the cheapest arm count against it too: once it has its fill, the programme is solved "
-    "without it, and the next calls go to the dear arm, whatever the budget",
-)
 async def test_a_burst_at_the_right_price_keeps_the_budget_before_any_cost_is_known() -> None:
     cold, warm = await two_bursts(DEAR_USD)
 

@@ -18,6 +18,7 @@ from hypothesis.stateful import RuleBasedStateMachine, rule
 from stageroute_router.core.account import Account, Charge
 from stageroute_router.core.statistics import ArmStatistics
 from stageroute_router.store.base import (
+    FAILURE_SOURCE,
     CallFailed,
     CallSettled,
     CallWithdrawn,
@@ -221,6 +222,12 @@ batches = st.lists(
 
 def is_orderly(batch: list[Write]) -> bool:
     """Whether no write comes before the decision it names, in one batch: else its repeat finds the decision."""
+    kinds = {type(write) for write in batch}
+    sources = {write.source for write in batch if isinstance(write, RewardReported)}
+    # Two open ends: a reward by call id moves on when its decision is withdrawn and the call decided again, and an
+    # application's reward under the source of failures competes with the failure's own.
+    if (CallWithdrawn in kinds and sources) or (CallFailed in kinds and FAILURE_SOURCE in sources):
+        return False
     named: set[str] = set()
     for write in batch:
         match write:
