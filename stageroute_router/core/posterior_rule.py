@@ -71,8 +71,8 @@ class PosteriorRule:
     paced: bool = True
 
     def refresh_after(self, calls: int) -> int:
-        """Return one call in 32, between 1 and 32: posteriors move slowly once they know something."""
-        return min(max(calls // 32, 1), 32)
+        """Return one call in 32, between 1 and 16: posteriors move slowly once they know something."""
+        return min(max(calls // 32, 1), 16)
 
     def bounds(self, evidence: Evidence, *, budget_usd: float) -> Bounds:
         """Return a KL upper bound of the reward, and the cost posterior's mean and lower bound (2 sd)."""
