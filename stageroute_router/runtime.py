@@ -41,6 +41,7 @@ from stageroute_router.store.base import (
     Write,
 )
 from stageroute_router.store.opening import Durability, open_store
+from stageroute_router.store.validation import check_source
 from stageroute_router.store.writer import Writer
 from stageroute_router.stored_state import by_arm, plan_of, stage_of
 
@@ -256,9 +257,10 @@ class Runtime:
             ``StoreUnavailableError`` or ``StoreOverloadedError``.
 
         Raises:
-            InvalidRewardError: the reward is not a finite number in [0, 1].
+            InvalidRewardError: the reward is not a finite number in [0, 1], or the source's name is reserved.
         """
         value = checked_reward(reward)
+        check_source(source)
         # A call whose end LiteLLM has not reported yet may be known by its response id in a moment, and a decision
         # of another host may be stored in a moment: such rewards are kept for it.
         keep = bool(self._open) or key.startswith(DECISION_PREFIX)

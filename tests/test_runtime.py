@@ -125,6 +125,14 @@ def test_reward_that_is_no_number_in_the_unit_interval_is_refused(runtime: Runti
     assert sum(arm.reward_count for arm in group_status(runtime).arms) == 0
 
 
+@pytest.mark.parametrize("source", ["failure", ""])
+def test_source_that_is_reserved_is_refused(runtime: Runtime, source: str) -> None:
+    """A failure's own reward and an application's under the same name would replace each other."""
+    routed = call(runtime)
+    with pytest.raises(InvalidRewardError, match=f"{source!r}.*name of its own"):
+        runtime.record_reward(routed.decision_id, 1.0, source=source)
+
+
 @pytest.mark.parametrize(("reward", "value"), [(True, 1.0), (False, 0.0), (1, 1.0)])
 def test_thumbs_and_integers_are_rewards(runtime: Runtime, reward: object, value: float) -> None:
     routed = call(runtime)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from stageroute_router.errors import InvalidRewardError
 from stageroute_router.store.base import (
+    FAILURE_SOURCE,
     CallFailed,
     CallSettled,
     DecisionMade,
@@ -27,6 +28,7 @@ def check_batch(batch: Sequence[Write]) -> None:
         match write:
             case RewardReported():
                 _check_reward(write.reward)
+                check_source(write.source)
                 _check_finite("reported_at", write.reported_at)
             case DecisionMade():
                 _check_decision(write)
@@ -67,6 +69,19 @@ def _check_stage(write: StagePlanned) -> None:
     _check_count("stage", write.stage)
     _check_count("opened_at_call", write.opened_at_call)
     _check_finite("opened_at", write.opened_at)
+
+
+def check_source(source: str) -> None:
+    """Raise unless an application may report rewards under this name.
+
+    Raises:
+        InvalidRewardError: it is empty, or the one under which failures are kept: the two would replace each other.
+    """
+    if not source or source == FAILURE_SOURCE:
+        raise InvalidRewardError(
+            f"the source of a reward is {source!r}; it needs a name of its own, other than {FAILURE_SOURCE!r}, "
+            "under which the rewards of failed calls are kept"
+        )
 
 
 def _check_reward(reward: float) -> None:

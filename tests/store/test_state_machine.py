@@ -18,7 +18,6 @@ from hypothesis.stateful import RuleBasedStateMachine, rule
 from stageroute_router.core.account import Account, Charge
 from stageroute_router.core.statistics import ArmStatistics
 from stageroute_router.store.base import (
-    FAILURE_SOURCE,
     CallFailed,
     CallSettled,
     CallWithdrawn,
@@ -204,7 +203,7 @@ reward_one = st.builds(
     decisions,
     st.sampled_from(("decision", "call", "response")),
     rewards,
-    st.sampled_from(("app", "app", "failure")),
+    st.sampled_from(("app", "app", "judge")),
     st.booleans(),
 )
 plan_one = st.builds(
@@ -223,10 +222,8 @@ batches = st.lists(
 def is_orderly(batch: list[Write]) -> bool:
     """Whether no write comes before the decision it names, in one batch: else its repeat finds the decision."""
     kinds = {type(write) for write in batch}
-    sources = {write.source for write in batch if isinstance(write, RewardReported)}
-    # Two open ends: a reward by call id moves on when its decision is withdrawn and the call decided again, and an
-    # application's reward under the source of failures competes with the failure's own.
-    if (CallWithdrawn in kinds and sources) or (CallFailed in kinds and FAILURE_SOURCE in sources):
+    # An open end: a reward by call id moves on when its decision is withdrawn and the call decided again.
+    if {CallWithdrawn, RewardReported} <= kinds:
         return False
     named: set[str] = set()
     for write in batch:
