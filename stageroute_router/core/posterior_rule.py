@@ -21,7 +21,7 @@ import numpy as np
 
 from stageroute_router.core.confidence import kl_ucb
 from stageroute_router.core.evidence import Evidence, FloatArray, IntArray
-from stageroute_router.core.mix import cheapest_mixture_cost
+from stageroute_router.core.mix import BoolArray, cheapest_mixture_cost
 from stageroute_router.core.routing import RoutingSolution, solve_routing
 from stageroute_router.core.routing_batch import solve_routing_batch
 from stageroute_router.core.rule import Bounds, Scenarios, StagePlan
@@ -51,8 +51,11 @@ class PosteriorRule:
         cost_tolerance: by how much the cheapest live mixture may exceed the budget and still be mixed by reward:
             with 0, arms of equal cost are told apart by noise (costs 0.01 where the budget is unreachable).
         most_fill_draws: how many draws may fill the live set before the rest goes to the largest bounds.
+        calls_per_newcomer: a stage takes at most one arm without rewards per so many of its calls (at least one),
+            once there are rewards of any arm; places beyond that stay free. Trying an arm costs about one reward, so
+            it is under one per cent of a stage (costs up to 0.02 over 2,000 calls where there is no limit).
         look_loss: fraction of a stage's reward that a second look may cost.
-        look_pulls: fewest and most calls of a second look.
+        look_pulls: most calls of a second look.
         look_spend: fraction of a stage's budget that a second look may cost.
         paced: whether the budget follows realised spend.
     """
@@ -65,14 +68,15 @@ class PosteriorRule:
     cost_draw_width: float = 0.5
     cost_tolerance: float = 0.015
     most_fill_draws: int = 64
+    calls_per_newcomer: float = 100.0
     look_loss: float = 0.001
-    look_pulls: tuple[int, int] = (3, 20)
+    look_pulls: float = 20.0
     look_spend: float = 0.05
     paced: bool = True
 
     def refresh_after(self, calls: int) -> int:
-        """Return one call in 32, between 1 and 16: posteriors move slowly once they know something."""
-        return min(max(calls // 32, 1), 16)
+        """Return one call in 32, between 1 and 32: posteriors move slowly once they know something."""
+        return min(max(calls // 32, 1), 32)
 
     def bounds(self, evidence: Evidence, *, budget_usd: float) -> Bounds:
         """Return a KL upper bound of the reward, and the cost posterior's mean and lower bound (2 sd)."""
@@ -112,18 +116,23 @@ class PosteriorRule:
         mean_solution, budget = self._solve_at_means(evidence, expected_cost, budget_usd=budget_usd)
         probabilities = np.asarray(mean_solution.probabilities)
         incumbents = np.flatnonzero(probabilities > _MASS)
-        places = _Places(max(max_live, len(pinned)), candidates=len(evidence))
+        unseen = evidence.reward_count == 0
+        newcomers = (
+            max(1, round(calls_per_stage / self.calls_per_newcomer)) if not unseen.all() else len(unseen)
+        )
+        places = _Places(max(max_live, len(pinned)), unseen=unseen, newcomers=newcomers + len(pinned))
         places.add(pinned)
         places.add(incumbents[evidence.reward_count[incumbents] > 0])
 
         look: tuple[int, float] | None = None
-        reachable = budget <= budget_usd and bool((evidence.reward_count[incumbents] > 0).all())
-        if reachable and not places.full:
+        if bool((evidence.reward_count[incumbents] > 0).all()) and not places.full:
             look = self._second_look(
                 evidence,
                 expected_cost,
                 support=incumbents,
                 price=mean_solution.shadow_price,
+                # Out of the budget's reach, a look goes to arms that may be as cheap as the cheapest, and no others.
+                eligible=np.exp(log_mean - 2 * sd) <= budget if budget > budget_usd else None,
                 budget_usd=budget_usd,
                 calls=calls,
                 calls_per_stage=calls_per_stage,
@@ -150,7 +159,10 @@ class PosteriorRule:
                 places.add(support[np.argsort(-row[support], kind="stable")])
         if not places.full:
             ucb = _kl_bound(evidence, level=1.0)
-            places.add(np.lexsort((expected_cost, evidence.reward_count, -ucb)))
+            order = np.lexsort((expected_cost, evidence.reward_count, -ucb))
+            places.add(order)
+            if float(evidence.max_share[list(places.taken)].sum()) < 1:
+                places.add(order, limited=False)  # calls that no share is left for would find no arm
 
         if look is None:
             return StagePlan(live=places.taken)
@@ -175,6 +187,7 @@ class PosteriorRule:
         *,
         support: IntArray,
         price: float,
+        eligible: BoolArray | None,
         budget_usd: float,
         calls: int,
         calls_per_stage: int,
@@ -185,14 +198,15 @@ class PosteriorRule:
         gain = _kl_bound(evidence, level=float(np.log1p(calls))) - price * expected_cost - worst_incumbent
         stage_budget = budget_usd * calls_per_stage
         gain[expected_cost > self.look_spend * stage_budget] = -np.inf
+        if eligible is not None:
+            gain[~eligible] = -np.inf
         gain[support] = -np.inf
         arm = int(np.argmax(gain))
         if gain[arm] <= 0:
             return None
         loss = max(worst_incumbent - float(value[arm]), 0.001)
-        fewest, most = self.look_pulls
-        pulls = min(max(self.look_loss * calls_per_stage / loss, fewest), most)
-        pulls = min(pulls, self.look_spend * stage_budget / float(expected_cost[arm]))
+        affordable = self.look_spend * stage_budget / float(expected_cost[arm])
+        pulls = min(self.look_loss * calls_per_stage / loss, self.look_pulls, affordable)
         # Never more than the arm's throughput share, nor more than a quarter of a very short stage.
         return arm, float(min(pulls / calls_per_stage, evidence.max_share[arm], 0.25))
 
@@ -247,10 +261,18 @@ class PosteriorRule:
 
 
 class _Places:
-    """The places of a live set, filled in order of merit."""
+    """The places of a live set, filled in order of merit.
 
-    def __init__(self, places: int, *, candidates: int) -> None:
-        self._size = min(places, candidates)
+    Args:
+        places: how many.
+        unseen: which candidates nobody has observed, shape (candidates,).
+        newcomers: how many of these may be taken.
+    """
+
+    def __init__(self, places: int, *, unseen: BoolArray, newcomers: int) -> None:
+        self._size = min(places, len(unseen))
+        self._unseen = unseen
+        self._newcomers = newcomers
         self._taken: list[int] = []
 
     @property
@@ -261,12 +283,15 @@ class _Places:
     def taken(self) -> tuple[int, ...]:
         return tuple(self._taken)
 
-    def add(self, indices: IntArray | list[int]) -> None:
-        for index in indices:
+    def add(self, indices: IntArray | list[int], *, limited: bool = True) -> None:
+        for candidate in indices:
+            index = int(candidate)
             if self.full:
                 return
-            if int(index) not in self._taken:
-                self._taken.append(int(index))
+            if index in self._taken or (limited and self._unseen[index] and not self._newcomers):
+                continue
+            self._newcomers -= bool(self._unseen[index]) and self._newcomers > 0
+            self._taken.append(index)
 
 
 def _kl_bound(evidence: Evidence, *, level: float) -> FloatArray:

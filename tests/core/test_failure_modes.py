@@ -191,34 +191,32 @@ def test_equally_dear_arms_with_varying_costs_are_told_apart_by_reward(world: An
     assert share >= 0.8
 
 
-@pytest.mark.xfail(strict=True, reason="no second look while the budget is out of reach, so a lock-out stays")
-def test_best_of_equally_dear_arms_comes_back_after_bad_draws(world: Any) -> None:
-    """The third failure after 9 rewards in 60 pulls of the best arm, and much known of the others."""
+@pytest.mark.parametrize("seed", range(3))
+def test_best_of_equally_dear_arms_comes_back_after_bad_draws(world: Any, seed: int) -> None:
+    """The third failure after 9 rewards in 60 pulls of the best arm, and much known of the others.
+
+    A look is a handful of calls per window, so this takes up to thirty windows.
+    """
     models = {
         "poor": world.Model(reward=0.26, cost=1.67, seen=(1_000, 260)),
         "fair": world.Model(reward=0.31, cost=1.67, seen=(1_000, 310)),
         "good": world.Model(reward=0.34, cost=1.67, seen=(60, 9)),
     }
-    shares = [
-        world.simulate(models, calls=6_000, max_live=3, seed=seed).share("good", 4_000) for seed in range(3)
-    ]
-    assert min(shares) >= 0.8
+    past = world.simulate(models, calls=20_000, max_live=3, seed=seed)
+    assert past.share("good", 17_000) >= 0.8
 
 
-@pytest.mark.xfail(strict=True, reason="one look per window: among many arms it is another's turn for long")
-def test_best_arm_comes_back_among_many(world: Any) -> None:
-    """The first failure with twelve more poor, unseen arms and four places: every seed should recover."""
+@pytest.mark.parametrize("seed", range(6))
+def test_best_arm_comes_back_among_many(world: Any, seed: int) -> None:
+    """The first failure with twelve more poor, unseen arms and four places."""
     models = {"unlucky": world.Model(reward=0.88, cost=0.1, seen=(3, 0))}
     models |= {
         f"known{i}": world.Model(reward=reward, cost=0.1, seen=(200, round(200 * reward)))
         for i, reward in enumerate((0.6, 0.66, 0.72, 0.77))
     }
     models |= {f"poor{i}": world.Model(reward=0.3, cost=0.1) for i in range(12)}
-    pulls = [
-        world.simulate(models, calls=10 * WINDOW, stage=WINDOW, max_live=4, seed=seed).pulls("unlucky")
-        for seed in range(6)
-    ]
-    assert min(pulls) >= 20
+    past = world.simulate(models, calls=10 * WINDOW, stage=WINDOW, max_live=4, seed=seed)
+    assert past.pulls("unlucky") >= 20
 
 
 @pytest.mark.xfail(strict=True, reason="statistics do not forget: an arm that was bad is bad for long")
