@@ -23,6 +23,7 @@ from stageroute_router.store.base import (
     GroupConfigured,
     RewardReceipt,
     RewardReported,
+    RewardWrite,
     StagePlanned,
     Store,
     Write,
@@ -271,7 +272,7 @@ class Worker:
             self.retry_at = None
         receipts = iter(report.rewards)
         for write, future in batch:
-            if isinstance(write, RewardReported):
+            if isinstance(write, RewardWrite):
                 receipt = next(receipts)
                 if future is not None and not future.done():
                     future.set_result(receipt)
