@@ -262,6 +262,13 @@ class Store(Protocol):
         """
         ...
 
+    def interrupt(self) -> None:
+        """Break off what other threads are waiting for the database to do; their calls raise ``StoreError``.
+
+        For a database that accepts requests and never answers. Harmless when nobody waits.
+        """
+        ...
+
     def close(self) -> None:
         """Release files and connections. Closing twice is harmless."""
         ...
