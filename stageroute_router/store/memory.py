@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from stageroute_router.core.account import Account
 from stageroute_router.core.statistics import ArmStatistics
@@ -52,6 +52,7 @@ class MemoryStore(ForkAware):
                 statistics=dict(self._statistics.get(group, {})),
                 stage=stages[-1] if stages else None,
                 configuration=self._ledger.configurations.get(group),
+                version=self._ledger.versions.get(group, 0),
             )
 
     def groups(self) -> Sequence[str]:
@@ -64,6 +65,11 @@ class MemoryStore(ForkAware):
                     *(group for group, _ in self._ledger.stages),
                 }
             )
+
+    def versions(self) -> Mapping[str, int]:
+        """Return the version of each group."""
+        with self._lock:
+            return dict(self._ledger.versions)
 
     def stages(self, group: str, *, last: int | None = None) -> Sequence[StagePlanned]:
         """Return a group's stages in order, or only the ``last`` so many."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 
 from sqlalchemy import URL, Connection, Engine, delete, make_url, select, text, union
@@ -87,11 +87,13 @@ class SqlStore(ForkAware):
         """Return what is stored of a group; an empty one when nothing is."""
         with self._reading() as connection:
             stages = reading.load_stages(connection, group, last=1)
+            version, account = reading.load_account(connection, group)
             return StoredGroup(
-                account=reading.load_account(connection, group),
+                account=account,
                 statistics=reading.load_statistics(connection, group),
                 stage=stages[0] if stages else None,
                 configuration=reading.load_configuration(connection, group),
+                version=version,
             )
 
     def groups(self) -> Sequence[str]:
@@ -100,6 +102,11 @@ class SqlStore(ForkAware):
         names = union(*(select(table.c.group_name) for table in tables_of_groups))
         with self._reading() as connection:
             return sorted(connection.execute(names).scalars())
+
+    def versions(self) -> Mapping[str, int]:
+        """Return the version of each group."""
+        with self._reading() as connection:
+            return reading.load_versions(connection)
 
     def stages(self, group: str, *, last: int | None = None) -> Sequence[StagePlanned]:
         """Return a group's stages in order, or only the ``last`` so many."""
