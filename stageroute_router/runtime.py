@@ -83,9 +83,11 @@ class Runtime(ForkAware):
             Default 5: a cheap question each, and short beside the hundreds of calls that a stage has.
         reward_deadline: after how many seconds without a commit a reward raises ``StoreUnavailableError``, > 0.
             Default 10.
+        max_queue: how many writes may wait for the database. Beyond that rewards raise ``StoreOverloadedError``,
+            decisions and outcomes are dropped and counted, and routing goes on. Default 100,000, about 100 MB.
 
     Raises:
-        SettingsError: an interval is not a time.
+        SettingsError: an interval is not a time, or ``max_queue`` no number of writes.
         StoreError: the database can be reached, and cannot be used.
     """
 
@@ -99,6 +101,7 @@ class Runtime(ForkAware):
         seed: int | None = None,
         refresh_interval: float = 5.0,
         reward_deadline: float = 10.0,
+        max_queue: int = 100_000,
     ) -> None:
         self._clock = clock
         self._monotonic = monotonic
@@ -118,6 +121,7 @@ class Runtime(ForkAware):
             store,
             on_commit=self._committed,
             tick=self._tick,
+            max_queue=_count("max_queue", max_queue),
             reward_deadline_s=_seconds("reward_deadline", reward_deadline),
             clock=monotonic,
         )
@@ -529,6 +533,7 @@ def open_runtime(
     seed: int | None = None,
     refresh_interval: float = 5.0,
     reward_deadline: float = 10.0,
+    max_queue: int = 100_000,
 ) -> Runtime:
     """Check settings, open the database and return a runtime.
 
@@ -540,6 +545,7 @@ def open_runtime(
         seed: of exploration; fresh entropy by default.
         refresh_interval: seconds within which this process knows what others have learned.
         reward_deadline: seconds after which a reward that could not be stored raises ``StoreUnavailableError``.
+        max_queue: how many writes may wait for the database.
 
     Raises:
         SettingsError: a setting is wrong.
@@ -554,6 +560,7 @@ def open_runtime(
             seed=seed,
             refresh_interval=refresh_interval,
             reward_deadline=reward_deadline,
+            max_queue=max_queue,
         )
     except BaseException:
         store.close()
@@ -569,3 +576,10 @@ def _seconds(name: str, value: object) -> float:
         msg = f"{name} is {value!r}; it has to be a time in seconds, more than 0"
         raise SettingsError(msg)
     return float(value)
+
+
+def _count(name: str, value: object) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        msg = f"{name} is {value!r}; it has to be a whole number, at least 1"
+        raise SettingsError(msg)
+    return value

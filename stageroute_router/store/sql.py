@@ -182,10 +182,17 @@ class SqlStore(ForkAware):
     def _transaction(self) -> Iterator[Connection]:
         with self._connections.in_use(), self._lock:
             self._check_open()
-            with self._writer.begin() as connection:
-                if connection.dialect.name == "postgresql":
-                    connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _POSTGRES_LOCK})
-                yield connection
+            try:
+                with self._writer.begin() as connection:
+                    if connection.dialect.name == "postgresql":
+                        connection.execute(
+                            text("SELECT pg_advisory_xact_lock(:key)"), {"key": _POSTGRES_LOCK}
+                        )
+                    yield connection
+            except BaseException:
+                # A file that was made writable, or restored, in the meantime shows to a new connection only.
+                self._connections.close_idle()
+                raise
 
     @contextmanager
     def _reading(self) -> Iterator[Connection]:

@@ -129,7 +129,9 @@ class Worker(ForkAware):
     def put(self, write: Write, future: Future[RewardReceipt] | None) -> bool:
         """Queue a write, with the future of a reward somebody waits for."""
         with self.work:
-            if self.closing or not self.queue.has_room_for(write):
+            # What the last commits lead to, such as a stage, is stored before the end.
+            closed = self.closing and threading.current_thread() is not self.thread
+            if closed or not self.queue.has_room_for(write):
                 self._refuse(write)
                 return False
             first = not self.queue
