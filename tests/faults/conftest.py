@@ -23,6 +23,7 @@ from stageroute_router.receipt import RewardReceipt
 from stageroute_router.runtime import Runtime
 from stageroute_router.settings import parse_groups
 from stageroute_router.store.opening import open_store
+from stageroute_router.store.sql import SqlStore
 
 DEADLINE_S = 20.0
 """How long a test waits for what should come at once."""
@@ -170,11 +171,12 @@ class Postgres:
         return Path(self._server.get_postmaster_info().socket_dir) / ".s.PGSQL.5432"
 
     def new_database(self) -> str:
-        """Create an empty database, and return its name."""
+        """Create a database with our tables, as an operator does; return its name."""
         self._databases += 1
         name = f"test_{self._databases}"
         with psycopg.connect(self._server.get_uri(), autocommit=True) as connection:
             connection.execute(f"CREATE DATABASE {name}")
+        SqlStore(self.url(name), migrate="auto").close()
         return name
 
     def url(self, database: str) -> str:
