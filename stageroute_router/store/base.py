@@ -328,6 +328,13 @@ class Store(Protocol):
         """
         ...
 
+    def interrupt(self) -> None:
+        """Break off what other threads are waiting for the database to do; their calls raise ``StoreError``.
+
+        For a database that accepts requests and never answers. Harmless when nobody waits.
+        """
+        ...
+
     def verify(self) -> Sequence[Difference]:
         """Compare statistics and accounts with what all decisions and rewards amount to; nothing when all is well."""
         ...

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 from stageroute_router.core.account import Account
 from stageroute_router.core.statistics import ArmStatistics
+from stageroute_router.forking import ForkAware, survive_fork
 from stageroute_router.store.base import (
     DEFAULT_RETENTION_S,
     OPEN_LIFETIME_S,
@@ -30,7 +31,7 @@ from stageroute_router.store.upkeep import Upkeep, folding_limit
 from stageroute_router.store.validation import check_batch, check_retention
 
 
-class MemoryStore:
+class MemoryStore(ForkAware):
     """Keeps everything until the process ends; keeps every contract of a store except durability.
 
     Args:
@@ -54,6 +55,7 @@ class MemoryStore:
         self._retention_s = retention_s
         self._clock = clock
         self._lock = threading.Lock()
+        survive_fork(self)
         self._upkeep = Upkeep()
         self._folded: Folds = {}
         self._ledger = Ledger()
@@ -119,6 +121,9 @@ class MemoryStore:
                 self._do_upkeep(now, lost=len(lost))
             return report
 
+    def interrupt(self) -> None:
+        """Do nothing: nothing here waits."""
+
     def verify(self) -> Sequence[Difference]:
         """Compare statistics and accounts with what all decisions and rewards amount to."""
         with self._lock:
@@ -138,6 +143,18 @@ class MemoryStore:
 
     def close(self) -> None:
         """Do nothing: there is nothing to release, and what is stored stays readable."""
+
+    def before_fork(self) -> None:
+        """Wait until no other thread is in the middle of a change."""
+        self._lock.acquire()
+
+    def after_fork_in_parent(self) -> None:
+        """Go on."""
+        self._lock.release()
+
+    def after_fork_in_child(self) -> None:
+        """Go on with a copy of everything: from here on, two processes know different things."""
+        self._lock.release()
 
     def _stages(self, group: str) -> list[StagePlanned]:
         return [stage for (name, _), stage in sorted(self._ledger.stages.items()) if name == group]

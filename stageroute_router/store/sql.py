@@ -8,11 +8,12 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 
-from sqlalchemy import URL, Connection, Engine, create_engine, make_url, text
+from sqlalchemy import URL, Connection, Engine, make_url, text
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError
 
 from stageroute_router.errors import StoreError
-from stageroute_router.store import checking, reading, sqlite_file, upkeep
+from stageroute_router.forking import ForkAware, survive_fork
+from stageroute_router.store import checking, postgres, reading, sqlite_file, upkeep
 from stageroute_router.store.base import (
     DEFAULT_RETENTION_S,
     CommitReport,
@@ -21,6 +22,7 @@ from stageroute_router.store.base import (
     StoredGroup,
     Write,
 )
+from stageroute_router.store.connections import Connections
 from stageroute_router.store.failures import translated
 from stageroute_router.store.findings import Difference
 from stageroute_router.store.schema import Migrate, ensure_schema
@@ -32,7 +34,7 @@ from stageroute_router.store.writing import write_back
 _POSTGRES_LOCK = 0x53527465
 
 
-class SqlStore:
+class SqlStore(ForkAware):
     """Keeps everything in an SQL database; a new or older SQLite file gets its tables when it is opened.
 
     Write transactions are serialised among all processes (``BEGIN IMMEDIATE`` on SQLite), which makes a
@@ -51,6 +53,8 @@ class SqlStore:
             ``"verify"``: such a database is refused, naming the command to run, and nothing is created. By
             default ``"auto"`` for SQLite and ``"verify"`` for PostgreSQL, where workers may not change tables.
         clock: returns seconds since the epoch, by which everything ages.
+        lazily: whether to speak to the database when it is first needed, and not now. What is raised below is
+            then raised there, except for a URL, driver or folder that cannot be right.
 
     Raises:
         StoreError: the URL, the folder, the file or the driver cannot be used; the message says how to go on.
@@ -65,6 +69,7 @@ class SqlStore:
         retention_s: float | None = DEFAULT_RETENTION_S,
         migrate: Migrate | None = None,
         clock: Callable[[], float] = time.time,
+        lazily: bool = False,
     ) -> None:
         if durability not in ("full", "normal"):
             raise StoreError(f"durability is {durability!r}; it has to be 'full' or 'normal'")
@@ -77,10 +82,16 @@ class SqlStore:
         self._closed = False
         with translated(self._place):
             self._writer, self._reader = _engines(parsed, durability=durability)
+            is_file = parsed.get_backend_name() == "sqlite"
+            self._migrate: Migrate = migrate or ("auto" if is_file else "verify")
+            self._connections = Connections(
+                self._writer, self._reader, wait_s=sqlite_file.BUSY_TIMEOUT_S + 1 if is_file else 0.0
+            )
+            survive_fork(self)
+        self._ready = False
+        if not lazily:
             try:
-                self._ensure_schema(
-                    migrate or ("auto" if parsed.get_backend_name() == "sqlite" else "verify")
-                )
+                self._prepare()
             except BaseException:
                 self.close()
                 raise
@@ -132,6 +143,14 @@ class SqlStore:
                 upkeep.do_upkeep(connection, state, now=now, retention_s=self._retention_s, lost=len(lost))
         return applied.report
 
+    def interrupt(self) -> None:
+        """Break off what other threads are waiting for the database to do; their calls raise ``StoreError``."""
+        self._connections.interrupt()
+
+    def after_fork_in_child(self) -> None:
+        """Begin with a lock that no thread of the parent holds."""
+        self._lock = threading.Lock()
+
     def verify(self) -> Sequence[Difference]:
         """Compare statistics and accounts with what all decisions and rewards amount to; nothing when all is well.
 
@@ -160,25 +179,42 @@ class SqlStore:
     def __repr__(self) -> str:
         return f"SqlStore({self._place!r})"
 
-    def _ensure_schema(self, migrate: Migrate) -> None:
-        with self._writing() as connection:
-            ensure_schema(connection, place=self._place, migrate=migrate)
+    def _prepare(self) -> None:
+        """Bring the database to our schema, once."""
+        if not self._ready:
+            with translated(self._place), self._transaction() as connection:
+                ensure_schema(connection, place=self._place, migrate=self._migrate)
+            self._ready = True
 
     @contextmanager
     def _writing(self) -> Iterator[Connection]:
-        with self._lock:
+        self._prepare()
+        with self._transaction() as connection:
+            yield connection
+
+    @contextmanager
+    def _transaction(self) -> Iterator[Connection]:
+        with self._connections.in_use(), self._lock:
             self._check_open()
-            with self._writer.begin() as connection:
-                if connection.dialect.name == "postgresql":
-                    connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _POSTGRES_LOCK})
-                yield connection
+            try:
+                with self._writer.begin() as connection:
+                    if connection.dialect.name == "postgresql":
+                        connection.execute(
+                            text("SELECT pg_advisory_xact_lock(:key)"), {"key": _POSTGRES_LOCK}
+                        )
+                    yield connection
+            except BaseException:
+                # A file that was made writable, or restored, in the meantime shows to a new connection only.
+                self._connections.close_idle()
+                raise
 
     @contextmanager
     def _reading(self) -> Iterator[Connection]:
         self._check_open()
+        self._prepare()
         # A database in memory has a single connection, so its readers do wait for its writers.
         alone = self._lock if self._reader is self._writer else nullcontext()
-        with translated(self._place), alone, self._reader.begin() as connection:
+        with translated(self._place), self._connections.in_use(), alone, self._reader.begin() as connection:
             yield connection
 
     def _check_open(self) -> None:
@@ -216,7 +252,7 @@ def _engines(url: URL, *, durability: Durability) -> tuple[Engine, Engine]:
         writer = sqlite_file.writer_engine(url, durability=durability)
         return writer, writer if sqlite_file.is_in_memory(url) else sqlite_file.reader_engine(url)
     try:
-        engine = create_engine(url, pool_size=2, max_overflow=0, pool_pre_ping=True, hide_parameters=True)
+        engine = postgres.engine(url)
     except (ModuleNotFoundError, NoSuchModuleError) as error:
         raise StoreError(
             f"the database {_place(url)} needs a driver that is not installed; "
