@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -174,7 +175,7 @@ def test_stage_ends_by_the_calls_of_all_workers_and_has_one_plan(start: Callable
     stored = plans(workers[0])
     assert list(stored) == list(range(1, 7)), "208 calls of all are five stages of 40 and a bit"
     openings = [plan.opened_at_call for plan in workers[0].runtime._store.stages("chat")]
-    assert all(40 <= b - a <= 44 for a, b in zip(openings, openings[1:], strict=False)), openings
+    assert all(40 <= b - a <= 44 for a, b in itertools.pairwise(openings)), openings
     for worker in workers:
         assert (worker.status.stage, worker.live) == (6, stored[6])
 
