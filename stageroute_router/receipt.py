@@ -12,7 +12,8 @@ RewardStatus = Literal["recorded", "unchanged", "replaced", "kept", "unknown"]
 class RewardReceipt:
     """What a reported reward did.
 
-    ``recorded``: counted. ``unchanged``: the same value was counted before. ``replaced``: an earlier value of
+    ``recorded``: counted. ``unchanged``: the same value was counted before, or another one that a client's report
+    does not replace. ``replaced``: an earlier value of
     the same source was replaced. ``kept``: no decision has this key yet; counted when one appears.
     ``unknown``: no decision has this key, and it was not kept.
     """

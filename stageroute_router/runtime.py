@@ -22,6 +22,7 @@ from dataclasses import asdict, dataclass
 from stageroute_router.core.arm import Arm
 from stageroute_router.core.engine import Choice, Engine, Snapshot
 from stageroute_router.errors import SettingsError
+from stageroute_router.identifiers import stored_id
 from stageroute_router.in_flight import InFlight
 from stageroute_router.rewards import acknowledge, checked_reward
 from stageroute_router.settings import GroupSettings, parse_groups
@@ -197,7 +198,7 @@ class Runtime:
             for forgotten in over:
                 self._open.pop(forgotten, None)
             return self._record(
-                group, choice, decision_id=decision_id, call_id=call_id, segment=segment, now=now
+                group, choice, decision_id=decision_id, call_id=stored_id(call_id), segment=segment, now=now
             )
         except Exception as error:  # noqa: BLE001 - whatever it is, the user's call goes on
             self.internal_error(error)
@@ -223,7 +224,7 @@ class Runtime:
                 cost_usd=cost_usd if math.isfinite(cost_usd) and cost_usd > 0 else 0.0,
                 prompt_tokens=prompt_tokens,
                 completion_tokens=completion_tokens,
-                response_id=response_id,
+                response_id=None if response_id is None else stored_id(response_id),
                 settled_at=self._clock(),
             )
         )
@@ -244,21 +245,25 @@ class Runtime:
         """Report that a call does not count: LiteLLM answered it from its cache."""
         self._close_decision(CallWithdrawn(decision_id=decision_id))
 
-    def record_reward(self, key: str, reward: object, *, source: str = "app") -> Future[RewardReceipt]:
+    def record_reward(
+        self, key: str, reward: object, *, source: str = "app", replace: bool = True
+    ) -> Future[RewardReceipt]:
         """Report how good an answer was.
 
         Args:
             key: a decision id, call id or response id.
             reward: a finite number in [0, 1].
             source: who says so; the same source again replaces its earlier value.
+            replace: False to leave an earlier value of the source as it is.
 
         Returns:
             A future that is done when the reward is durable. It may raise ``UnknownDecisionError``,
             ``StoreUnavailableError`` or ``StoreOverloadedError``.
 
         Raises:
-            InvalidRewardError: the reward is not a finite number in [0, 1], or the source's name is reserved.
+            InvalidRewardError: the reward is not a finite number in [0, 1], or the source is no name.
         """
+        key = stored_id(key)
         value = checked_reward(reward)
         check_source(source)
         # A call whose end LiteLLM has not reported yet may be known by its response id in a moment, and a decision
@@ -266,7 +271,14 @@ class Runtime:
         keep = bool(self._open) or key.startswith(DECISION_PREFIX)
         acknowledged: Future[RewardReceipt] = Future()
         written = self._writer.submit_reward(
-            RewardReported(key=key, reward=value, source=source, reported_at=self._clock(), keep=keep)
+            RewardReported(
+                key=key,
+                reward=value,
+                source=source,
+                reported_at=self._clock(),
+                keep=keep,
+                replace=replace,
+            )
         )
         written.add_done_callback(lambda done: acknowledge(acknowledged, done, key=key))
         return acknowledged

@@ -11,6 +11,7 @@ from zoneinfo import ZoneInfo
 
 from cronsim import CronSim, CronSimError
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -18,6 +19,7 @@ from pydantic import (
     StrictBool,
     StrictFloat,
     StrictInt,
+    TypeAdapter,
     ValidationError,
     field_validator,
     model_validator,
@@ -44,6 +46,15 @@ def _number(value: object) -> object:
     return value
 
 
+def _seconds(value: float | str) -> float:
+    seconds = parse_duration(value) if isinstance(value, str) else value
+    if seconds is None or not math.isfinite(seconds) or seconds <= 0:
+        msg = 'must be a time longer than 0, in seconds or like "6h", "30m" or "1d 12h"'
+        raise ValueError(msg)
+    return float(seconds)
+
+
+_TimeSpan = Annotated[StrictFloat | StrictInt | str, BeforeValidator(_number), AfterValidator(_seconds)]
 Dollars = Annotated[StrictFloat | StrictInt, BeforeValidator(_number), Field(gt=0)]
 UnitInterval = Annotated[StrictFloat | StrictInt, BeforeValidator(_number), Field(ge=0, le=1)]
 Tokens = Annotated[StrictFloat | StrictInt, BeforeValidator(_number), Field(ge=0)]
@@ -71,13 +82,7 @@ class StageSettings(_Strict):
     @field_validator("every")
     @classmethod
     def _every(cls, value: float | str | None) -> float | None:
-        if value is None:
-            return None
-        seconds = parse_duration(value) if isinstance(value, str) else value
-        if seconds is None or not math.isfinite(seconds) or seconds <= 0:
-            msg = 'must be a time longer than 0, in seconds or like "6h", "30m" or "1d 12h"'
-            raise ValueError(msg)
-        return float(seconds)
+        return None if value is None else _seconds(value)
 
     @field_validator("timezone")
     @classmethod
@@ -218,6 +223,22 @@ def parse_groups(
     if problems:
         raise SettingsError("; ".join(problems))
     return groups
+
+
+def parse_time_span(value: object, *, name: str) -> float:
+    """Return a time span in seconds.
+
+    Args:
+        value: seconds, or text such as ``"6h"`` or ``"30d"``.
+        name: the setting, as messages name it.
+
+    Raises:
+        SettingsError: it is no time span longer than 0.
+    """
+    try:
+        return float(TypeAdapter(_TimeSpan).validate_python(value))
+    except ValidationError as error:
+        raise SettingsError("; ".join(_readable(error, place=name))) from None
 
 
 def _readable(error: ValidationError, *, place: str) -> list[str]:

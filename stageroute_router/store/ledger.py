@@ -303,11 +303,7 @@ class Ledger:
         given = GivenReward(write.reward, key=write.key, reported_at=write.reported_at)
         candidates = self.candidates(write.key)
         if not candidates:
-            if not write.keep:
-                return RewardReceipt(status="unknown", key=write.key)
-            self.pending[write.key][write.source] = PendingReward(given, received_at=now)
-            self._changes.pending[write.key, write.source] = None
-            return RewardReceipt(status="kept", key=write.key)
+            return self._keep(write, given, now=now)
         entry = candidates[-1]
         for earlier in candidates[:-1]:
             # The same report, committed again after another decision of the call had followed: not news.
@@ -316,7 +312,18 @@ class Ledger:
                 return _receipt("unchanged", write.key, earlier)
         if entry.state == "withdrawn":
             return RewardReceipt(status="unknown", key=write.key)
-        return _receipt(self._give(entry, write.source, given), write.key, entry)
+        done = self._give(entry, write.source, given, replace=write.replace)
+        return _receipt(done, write.key, entry)
+
+    def _keep(self, write: RewardReported, given: GivenReward, *, now: float) -> RewardReceipt:
+        if not write.keep:
+            return RewardReceipt(status="unknown", key=write.key)
+        earlier = self.pending.get(write.key, {}).get(write.source)
+        if earlier is not None and not write.replace and not earlier.is_expired(now):
+            return RewardReceipt(status="unchanged", key=write.key)
+        self.pending[write.key][write.source] = PendingReward(given, received_at=now)
+        self._changes.pending[write.key, write.source] = None
+        return RewardReceipt(status="kept", key=write.key)
 
     def _plan(self, write: StagePlanned) -> StagePlanned:
         key = (write.group, write.stage)
@@ -336,10 +343,10 @@ class Ledger:
         self._changes.accounts[group] = None
 
     def _give(
-        self, entry: Entry, source: str, given: GivenReward
+        self, entry: Entry, source: str, given: GivenReward, *, replace: bool = True
     ) -> Literal["recorded", "unchanged", "replaced"]:
         before = entry.rewards.get(source)
-        if before is not None and before.reward == given.reward:
+        if before is not None and (before.reward == given.reward or not replace):
             return "unchanged"
         self._changes.before(entry, source)
         entry.rewards[source] = given

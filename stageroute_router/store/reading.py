@@ -102,6 +102,8 @@ class _Needed:
             match write:
                 case RewardReported():
                     needed.rewarded[write.key] = None
+                    if not write.replace:
+                        needed.waited_for[write.key] = None
                 case DecisionMade():
                     needed.decisions[write.decision_id] = None
                     needed.waited_for[write.decision_id] = needed.waited_for[write.call_id] = None

@@ -25,7 +25,9 @@ Call = Callable[..., Any]
 
 
 def decision(number: int, *, model_id: str = "a", minted: bool = False) -> OpenDecision:
-    return OpenDecision(decision_id=f"d{number}", group="chat", arm="m", model_id=model_id, minted=minted)
+    return OpenDecision(
+        decision_id=f"d{number}", group="chat", arm="m", stage=1, model_id=model_id, minted=minted
+    )
 
 
 def claimed(ledger: Ledger, **said: Any) -> str | None:
