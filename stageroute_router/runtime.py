@@ -21,6 +21,7 @@ from dataclasses import asdict, dataclass
 
 from stageroute_router.core.arm import Arm
 from stageroute_router.core.engine import Choice, Engine, Snapshot
+from stageroute_router.error_text import loggable
 from stageroute_router.errors import SettingsError
 from stageroute_router.identifiers import stored_id
 from stageroute_router.in_flight import InFlight
@@ -290,11 +291,9 @@ class Runtime:
         if now - self._last_logged >= _LOG_INTERVAL_S:
             self._last_logged = now
             logger.error(
-                "stageroute_router left a call to LiteLLM's own choice after an internal error (%d so far): %s: %s",
+                "stageroute_router left a call to LiteLLM's own choice after an internal error (%d so far):\n%s",
                 self._errors,
-                type(error).__name__,
-                error,
-                exc_info=error,
+                loggable(error),
             )
 
     # --- what an operator asks -----------------------------------------------------------------------------
