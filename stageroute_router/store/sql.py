@@ -48,6 +48,8 @@ class SqlStore(ForkAware):
             may be lost in a power failure, never in a crash of the process. SQLite only; PostgreSQL does as
             it is configured.
         clock: returns seconds since the epoch; by it, rewards nobody claims are dropped after a day.
+        lazily: whether to speak to the database when it is first needed, and not now. What is raised below is
+            then raised there, except for a URL, driver or folder that cannot be right.
 
     Raises:
         StoreError: the URL, the folder, the file or the driver cannot be used; the message says how to go on.
@@ -60,6 +62,7 @@ class SqlStore(ForkAware):
         *,
         durability: Durability = "full",
         clock: Callable[[], float] = time.time,
+        lazily: bool = False,
     ) -> None:
         if durability not in ("full", "normal"):
             raise StoreError(f"durability is {durability!r}; it has to be 'full' or 'normal'")
@@ -76,9 +79,10 @@ class SqlStore(ForkAware):
                 self._writer, self._reader, wait_s=sqlite_file.BUSY_TIMEOUT_S + 1 if is_file else 0.0
             )
             survive_fork(self)
+        self._ready = False
+        if not lazily:
             try:
-                with self._writing() as connection:
-                    ensure_schema(connection, place=self._place)
+                self._prepare()
             except BaseException:
                 self.close()
                 raise
@@ -161,8 +165,21 @@ class SqlStore(ForkAware):
     def __repr__(self) -> str:
         return f"SqlStore({self._place!r})"
 
+    def _prepare(self) -> None:
+        """Bring the database to our schema, once."""
+        if not self._ready:
+            with translated(self._place), self._transaction() as connection:
+                ensure_schema(connection, place=self._place)
+            self._ready = True
+
     @contextmanager
     def _writing(self) -> Iterator[Connection]:
+        self._prepare()
+        with self._transaction() as connection:
+            yield connection
+
+    @contextmanager
+    def _transaction(self) -> Iterator[Connection]:
         with self._connections.in_use(), self._lock:
             self._check_open()
             with self._writer.begin() as connection:
@@ -173,6 +190,7 @@ class SqlStore(ForkAware):
     @contextmanager
     def _reading(self) -> Iterator[Connection]:
         self._check_open()
+        self._prepare()
         # A database in memory has a single connection, so its readers do wait for its writers.
         alone = self._lock if self._reader is self._writer else nullcontext()
         with translated(self._place), self._connections.in_use(), alone, self._reader.begin() as connection:
