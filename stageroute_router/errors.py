@@ -31,6 +31,10 @@ class StoreError(StageRouteError):
     """The database cannot be used or did not accept a write; the message says which one and what to do."""
 
 
+class StoreOutageError(StoreError):
+    """The database does not answer now, or is locked: nothing is wrong with it, and trying again is right."""
+
+
 class StoreUnavailableError(StoreError):
     """The write was not committed before its deadline. It stays queued; repeating it is harmless."""
 

@@ -177,10 +177,19 @@ Write = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GroupChange:
-    """What a batch changed in one group: the statistics' increments, and the account as stored now."""
+    """What a batch changed in one group.
+
+    Args:
+        statistics: the increments.
+        account: the account as it is stored now.
+        version: the group's version now, see :meth:`Store.versions`. One more than the version a worker knew:
+            nobody else wrote in between, and adding the increments gives what is stored. More than that: others'
+            changes are missing, and the worker has to :meth:`~Store.load` the group.
+    """
 
     statistics: Mapping[CellKey, ArmStatistics]
     account: Account
+    version: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -201,12 +210,21 @@ class CommitReport:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoredGroup:
-    """Everything a restarted process needs to continue a group."""
+    """Everything a restarted process needs to continue a group, as of one moment.
+
+    Args:
+        account: the group's account.
+        statistics: sums per cell.
+        stage: the latest stage, or None before the first.
+        configuration: how a process said the group is configured, or None.
+        version: of account, statistics and stages, see :meth:`Store.versions`; 0 when nothing is stored.
+    """
 
     account: Account = field(default_factory=Account)
     statistics: Mapping[CellKey, ArmStatistics] = field(default_factory=dict)
     stage: StagePlanned | None = None
     configuration: GroupConfigured | None = None
+    version: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -242,6 +260,14 @@ class Store(Protocol):
         """Return the names of all groups with anything stored, sorted."""
         ...
 
+    def versions(self) -> Mapping[str, int]:
+        """Return the version of each group: a cheap way to see whether another worker has changed anything.
+
+        Every commit that changes a group's statistics, account or stages adds 1 to its version, in the same
+        transaction; nothing else does. A group without a row yet is missing, which means 0.
+        """
+        ...
+
     def stages(self, group: str, *, last: int | None = None) -> Sequence[StagePlanned]:
         """Return a group's stages in order, or only the ``last`` so many."""
         ...
@@ -259,6 +285,13 @@ class Store(Protocol):
             InvalidRewardError: a reward is not in [0, 1]. Nothing was applied, and trying again is useless.
             ValueError: another number of the batch cannot be stored (a negative or infinite cost, say). As
                 above.
+        """
+        ...
+
+    def interrupt(self) -> None:
+        """Break off what other threads are waiting for the database to do; their calls raise ``StoreError``.
+
+        For a database that accepts requests and never answers. Harmless when nobody waits.
         """
         ...
 

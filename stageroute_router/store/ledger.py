@@ -158,6 +158,7 @@ class Ledger:
         self.by_response: defaultdict[str, list[Entry]] = defaultdict(list)
         self.pending: defaultdict[str, dict[str, PendingReward]] = defaultdict(dict)
         self.accounts: dict[str, Account] = {}
+        self.versions: dict[str, int] = {}
         self.stages: dict[tuple[str, int], StagePlanned] = {}
         self.configurations: dict[str, GroupConfigured] = {}
         self._changes = _Changes()
@@ -377,14 +378,17 @@ class Ledger:
 
     def _group_changes(self) -> dict[str, GroupChange]:
         result = {}
-        for group in sorted({*self._changes.accounts, *self._changes.cells}):
+        planned = {group for group, _ in self._changes.stages}
+        for group in sorted({*self._changes.accounts, *self._changes.cells, *planned}):
             cells = {
                 cell: statistics
                 for cell, statistics in sorted(self._changes.cells[group].items())
                 if statistics != _NOTHING
             }
-            if cells or group in self._changes.accounts:
-                result[group] = GroupChange(statistics=cells, account=self.accounts[group])
+            if cells or group in self._changes.accounts or group in planned:
+                self.versions[group] = version = self.versions.get(group, 0) + 1
+                account = self.accounts.setdefault(group, _EMPTY_ACCOUNT)
+                result[group] = GroupChange(statistics=cells, account=account, version=version)
         return result
 
 

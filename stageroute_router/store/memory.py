@@ -5,10 +5,11 @@ from __future__ import annotations
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from stageroute_router.core.account import Account
 from stageroute_router.core.statistics import ArmStatistics
+from stageroute_router.forking import ForkAware, survive_fork
 from stageroute_router.store.base import (
     EXPIRY_INTERVAL_S,
     CellKey,
@@ -22,7 +23,7 @@ from stageroute_router.store.ledger import Ledger
 from stageroute_router.store.validation import check_batch
 
 
-class MemoryStore:
+class MemoryStore(ForkAware):
     """Keeps everything until the process ends; keeps every contract of a store except durability.
 
     Args:
@@ -37,6 +38,7 @@ class MemoryStore:
     def __init__(self, *, clock: Callable[[], float] = time.time) -> None:
         self._clock = clock
         self._lock = threading.Lock()
+        survive_fork(self)
         self._expired_at = clock()
         self._ledger = Ledger()
         self._statistics: defaultdict[str, dict[CellKey, ArmStatistics]] = defaultdict(dict)
@@ -50,6 +52,7 @@ class MemoryStore:
                 statistics=dict(self._statistics.get(group, {})),
                 stage=stages[-1] if stages else None,
                 configuration=self._ledger.configurations.get(group),
+                version=self._ledger.versions.get(group, 0),
             )
 
     def groups(self) -> Sequence[str]:
@@ -62,6 +65,11 @@ class MemoryStore:
                     *(group for group, _ in self._ledger.stages),
                 }
             )
+
+    def versions(self) -> Mapping[str, int]:
+        """Return the version of each group."""
+        with self._lock:
+            return dict(self._ledger.versions)
 
     def stages(self, group: str, *, last: int | None = None) -> Sequence[StagePlanned]:
         """Return a group's stages in order, or only the ``last`` so many."""
@@ -94,8 +102,23 @@ class MemoryStore:
                     statistics[cell] = statistics.get(cell, _NOTHING) + increment
             return report
 
+    def interrupt(self) -> None:
+        """Do nothing: nothing here waits."""
+
     def close(self) -> None:
         """Do nothing: there is nothing to release, and what is stored stays readable."""
+
+    def before_fork(self) -> None:
+        """Wait until no other thread is in the middle of a change."""
+        self._lock.acquire()
+
+    def after_fork_in_parent(self) -> None:
+        """Go on."""
+        self._lock.release()
+
+    def after_fork_in_child(self) -> None:
+        """Go on with a copy of everything: from here on, two processes know different things."""
+        self._lock.release()
 
     def _stages(self, group: str) -> list[StagePlanned]:
         return [stage for (name, _), stage in sorted(self._ledger.stages.items()) if name == group]

@@ -80,7 +80,7 @@ _PENDING: Select[Any] = (
     .order_by(_p.reported_key, _p.source)
 )
 _ACCOUNTS: Select[Any] = select(
-    tables.groups.c.group_name, *(tables.groups.c[name] for name in _TOTALS)
+    tables.groups.c.group_name, tables.groups.c.version, *(tables.groups.c[name] for name in _TOTALS)
 ).where(tables.groups.c.group_name.in_(_keys))
 _STAGES = select(tables.stages)
 
@@ -114,6 +114,7 @@ class _Needed:
                     needed.decisions[write.decision_id] = None
                 case StagePlanned():
                     needed.stages[write.group, write.stage] = None
+                    needed.groups.add(write.group)
         return needed
 
 
@@ -126,7 +127,7 @@ def load_ledger(connection: Connection, batch: Sequence[Write]) -> Ledger:
         ledger.pending[key][source] = PendingReward(given, received_at=received_at)
     needed.groups.update(entry.decision.group for entry in ledger.decisions.values())
     for row in _fetch(connection, _ACCOUNTS, sorted(needed.groups)):
-        ledger.accounts[row[0]] = _account_of(row)
+        ledger.versions[row[0]], ledger.accounts[row[0]] = row[1], _account_of(row)
     if needed.stages:
         keys = tuple_(tables.stages.c.group_name, tables.stages.c.stage).in_(list(needed.stages))
         for row in connection.execute(_STAGES.where(keys)):
@@ -153,10 +154,16 @@ def load_statistics(connection: Connection, group: str) -> dict[CellKey, ArmStat
     }
 
 
-def load_account(connection: Connection, group: str) -> Account:
-    """Return a group's account; an empty one for a group nobody has called."""
+def load_account(connection: Connection, group: str) -> tuple[int, Account]:
+    """Return a group's version and account; an empty one for a group nobody has called."""
     row = connection.execute(_ACCOUNTS, {"keys": [group]}).one_or_none()
-    return Account() if row is None else _account_of(row)
+    return (0, Account()) if row is None else (row[1], _account_of(row))
+
+
+def load_versions(connection: Connection) -> dict[str, int]:
+    """Return the version of each group."""
+    rows = connection.execute(select(tables.groups.c.group_name, tables.groups.c.version))
+    return {row.group_name: row.version for row in rows}
 
 
 def load_configuration(connection: Connection, group: str) -> GroupConfigured | None:
@@ -204,7 +211,7 @@ def _row_number(row: Row[Any]) -> int:
 
 
 def _account_of(row: Row[Any]) -> Account:
-    return Account(**dict(zip(_TOTALS, row[1:], strict=True)))
+    return Account(**dict(zip(_TOTALS, row[2:], strict=True)))
 
 
 def _stage_of(row: Row[Any]) -> StagePlanned:

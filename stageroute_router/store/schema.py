@@ -7,7 +7,7 @@ from sqlalchemy import Connection, delete, false, inspect, text
 from stageroute_router.errors import SchemaError
 from stageroute_router.store import sqlite_file, tables
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 """The newest schema this version knows: the number of the last revision in ``migrations/versions``."""
 
 VERSION_TABLE = "stageroute_alembic_version"

@@ -5,14 +5,15 @@ from __future__ import annotations
 import re
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 
-from sqlalchemy import URL, Connection, Engine, create_engine, delete, make_url, select, text, union
+from sqlalchemy import URL, Connection, Engine, delete, make_url, select, text, union
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError
 
 from stageroute_router.errors import StoreError
-from stageroute_router.store import reading, sqlite_file, tables
+from stageroute_router.forking import ForkAware, survive_fork
+from stageroute_router.store import postgres, reading, sqlite_file, tables
 from stageroute_router.store.base import (
     EXPIRY_INTERVAL_S,
     PENDING_REWARD_LIFETIME_S,
@@ -22,6 +23,7 @@ from stageroute_router.store.base import (
     StoredGroup,
     Write,
 )
+from stageroute_router.store.connections import Connections
 from stageroute_router.store.failures import translated
 from stageroute_router.store.schema import ensure_schema
 from stageroute_router.store.sqlite_file import Durability
@@ -32,7 +34,7 @@ from stageroute_router.store.writing import write_back
 _POSTGRES_LOCK = 0x53527465
 
 
-class SqlStore:
+class SqlStore(ForkAware):
     """Keeps everything in an SQL database; a new or older SQLite file gets its tables when it is opened.
 
     Write transactions are serialised among all processes (``BEGIN IMMEDIATE`` on SQLite), which makes a
@@ -69,6 +71,11 @@ class SqlStore:
         self._closed = False
         with translated(self._place):
             self._writer, self._reader = _engines(parsed, durability=durability)
+            is_file = parsed.get_backend_name() == "sqlite"
+            self._connections = Connections(
+                self._writer, self._reader, wait_s=sqlite_file.BUSY_TIMEOUT_S + 1 if is_file else 0.0
+            )
+            survive_fork(self)
             try:
                 with self._writing() as connection:
                     ensure_schema(connection, place=self._place)
@@ -80,11 +87,13 @@ class SqlStore:
         """Return what is stored of a group; an empty one when nothing is."""
         with self._reading() as connection:
             stages = reading.load_stages(connection, group, last=1)
+            version, account = reading.load_account(connection, group)
             return StoredGroup(
-                account=reading.load_account(connection, group),
+                account=account,
                 statistics=reading.load_statistics(connection, group),
                 stage=stages[0] if stages else None,
                 configuration=reading.load_configuration(connection, group),
+                version=version,
             )
 
     def groups(self) -> Sequence[str]:
@@ -93,6 +102,11 @@ class SqlStore:
         names = union(*(select(table.c.group_name) for table in tables_of_groups))
         with self._reading() as connection:
             return sorted(connection.execute(names).scalars())
+
+    def versions(self) -> Mapping[str, int]:
+        """Return the version of each group."""
+        with self._reading() as connection:
+            return reading.load_versions(connection)
 
     def stages(self, group: str, *, last: int | None = None) -> Sequence[StagePlanned]:
         """Return a group's stages in order, or only the ``last`` so many."""
@@ -128,6 +142,14 @@ class SqlStore:
             self._expired_at = now
         return applied.report
 
+    def interrupt(self) -> None:
+        """Break off what other threads are waiting for the database to do; their calls raise ``StoreError``."""
+        self._connections.interrupt()
+
+    def after_fork_in_child(self) -> None:
+        """Begin with a lock that no thread of the parent holds."""
+        self._lock = threading.Lock()
+
     def close(self) -> None:
         """Release files and connections. Closing twice is harmless."""
         self._closed = True
@@ -141,7 +163,7 @@ class SqlStore:
 
     @contextmanager
     def _writing(self) -> Iterator[Connection]:
-        with self._lock:
+        with self._connections.in_use(), self._lock:
             self._check_open()
             with self._writer.begin() as connection:
                 if connection.dialect.name == "postgresql":
@@ -153,7 +175,7 @@ class SqlStore:
         self._check_open()
         # A database in memory has a single connection, so its readers do wait for its writers.
         alone = self._lock if self._reader is self._writer else nullcontext()
-        with translated(self._place), alone, self._reader.begin() as connection:
+        with translated(self._place), self._connections.in_use(), alone, self._reader.begin() as connection:
             yield connection
 
     def _check_open(self) -> None:
@@ -191,7 +213,7 @@ def _engines(url: URL, *, durability: Durability) -> tuple[Engine, Engine]:
         writer = sqlite_file.writer_engine(url, durability=durability)
         return writer, writer if sqlite_file.is_in_memory(url) else sqlite_file.reader_engine(url)
     try:
-        engine = create_engine(url, pool_size=2, max_overflow=0, pool_pre_ping=True, hide_parameters=True)
+        engine = postgres.engine(url)
     except (ModuleNotFoundError, NoSuchModuleError) as error:
         raise StoreError(
             f"the database {_place(url)} needs a driver that is not installed; "

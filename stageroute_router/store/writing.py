@@ -119,7 +119,7 @@ def _write_pending(connection: Connection, ledger: Ledger, applied: Applied) -> 
 def _write_groups(connection: Connection, changes: Mapping[str, GroupChange]) -> None:
     accounts, cells, increments = [], [], []
     for group, change in sorted(changes.items()):
-        accounts.append({"group_name": group, **asdict(change.account)})
+        accounts.append({"group_name": group, "version": change.version, **asdict(change.account)})
         for (segment, arm), statistics in sorted(change.statistics.items()):
             cells.append({"group_name": group, "segment": segment, "arm": arm, **_NO_SUMS})
             increment = {f"more_{name}": getattr(statistics, name) for name in _SUMS}

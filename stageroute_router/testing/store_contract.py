@@ -431,6 +431,38 @@ class StoreContract:
         assert stage.stage == 10
         assert list(store.groups()) == ["chat", "other"]
 
+    # -- versions ----------------------------------------------------------------------------------------
+
+    def test_every_commit_that_changes_a_group_moves_its_version_by_one(self, store: Store) -> None:
+        """Statistics, account and stages do; and only the group's own."""
+        assert dict(store.versions()) == {}
+        assert store.load("chat").version == 0
+        batches: list[list[Write]] = [
+            [planned(1)],
+            [decided("d1"), decided("d2")],
+            [rewarded("d1", 0.5)],
+            [settled("d1"), withdrawn("d2")],
+        ]
+        for version, batch in enumerate(batches, start=1):
+            report = store.commit([*batch, decided(f"other-{version}", group="other")])
+            assert {group: change.version for group, change in report.changes.items()} == {
+                "chat": version,
+                "other": version,
+            }
+            assert dict(store.versions()) == {"chat": version, "other": version}
+            assert store.load("chat").version == version
+
+    def test_what_changes_nothing_leaves_the_version_alone(self, store: Store) -> None:
+        """Else workers would read a group again for nothing."""
+        store.commit([decided("d1"), rewarded("d1", 0.5), planned(1)])
+        store.commit([decided("d1"), rewarded("d1", 0.5), planned(1)])
+        store.commit([rewarded("d1", 0.7), rewarded("d1", 0.5)])
+        store.commit(
+            [GroupConfigured(group="chat", settings="{}", arms="[]"), rewarded("d9", 1.0, keep=True)]
+        )
+        store.commit([])
+        assert dict(store.versions()) == {"chat": 1}
+
     # -- configurations ----------------------------------------------------------------------------------
 
     def test_the_latest_configuration_of_a_group_is_kept(self, store: Store) -> None:

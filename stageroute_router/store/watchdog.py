@@ -1,0 +1,164 @@
+"""Keeps promises about time while the writer's thread hangs inside a database driver.
+
+The writer's own thread cannot look at the clock while it waits for a database that accepts and never answers.
+A second thread does: it fails the futures of rewards at their deadline, and breaks off what takes too long. It
+lives only while there is something to watch, and sleeps until the next deadline.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, InvalidStateError
+from contextlib import contextmanager, suppress
+from typing import Any, TypeVar
+
+from stageroute_router.errors import StoreUnavailableError
+
+T = TypeVar("T")
+
+
+class Watchdog:
+    """Deadlines of futures, and of the one operation under way.
+
+    Args:
+        clock: seconds from any origin, never going back.
+        deadline_s: after how many seconds a future fails.
+        patience_s: after how many seconds an operation is broken off, and again after as many more.
+        reason: says why nothing was stored, for the message.
+        interrupt: breaks off the operation; called from the watchdog's thread.
+    """
+
+    def __init__(
+        self,
+        *,
+        clock: Callable[[], float],
+        deadline_s: float,
+        patience_s: float,
+        reason: Callable[[], object],
+        interrupt: Callable[[], object],
+    ) -> None:
+        self._clock = clock
+        self._deadline_s = deadline_s
+        self._patience_s = patience_s
+        self._reason = reason
+        self._interrupt = interrupt
+        self._changed = threading.Condition(threading.Lock())
+        self._thread: threading.Thread | None = None
+        self._wakes_at = 0.0
+        self._deadlines: deque[tuple[float, Future[Any]]] = deque()
+        self._since: float | None = None
+        self._patient_until = 0.0
+
+    @property
+    def busy_s(self) -> float:
+        """For how many seconds the operation under way has taken; 0 if there is none."""
+        since = self._since
+        return 0.0 if since is None else self._clock() - since
+
+    def watch(self, future: Future[Any]) -> None:
+        """Have a future fail at its deadline, unless it is done by then."""
+        with self._changed:
+            self._forget_done()
+            deadline = self._clock() + self._deadline_s
+            self._deadlines.append((deadline, future))
+            self._be_awake_by(deadline)
+
+    @contextmanager
+    def operation(self) -> Iterator[None]:
+        """Watch what is done inside the block."""
+        with self._changed:
+            self._since = self._clock()
+            self._patient_until = self._since + self._patience_s
+            self._be_awake_by(self._patient_until)
+        try:
+            yield
+        finally:
+            self._since = None
+
+    def look(self) -> None:
+        """Look at the clock now."""
+        with self._changed:
+            if self._thread is not None:
+                self._wakes_at = self._clock()
+                self._changed.notify()
+
+    def fail_all(self, error: Exception) -> None:
+        """Fail every future watched, and watch none of them any more."""
+        with self._changed:
+            futures = [future for _, future in self._deadlines]
+            self._deadlines.clear()
+            self._changed.notify()
+        for future in futures:
+            fail(future, error)
+
+    # -- the thread ----------------------------------------------------------------------------------------
+
+    def _be_awake_by(self, moment: float) -> None:
+        if self._thread is None:
+            thread = threading.Thread(target=self._loop, name="stageroute-watchdog", daemon=True)
+            try:
+                thread.start()
+            except RuntimeError:  # the interpreter is ending, or the system has no thread left
+                return
+            self._thread = thread
+            self._wakes_at = moment
+        elif moment < self._wakes_at:
+            self._wakes_at = moment
+            self._changed.notify()
+
+    def _loop(self) -> None:
+        while True:
+            with self._changed:
+                self._forget_done()
+                now = self._clock()
+                late, is_stuck = self._late(now), self._is_stuck(now)
+                if not late and not is_stuck:
+                    moments = [self._deadlines[0][0]] if self._deadlines else []
+                    if self._since is not None:
+                        moments.append(self._patient_until)
+                    if not moments:
+                        self._thread = None
+                        return
+                    self._wakes_at = min(moments)
+                    self._changed.wait(max(0.0, self._wakes_at - now))
+                    continue
+            for future in late:
+                fail(
+                    future,
+                    StoreUnavailableError(
+                        f"the reward was not stored within {self._deadline_s:g} s ({self._reason()}); "
+                        "it stays queued, and repeating it is harmless"
+                    ),
+                )
+            if is_stuck:
+                self._interrupt()
+
+    def _late(self, now: float) -> list[Future[Any]]:
+        late = []
+        while self._deadlines and self._deadlines[0][0] <= now:
+            late.append(self._deadlines.popleft()[1])
+        return late
+
+    def _is_stuck(self, now: float) -> bool:
+        if self._since is None or now < self._patient_until:
+            return False
+        self._patient_until = now + self._patience_s
+        return True
+
+    def _forget_done(self) -> None:
+        while self._deadlines and self._deadlines[0][1].done():
+            self._deadlines.popleft()
+
+
+def fail(future: Future[Any], error: Exception) -> None:
+    """Give a future an error, unless it is done. Two threads may try at once: the first one wins."""
+    with suppress(InvalidStateError):
+        future.set_exception(error)
+
+
+def succeed(future: Future[T], result: T) -> None:
+    """Give a future its result, unless it is done."""
+    with suppress(InvalidStateError):
+        future.set_result(result)
