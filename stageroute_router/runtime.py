@@ -23,7 +23,7 @@ from stageroute_router.core.arm import Arm
 from stageroute_router.core.engine import Choice, Engine, Snapshot
 from stageroute_router.errors import SettingsError
 from stageroute_router.in_flight import InFlight
-from stageroute_router.rewards import acknowledge, checked_reward
+from stageroute_router.rewards import Acknowledgement, checked_reward
 from stageroute_router.settings import GroupSettings, parse_groups
 from stageroute_router.status import GroupStatus, Status, describe
 from stageroute_router.store.base import (
@@ -264,12 +264,10 @@ class Runtime:
         # A call whose end LiteLLM has not reported yet may be known by its response id in a moment, and a decision
         # of another host may be stored in a moment: such rewards are kept for it.
         keep = bool(self._open) or key.startswith(DECISION_PREFIX)
-        acknowledged: Future[RewardReceipt] = Future()
-        written = self._writer.submit_reward(
-            RewardReported(key=key, reward=value, source=source, reported_at=self._clock(), keep=keep)
+        return self._writer.submit_reward(
+            RewardReported(key=key, reward=value, source=source, reported_at=self._clock(), keep=keep),
+            Acknowledgement(key=key),
         )
-        written.add_done_callback(lambda done: acknowledge(acknowledged, done, key=key))
-        return acknowledged
 
     def internal_error(self, error: BaseException) -> None:
         """Count an error of ours that was kept from the user's call, and log it at most once a minute."""
