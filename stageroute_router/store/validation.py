@@ -5,13 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from stageroute_router.errors import InvalidRewardError
+from stageroute_router.errors import InvalidRewardError, StoreError
 from stageroute_router.store.base import (
     FAILURE_SOURCE,
+    PENDING_REWARD_LIFETIME_S,
     CallFailed,
     CallSettled,
     DecisionMade,
     RewardReported,
+    RewardRevoked,
     StagePlanned,
     Write,
 )
@@ -30,6 +32,9 @@ def check_batch(batch: Sequence[Write]) -> None:
                 _check_reward(write.reward)
                 check_source(write.source)
                 _check_finite("reported_at", write.reported_at)
+            case RewardRevoked():
+                check_source(write.source)
+                _check_finite("revoked_at", write.revoked_at)
             case DecisionMade():
                 _check_decision(write)
             case CallSettled():
@@ -43,6 +48,19 @@ def check_batch(batch: Sequence[Write]) -> None:
                     _check_reward(write.reward)
             case StagePlanned():
                 _check_stage(write)
+
+
+def check_retention(retention_s: float | None) -> None:
+    """Raise unless decisions can be folded away after this time.
+
+    Raises:
+        StoreError: it is shorter than a day, or no time at all.
+    """
+    if retention_s is not None and not PENDING_REWARD_LIFETIME_S <= retention_s < math.inf:
+        raise StoreError(
+            f"the retention is {retention_s!r} seconds; it has to be at least a day (86400), because rewards and "
+            "the ends of calls may come that late, or None for ever"
+        )
 
 
 def _check_decision(write: DecisionMade) -> None:

@@ -17,7 +17,13 @@ from typing import Any, TypeVar
 from stageroute_router.errors import StoreError, StoreOverloadedError, StoreUnavailableError
 from stageroute_router.forking import ForkAware, survive_fork
 from stageroute_router.health import Incident, WriterState
-from stageroute_router.store.base import CommitReport, RewardReceipt, RewardReported, Store, Write
+from stageroute_router.store.base import (
+    CommitReport,
+    RewardReceipt,
+    RewardWrite,
+    Store,
+    Write,
+)
 from stageroute_router.store.queueing import WriteQueue
 from stageroute_router.store.watchdog import Watchdog, fail, succeed
 
@@ -280,7 +286,7 @@ class Worker(ForkAware):
             self.retry_at = None
         receipts = iter(report.rewards)
         for write, future, _ in self.queue.batch:
-            if isinstance(write, RewardReported):
+            if isinstance(write, RewardWrite):
                 receipt = next(receipts)
                 if future is not None:
                     succeed(future, receipt)
@@ -355,7 +361,7 @@ class Worker(ForkAware):
         """Count a write that is not taken, and raise if somebody should know."""
         with self.work:
             self.dropped += 1
-        if not isinstance(write, RewardReported):
+        if not isinstance(write, RewardWrite):
             self._complain(
                 "drop", "dropped a %s: the writer is closed, or its queue full", type(write).__name__
             )
