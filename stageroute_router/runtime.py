@@ -27,7 +27,7 @@ from stageroute_router.forking import ForkAware, survive_fork
 from stageroute_router.group import Group
 from stageroute_router.health import Health, Incident, assess
 from stageroute_router.identifiers import stored_id
-from stageroute_router.rewards import acknowledge, checked_reward
+from stageroute_router.rewards import Acknowledgement, checked_reward
 from stageroute_router.settings import GroupSettings, parse_groups
 from stageroute_router.status import GroupStatus, Status, describe
 from stageroute_router.store.base import (
@@ -283,8 +283,7 @@ class Runtime(ForkAware):
         # A call whose end LiteLLM has not reported yet may be known by its response id in a moment, and a decision
         # of another host may be stored in a moment: such rewards are kept for it.
         keep = bool(self._open) or key.startswith(DECISION_PREFIX)
-        acknowledged: Future[RewardReceipt] = Future()
-        written = self._writer.submit_reward(
+        return self._writer.submit_reward(
             RewardReported(
                 key=key,
                 reward=value,
@@ -292,10 +291,9 @@ class Runtime(ForkAware):
                 reported_at=self._clock(),
                 keep=keep,
                 replace=replace,
-            )
+            ),
+            Acknowledgement(key=key),
         )
-        written.add_done_callback(lambda done: acknowledge(acknowledged, done, key=key))
-        return acknowledged
 
     def internal_error(self, error: BaseException) -> None:
         """Count an error of ours that was kept from the user's call, and log it at most once a minute."""

@@ -132,7 +132,7 @@ def test_source_that_is_reserved_is_refused(runtime: Runtime) -> None:
         runtime.record_reward(routed.decision_id, 1.0, source="failure")
 
 
-@pytest.mark.parametrize("source", ["", "two words", "line\nbreak", "nul\0", "é", "s" * 65])
+@pytest.mark.parametrize("source", ["", "what is this?", "line\nbreak", "nul\0", "é", "s" * 65])
 def test_source_that_is_no_name_is_refused_and_not_shown(runtime: Runtime, source: str) -> None:
     routed = call(runtime)
     with pytest.raises(InvalidRewardError, match=f"{len(source)} characters") as refused:

@@ -108,6 +108,16 @@ class Account:
             in_flight_usd=self.in_flight_usd - charge.expected_cost_usd if open_calls else 0.0,
         )
 
+    def reopened(self, charge: Charge) -> Account:
+        """Return the account before a decision was given up as lost, which was settled for its expected cost."""
+        return replace(
+            self,
+            open_calls=self.open_calls + 1,
+            # A rounding error must not make it negative.
+            spend_usd=max(0.0, self.spend_usd - charge.expected_cost_usd),
+            in_flight_usd=self.in_flight_usd + charge.expected_cost_usd,
+        )
+
     def _booked(self, charge: Charge, saved_usd: float) -> Account:
         """Return the account with dollars saved (negative: overspent) booked where the charge says."""
         if charge.booking == "surplus":

@@ -8,15 +8,14 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 
-from sqlalchemy import URL, Connection, Engine, delete, make_url, select, text, union
+from sqlalchemy import URL, Connection, Engine, make_url, text
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError
 
 from stageroute_router.errors import StoreError
 from stageroute_router.forking import ForkAware, survive_fork
-from stageroute_router.store import postgres, reading, sqlite_file, tables
+from stageroute_router.store import checking, postgres, reading, sqlite_file, upkeep
 from stageroute_router.store.base import (
-    EXPIRY_INTERVAL_S,
-    PENDING_REWARD_LIFETIME_S,
+    DEFAULT_RETENTION_S,
     CommitReport,
     StagePlanned,
     StoredDecision,
@@ -25,9 +24,10 @@ from stageroute_router.store.base import (
 )
 from stageroute_router.store.connections import Connections
 from stageroute_router.store.failures import translated
-from stageroute_router.store.schema import ensure_schema
+from stageroute_router.store.findings import Difference
+from stageroute_router.store.schema import Migrate, ensure_schema
 from stageroute_router.store.sqlite_file import Durability
-from stageroute_router.store.validation import check_batch
+from stageroute_router.store.validation import check_batch, check_retention
 from stageroute_router.store.writing import write_back
 
 # Any number will do, as long as all workers use the same and no other program does.
@@ -47,7 +47,12 @@ class SqlStore(ForkAware):
         durability: ``"full"``: what was committed survives a power failure. ``"normal"``: the last commits
             may be lost in a power failure, never in a crash of the process. SQLite only; PostgreSQL does as
             it is configured.
-        clock: returns seconds since the epoch; by it, rewards nobody claims are dropped after a day.
+        retention_s: how old decisions and rewards become before they are folded into sums, in seconds, at least
+            a day; None for ever. Statistics never change by it.
+        migrate: ``"auto"``: a new database gets its tables, and an older one is brought up to date, at once.
+            ``"verify"``: such a database is refused, naming the command to run, and nothing is created. By
+            default ``"auto"`` for SQLite and ``"verify"`` for PostgreSQL, where workers may not change tables.
+        clock: returns seconds since the epoch, by which everything ages.
         lazily: whether to speak to the database when it is first needed, and not now. What is raised below is
             then raised there, except for a URL, driver or folder that cannot be right.
 
@@ -61,15 +66,18 @@ class SqlStore(ForkAware):
         url: str,
         *,
         durability: Durability = "full",
+        retention_s: float | None = DEFAULT_RETENTION_S,
+        migrate: Migrate | None = None,
         clock: Callable[[], float] = time.time,
         lazily: bool = False,
     ) -> None:
         if durability not in ("full", "normal"):
             raise StoreError(f"durability is {durability!r}; it has to be 'full' or 'normal'")
+        check_retention(retention_s)
         parsed = _parsed(url)
         self._place = _place(parsed)
         self._clock = clock
-        self._expired_at = clock()
+        self._retention_s = retention_s
         self._lock = threading.Lock()
         self._closed = False
         with translated(self._place):
@@ -79,6 +87,7 @@ class SqlStore(ForkAware):
                 self._writer, self._reader, wait_s=sqlite_file.BUSY_TIMEOUT_S + 1 if is_file else 0.0
             )
             survive_fork(self)
+        self._migrate: Migrate = migrate or ("auto" if parsed.get_backend_name() == "sqlite" else "verify")
         self._ready = False
         if not lazily:
             try:
@@ -90,22 +99,12 @@ class SqlStore(ForkAware):
     def load(self, group: str) -> StoredGroup:
         """Return what is stored of a group; an empty one when nothing is."""
         with self._reading() as connection:
-            stages = reading.load_stages(connection, group, last=1)
-            version, account = reading.load_account(connection, group)
-            return StoredGroup(
-                account=account,
-                statistics=reading.load_statistics(connection, group),
-                stage=stages[0] if stages else None,
-                configuration=reading.load_configuration(connection, group),
-                version=version,
-            )
+            return reading.load_group(connection, group)
 
     def groups(self) -> Sequence[str]:
         """Return the names of all groups with anything stored, sorted."""
-        tables_of_groups = (tables.groups, tables.stages, tables.configurations)
-        names = union(*(select(table.c.group_name) for table in tables_of_groups))
         with self._reading() as connection:
-            return sorted(connection.execute(names).scalars())
+            return checking.groups_in(connection)
 
     def versions(self) -> Mapping[str, int]:
         """Return the version of each group."""
@@ -115,7 +114,7 @@ class SqlStore(ForkAware):
     def stages(self, group: str, *, last: int | None = None) -> Sequence[StagePlanned]:
         """Return a group's stages in order, or only the ``last`` so many."""
         with self._reading() as connection:
-            return reading.load_stages(connection, group, last=last)
+            return reading.load_stages(connection, group, last=last)[0]
 
     def decision(self, key: str) -> StoredDecision | None:
         """Return the decision a key names (decision, response or call id), or None."""
@@ -134,16 +133,14 @@ class SqlStore(ForkAware):
         check_batch(batch)
         now = self._clock()
         with translated(self._place), self._writing() as connection:
-            ledger = reading.load_ledger(connection, batch)
-            applied = ledger.apply(batch, now=now)
+            state = upkeep.read_upkeep(connection)
+            is_due = state.is_due(now)
+            lost = upkeep.overdue(connection, now) if is_due else ()
+            ledger = reading.load_ledger(connection, batch, lost=lost, folded_up_to=state.folded_up_to)
+            applied = ledger.apply(batch, now=now, lost=lost)
             write_back(connection, ledger, applied)
-            expire = now - self._expired_at > EXPIRY_INTERVAL_S
-            if expire:
-                received_at = tables.pending_rewards.c.received_at
-                too_old = received_at < now - PENDING_REWARD_LIFETIME_S
-                connection.execute(delete(tables.pending_rewards).where(too_old))
-        if expire:
-            self._expired_at = now
+            if is_due:
+                upkeep.do_upkeep(connection, state, now=now, retention_s=self._retention_s, lost=len(lost))
         return applied.report
 
     def interrupt(self) -> None:
@@ -153,6 +150,23 @@ class SqlStore(ForkAware):
     def after_fork_in_child(self) -> None:
         """Begin with a lock that no thread of the parent holds."""
         self._lock = threading.Lock()
+
+    def verify(self) -> Sequence[Difference]:
+        """Compare statistics and accounts with what all decisions and rewards amount to; nothing when all is well.
+
+        Surplus and debt are not compared: they depend on the order of events.
+        """
+        with self._reading() as connection:
+            return checking.verify(connection)
+
+    def rebuild(self) -> Sequence[Difference]:
+        """Repair what :meth:`verify` finds, and return what was found. Other workers' commits wait for it.
+
+        Raises:
+            StoreError: the database cannot be written. Nothing was changed.
+        """
+        with translated(self._place), self._writing() as connection:
+            return checking.rebuild(connection)
 
     def close(self) -> None:
         """Release files and connections. Closing twice is harmless."""
@@ -169,7 +183,7 @@ class SqlStore(ForkAware):
         """Bring the database to our schema, once."""
         if not self._ready:
             with translated(self._place), self._transaction() as connection:
-                ensure_schema(connection, place=self._place)
+                ensure_schema(connection, place=self._place, migrate=self._migrate)
             self._ready = True
 
     @contextmanager
