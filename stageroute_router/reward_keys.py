@@ -167,6 +167,6 @@ def _parsed(database_url: str) -> URL | None:
 
 def _no_key() -> Keys:
     raise SettingsError(
-        "reward tokens need a secret that all hosts share, because the database is not a file of this host: set "
+        "reward tokens need a secret that all hosts share, because the database is not a plain file of this host: set "
         f"reward_token_keys to the same list everywhere; {_HOW}"
     )
