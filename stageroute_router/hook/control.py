@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 from concurrent.futures import Future
 from contextlib import AbstractContextManager
+from types import TracebackType
 from typing import overload
 
 from stageroute_router.errors import UnmanagedCallError
+from stageroute_router.health import Health
 from stageroute_router.hook.episode import Episode, episode
 from stageroute_router.hook.identify import key_of
 from stageroute_router.hook.ports import Routing
@@ -87,10 +89,47 @@ class Control:
         # Shielded: cancelling the caller must not cancel a future that the writer is going to complete.
         return await asyncio.shield(asyncio.wrap_future(self._report(response, reward, source=source)))
 
-    def close(self) -> None:
-        """Commit what is pending and close the database. Calls go on, chosen by LiteLLM's own strategy."""
+    def health(self) -> Health:
+        """Return whether what this process learns is stored. Waits for nothing; routing goes on in any case."""
+        return self._routing.health()
+
+    def close(self, timeout: float = 10.0) -> int:
+        """Commit what is pending and close the database. Calls go on, chosen by LiteLLM's own strategy.
+
+        Args:
+            timeout: wait for at most so many seconds.
+
+        Returns:
+            How many writes could not be stored in that time, and are lost; never a reward that was acknowledged.
+        """
         self._strategy.close()
-        self._routing.close()
+        return self._routing.close(timeout)
+
+    async def aclose(self, timeout: float = 10.0) -> int:
+        """Do the same as :meth:`close` without blocking the event loop."""
+        return await asyncio.to_thread(self.close, timeout)
+
+    def __enter__(self) -> Control:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    async def __aenter__(self) -> Control:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.aclose()
 
     def _report(self, response: object, reward: object, *, source: str) -> Future[RewardReceipt]:
         self._strategy.ensure_attached()

@@ -7,6 +7,7 @@ from concurrent.futures import Future
 from typing import Protocol
 
 from stageroute_router.core.arm import Arm
+from stageroute_router.health import Health
 from stageroute_router.receipt import RewardReceipt
 from stageroute_router.status import GroupStatus, Status
 
@@ -79,5 +80,8 @@ class Routing(Protocol):
     def redeploy(self, group: str) -> GroupStatus:
         """Open a maintenance window now."""
 
-    def close(self) -> None:
-        """Commit what is pending and release files. Closing twice is harmless."""
+    def health(self) -> Health:
+        """Return whether what is learned is stored. Waits for nothing."""
+
+    def close(self, timeout: float = ...) -> int:
+        """Commit what is pending, for at most so many seconds, and release files; return how many writes are lost."""

@@ -37,7 +37,7 @@ def open_existing_store(url: str) -> Store:
     return open_store(url)
 
 
-def open_store(url: str, *, durability: Durability = "full") -> Store:
+def open_store(url: str, *, durability: Durability = "full", lazily: bool = False) -> Store:
     """Open the store at ``url``.
 
     Args:
@@ -45,10 +45,12 @@ def open_store(url: str, *, durability: Durability = "full") -> Store:
             everything when the process ends.
         durability: ``"full"``: what was acknowledged survives a power loss; ``"normal"``: it survives a crash of
             the process, and the last moments before a power loss may be gone.
+        lazily: whether to speak to the database when it is first needed only: a process should start while it is
+            away.
 
     Raises:
         StoreError: the database cannot be used; the message says why and what to do.
     """
     if url == MEMORY_URL:
         return MemoryStore()
-    return SqlStore(url, durability=durability)
+    return SqlStore(url, durability=durability, lazily=lazily)

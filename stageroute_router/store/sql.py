@@ -53,6 +53,8 @@ class SqlStore(ForkAware):
             ``"verify"``: such a database is refused, naming the command to run, and nothing is created. By
             default ``"auto"`` for SQLite and ``"verify"`` for PostgreSQL, where workers may not change tables.
         clock: returns seconds since the epoch, by which everything ages.
+        lazily: whether to speak to the database when it is first needed, and not now. What is raised below is
+            then raised there, except for a URL, driver or folder that cannot be right.
 
     Raises:
         StoreError: the URL, the folder, the file or the driver cannot be used; the message says how to go on.
@@ -67,6 +69,7 @@ class SqlStore(ForkAware):
         retention_s: float | None = DEFAULT_RETENTION_S,
         migrate: Migrate | None = None,
         clock: Callable[[], float] = time.time,
+        lazily: bool = False,
     ) -> None:
         if durability not in ("full", "normal"):
             raise StoreError(f"durability is {durability!r}; it has to be 'full' or 'normal'")
@@ -84,10 +87,11 @@ class SqlStore(ForkAware):
                 self._writer, self._reader, wait_s=sqlite_file.BUSY_TIMEOUT_S + 1 if is_file else 0.0
             )
             survive_fork(self)
+        self._migrate: Migrate = migrate or ("auto" if parsed.get_backend_name() == "sqlite" else "verify")
+        self._ready = False
+        if not lazily:
             try:
-                self._ensure_schema(
-                    migrate or ("auto" if parsed.get_backend_name() == "sqlite" else "verify")
-                )
+                self._prepare()
             except BaseException:
                 self.close()
                 raise
@@ -175,12 +179,21 @@ class SqlStore(ForkAware):
     def __repr__(self) -> str:
         return f"SqlStore({self._place!r})"
 
-    def _ensure_schema(self, migrate: Migrate) -> None:
-        with self._writing() as connection:
-            ensure_schema(connection, place=self._place, migrate=migrate)
+    def _prepare(self) -> None:
+        """Bring the database to our schema, once."""
+        if not self._ready:
+            with translated(self._place), self._transaction() as connection:
+                ensure_schema(connection, place=self._place, migrate=self._migrate)
+            self._ready = True
 
     @contextmanager
     def _writing(self) -> Iterator[Connection]:
+        self._prepare()
+        with self._transaction() as connection:
+            yield connection
+
+    @contextmanager
+    def _transaction(self) -> Iterator[Connection]:
         with self._connections.in_use(), self._lock:
             self._check_open()
             with self._writer.begin() as connection:
@@ -191,6 +204,7 @@ class SqlStore(ForkAware):
     @contextmanager
     def _reading(self) -> Iterator[Connection]:
         self._check_open()
+        self._prepare()
         # A database in memory has a single connection, so its readers do wait for its writers.
         alone = self._lock if self._reader is self._writer else nullcontext()
         with translated(self._place), self._connections.in_use(), alone, self._reader.begin() as connection:

@@ -265,7 +265,7 @@ class Worker(ForkAware):
         if self.retry_at is None:
             moments.append(self.linger_until)
         known = [moment for moment in moments if moment is not None]
-        return max(0.0, min(known) - now) if known else None
+        return min(max(0.0, min(known) - now), threading.TIMEOUT_MAX) if known else None
 
     def _commit(self) -> None:
         writes = [write for write, _, _ in self.queue.batch]

@@ -126,8 +126,9 @@ class FakeRouting:
     def redeploy(self, group: str) -> object:
         return group
 
-    def close(self) -> None:
+    def close(self, timeout: float = 10.0) -> int:
         self.closed = True
+        return 0
 
     def wait(self, count: int, kind: str | None = None) -> list[tuple[str, str, dict[str, Any]]]:
         """Wait for reports (of one kind) and return them."""
