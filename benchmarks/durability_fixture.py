@@ -14,6 +14,7 @@ from stageroute_router.runtime import Runtime
 from stageroute_router.settings import parse_groups
 from stageroute_router.store.base import Write
 from stageroute_router.store.opening import open_store
+from stageroute_router.store.sql import SqlStore
 from stageroute_router.testing.writes import decided, settled
 
 GROUP = "chat"
@@ -29,7 +30,7 @@ def decisions(prefix: str, *, count: int) -> list[str]:
 
 def store_decisions(url: str, names: Sequence[str]) -> None:
     """Store answered decisions, a thousand to a transaction."""
-    store = open_store(url)
+    store = SqlStore(url, migrate="auto")
     try:
         for start in range(0, len(names), 1_000):
             batch: list[Write] = []

@@ -18,6 +18,8 @@ from typing import Any
 import pytest
 from sqlalchemy import create_engine, text
 
+from stageroute_router.store.sql import SqlStore
+
 CLIENT = Path(__file__).with_name("client.py")
 
 
@@ -146,4 +148,5 @@ def database(request: pytest.FixtureRequest, tmp_path: Path) -> Database:
     server = request.getfixturevalue("postgresql_server")
     name = f"crash_{abs(hash(request.node.nodeid)):x}"
     Database(url=server.get_uri()).create(name)
+    SqlStore(server.get_uri(name), migrate="auto").close()
     return Database(url=server.get_uri(name))
