@@ -67,6 +67,18 @@ def test_different_calls_under_one_call_id_are_told_apart_by_their_metadata() ->
     assert [claimed(ledger, noted="d1"), claimed(ledger, noted="d2"), claimed(ledger)] == ["d1", "d2", "d0"]
 
 
+def test_closed_decisions_are_remembered_by_both_ids_until_newer_ones_take_their_place() -> None:
+    ledger = Ledger(remembered=4)
+    for number in range(3):
+        ledger.opened(f"c{number}", decision(number, minted=True))
+        found = ledger.claim(f"c{number}", model_id="a", noted=None, failed=False)
+        assert found is not None
+        ledger.served(found, f"r{number}")
+    remembered = {key: ledger.made(key) for key in ("c0", "r0", "c1", "r1", "c2", "r2")}
+    names = {key: made.decision_id for key, made in remembered.items() if made is not None}
+    assert names == {"c1": "d1", "r1": "d1", "c2": "d2", "r2": "d2"}
+
+
 def test_a_success_whose_deployment_is_not_told_goes_to_the_noted_decision() -> None:
     ledger = Ledger()
     for number in range(2):
