@@ -160,8 +160,12 @@ class Plain:
     def prepare(url: str) -> None:
         """Make the tables."""
         with psycopg.connect(url) as connection:
-            connection.execute("CREATE TABLE plain_rewards (decision TEXT PRIMARY KEY, source TEXT, reward FLOAT8)")
-            connection.execute("CREATE TABLE plain_statistics (arm TEXT PRIMARY KEY, count INT8, total FLOAT8)")
+            connection.execute(
+                "CREATE TABLE plain_rewards (decision TEXT PRIMARY KEY, source TEXT, reward FLOAT8)"
+            )
+            connection.execute(
+                "CREATE TABLE plain_statistics (arm TEXT PRIMARY KEY, count INT8, total FLOAT8)"
+            )
 
     def report(self, key: str, *, arm: str) -> None:
         """Report a reward; it is durable on return."""

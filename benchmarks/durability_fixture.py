@@ -36,7 +36,10 @@ def store_decisions(url: str, names: Sequence[str]) -> None:
             batch: list[Write] = []
             for number, name in enumerate(names[start : start + 1_000]):
                 arm = ARMS[number % len(ARMS)]
-                batch += (decided(name, group=GROUP, arm=arm), settled(name, arm=arm, response=f"resp-{name}"))
+                batch += (
+                    decided(name, group=GROUP, arm=arm),
+                    settled(name, arm=arm, response=f"resp-{name}"),
+                )
             store.commit(batch)
     finally:
         store.close()
@@ -47,7 +50,9 @@ def runtime_on(url: str, *, seed: int = 1) -> Runtime:
     runtime = Runtime(
         parse_groups({GROUP: {"budget_usd_per_call": BUDGET_USD}}), store=open_store(url), seed=seed
     )
-    runtime.set_arms(GROUP, [Arm(name=name, prior_cost_usd=BUDGET_USD * (1 + n) / 3) for n, name in enumerate(ARMS)])
+    runtime.set_arms(
+        GROUP, [Arm(name=name, prior_cost_usd=BUDGET_USD * (1 + n) / 3) for n, name in enumerate(ARMS)]
+    )
     return runtime
 
 

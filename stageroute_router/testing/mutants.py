@@ -1,24 +1,25 @@
 """Deliberately broken stores and writers, each with one mistake that others have made: the tests must notice.
 
-A process becomes a mutant by :func:`become`, or where it runs pytest by ``-p stageroute_router.testing.mutants`` and the
+A process becomes a mutant by :func:`become`; one that runs pytest, by ``-p stageroute_router.testing.mutants`` and the
 mutant's name in ``STAGEROUTE_MUTANT``. It stays one for the rest of its life, so it should be a process of its own.
 """
+
+# ruff: noqa: SLF001 - what is broken here is inside
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from concurrent.futures import Future
 from dataclasses import replace
-from typing import Any
 
 from sqlalchemy import Connection
 
-from stageroute_router.core.statistics import ArmStatistics
+from stageroute_router.errors import StoreError
 from stageroute_router.receipt import RewardReceipt
-from stageroute_router.store import sql, upkeep, writing
+from stageroute_router.store import folding, sql, upkeep, writing
 from stageroute_router.store.base import RewardReported, StagePlanned
 from stageroute_router.store.entries import Applied, Entry, GivenReward
+from stageroute_router.store.folding import Fold, Folds
 from stageroute_router.store.ledger import Ledger
 from stageroute_router.store.watchdog import succeed
 from stageroute_router.store.worker import Worker
@@ -32,7 +33,7 @@ def counts_repeats() -> None:
         entry.rewards[source] = given
         return "recorded"
 
-    Ledger._give = give  # type: ignore[assignment,method-assign]
+    _swap(Ledger, "_give", give)
 
 
 def replaces_without_moving_the_sums() -> None:
@@ -48,7 +49,7 @@ def replaces_without_moving_the_sums() -> None:
                 before[decision_id, source] = (entry.cell, given.reward)
         return original(ledger)
 
-    Ledger._fold_rewards = fold_rewards  # type: ignore[method-assign]
+    _swap(Ledger, "_fold_rewards", fold_rewards)
 
 
 def lets_the_last_plan_win() -> None:
@@ -60,31 +61,31 @@ def lets_the_last_plan_win() -> None:
         ledger._changes.stages[key] = None
         return write
 
-    Ledger._plan = plan  # type: ignore[method-assign]
+    _swap(Ledger, "_plan", plan)
 
 
 def folds_rewards_away() -> None:
     """Forget the rewards of the decisions that are folded."""
-    original = upkeep.fold_until
+    original = folding.fold_until
 
-    def fold_until(*arguments: Any) -> Any:
-        def without_rewards(statistics: ArmStatistics) -> ArmStatistics:
-            return replace(statistics, reward_count=0, reward_sum=0.0, reward_sumsq=0.0)
+    def without_rewards(fold: Fold) -> Fold:
+        statistics = replace(fold.statistics, reward_count=0, reward_sum=0.0, reward_sumsq=0.0)
+        return replace(fold, statistics=statistics)
 
-        folds = original(*arguments)
-        return {key: replace(fold, statistics=without_rewards(fold.statistics)) for key, fold in folds.items()}
+    def fold_until(connection: Connection, moment: float) -> Folds:
+        return {key: without_rewards(fold) for key, fold in original(connection, moment).items()}
 
-    upkeep.fold_until = fold_until
+    _swap(upkeep, "fold_until", fold_until)
 
 
 def forgets_what_was_folded() -> None:
     """Take rewards for decisions that were folded away long ago, as if they might still come."""
-    Ledger._is_expired = lambda _ledger, _key: False  # type: ignore[method-assign]
+    _swap(Ledger, "_is_expired", lambda _ledger, _key: False)
 
 
 def commits_twice() -> None:
     """Write the log in one transaction and the statistics in another."""
-    original = sql.write_back
+    original = writing.write_back
 
     def write_back(connection: Connection, ledger: Ledger, applied: Applied) -> None:
         report = applied.report
@@ -93,7 +94,7 @@ def commits_twice() -> None:
         connection.exec_driver_sql("BEGIN")
         writing._write_groups(connection, report.changes)
 
-    sql.write_back = write_back
+    _swap(sql, "write_back", write_back)
 
 
 def acknowledges_before_the_commit() -> None:
@@ -102,22 +103,22 @@ def acknowledges_before_the_commit() -> None:
 
     def commit(worker: Worker) -> None:
         for write, future, _ in worker.queue.batch:
-            if isinstance(write, RewardReported) and isinstance(future, Future):
+            if isinstance(write, RewardReported) and future is not None:
                 succeed(future, RewardReceipt(status="recorded", key=write.key))
         original(worker)
 
-    Worker._commit = commit  # type: ignore[method-assign]
+    _swap(Worker, "_commit", commit)
 
 
 def drops_what_failed() -> None:
     """Log that a batch could not be stored, and go on with the next one."""
     original = Worker._keep
 
-    def keep(worker: Worker, error: Any) -> None:
+    def keep(worker: Worker, error: StoreError) -> None:
         original(worker, error)
         worker.queue.finish()
 
-    Worker._keep = keep  # type: ignore[method-assign]
+    _swap(Worker, "_keep", keep)
 
 
 MUTANTS: dict[str, Callable[[], None]] = {
@@ -136,8 +137,18 @@ MUTANTS: dict[str, Callable[[], None]] = {
 
 
 def become(name: str) -> None:
-    """Break this process in the way that has this name."""
+    """Break this process in the way that has this name.
+
+    Raises:
+        KeyError: there is no such mutant.
+    """
     MUTANTS[name]()
+
+
+def _swap(owner: object, name: str, replacement: object) -> None:
+    """Put something in the place of what must be there: a mutant of a part that is gone would be like us."""
+    getattr(owner, name)
+    setattr(owner, name, replacement)
 
 
 if "STAGEROUTE_MUTANT" in os.environ:

@@ -148,14 +148,14 @@ BATCHES: dict[str, tuple[float, tuple[Write, ...]]] = {
 """Batches by name, with the time at which they are committed."""
 
 
-def prepare(tell: Tell, *, url: str) -> None:  # noqa: ARG001
+def prepare(tell: Tell, *, url: str) -> None:
     """Store what the batches build on."""
     store = SqlStore(url, clock=lambda: EPOCH)
     store.commit(BEFORE)
     store.close()
 
 
-def commit(tell: Tell, *, url: str, batch: str, number: int) -> None:  # noqa: ARG001
+def commit(tell: Tell, *, url: str, batch: str, number: int) -> None:
     """Commit a batch, unless killed."""
     now, writes = BATCHES[batch]
     store = SqlStore(url, clock=lambda: now)
@@ -176,7 +176,7 @@ def acknowledge(tell: Tell, *, url: str, number: int) -> None:
     also_here()
 
 
-def migrate(tell: Tell, *, url: str, number: int) -> None:  # noqa: ARG001
+def migrate(tell: Tell, *, url: str, number: int) -> None:
     """Bring a database up to date, unless killed."""
     also_here = kill_at(number)
     SqlStore(url, migrate="auto").close()
@@ -190,7 +190,9 @@ PROGRAMS: dict[str, Callable[..., None]] = {
 
 def main() -> None:
     """Fork a child for every line of standard input: a pipe, a program and its arguments, and a mutant, as JSON."""
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for the children: their pipe tells of their end
+    signal.signal(
+        signal.SIGCHLD, signal.SIG_IGN
+    )  # nobody waits for the children: their pipe tells of their end
     print("ready", flush=True)  # noqa: T201
     for line in sys.stdin:
         pipe, program, arguments, mutant = json.loads(line)
@@ -210,7 +212,7 @@ def _child(pipe: str, program: Callable[..., None], arguments: dict[str, Any], m
             become(mutant)
         program(tell, **arguments)
         tell("end")
-    except BaseException as error:  # noqa: BLE001 - the test shows it
+    except BaseException as error:
         tell("error", repr(error))
         raise
     finally:

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 from stageroute_router.decision_id import time_of
 from stageroute_router.store.sql import SqlStore
 
-
 if TYPE_CHECKING:
     from tests.crash.conftest import Database, Nursery
 

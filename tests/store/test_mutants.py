@@ -12,14 +12,14 @@ import pytest
 from stageroute_router.testing.mutants import MUTANTS
 
 HERE = Path(__file__).parent
-CONTRACT, WRITER = ("test_contract.py", "TestSQLiteFile"), ("test_writer.py", "test")
+IN_MEMORY, IN_SQL = ("test_contract.py", "TestMemoryStore"), ("test_contract.py", "TestSQLiteInMemory")
 CAUGHT_BY = {
-    "counts_repeats": CONTRACT,
-    "replaces_without_moving_the_sums": CONTRACT,
-    "lets_the_last_plan_win": CONTRACT,
-    "folds_rewards_away": CONTRACT,
-    "forgets_what_was_folded": CONTRACT,
-    "drops_what_failed": WRITER,
+    "counts_repeats": IN_MEMORY,
+    "replaces_without_moving_the_sums": IN_MEMORY,
+    "lets_the_last_plan_win": IN_MEMORY,
+    "forgets_what_was_folded": IN_MEMORY,
+    "folds_rewards_away": IN_SQL,
+    "drops_what_failed": ("test_writer.py", "test"),
 }
 """A file of tests by mutant, and which of them are run."""
 
