@@ -12,7 +12,6 @@ import math
 import random
 import secrets
 import time
-import uuid
 from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
@@ -21,6 +20,7 @@ from types import TracebackType
 
 from stageroute_router.core.arm import Arm
 from stageroute_router.core.engine import Choice
+from stageroute_router.decision_id import DECISION_PREFIX, new_decision_id
 from stageroute_router.error_text import loggable
 from stageroute_router.errors import SettingsError, StoreError, StoreOutageError, StoreUnavailableError
 from stageroute_router.forking import ForkAware, survive_fork
@@ -46,9 +46,6 @@ from stageroute_router.store.validation import check_source
 from stageroute_router.store.writer import Writer
 
 logger = logging.getLogger("stageroute_router")
-
-DECISION_PREFIX = "sr-"
-"""Decision ids start with this, so that an id from another host is recognised as a decision's."""
 
 _LOG_INTERVAL_S = 60.0
 _CLOSE_DEADLINE_S = 10.0
@@ -85,9 +82,11 @@ class Runtime(ForkAware):
             Default 5: a cheap question each, and short beside the hundreds of calls that a stage has.
         reward_deadline: after how many seconds without a commit a reward raises ``StoreUnavailableError``, > 0.
             Default 10.
+        max_queue: how many writes may wait for the database. Beyond that rewards raise ``StoreOverloadedError``,
+            decisions and outcomes are dropped and counted, and routing goes on. Default 100,000, about 100 MB.
 
     Raises:
-        SettingsError: an interval is not a time.
+        SettingsError: an interval is not a time, or ``max_queue`` no number of writes.
         StoreError: the database can be reached, and cannot be used.
     """
 
@@ -101,6 +100,7 @@ class Runtime(ForkAware):
         seed: int | None = None,
         refresh_interval: float = 5.0,
         reward_deadline: float = 10.0,
+        max_queue: int = 100_000,
     ) -> None:
         self._clock = clock
         self._monotonic = monotonic
@@ -120,6 +120,7 @@ class Runtime(ForkAware):
             store,
             on_commit=self._committed,
             tick=self._tick,
+            max_queue=_count("max_queue", max_queue),
             reward_deadline_s=_seconds("reward_deadline", reward_deadline),
             clock=monotonic,
         )
@@ -201,8 +202,8 @@ class Runtime(ForkAware):
             LiteLLM should choose as it would without us. Never raises, never waits for I/O.
         """
         try:
-            decision_id = f"{DECISION_PREFIX}{uuid.uuid4().hex}"
             now = self._clock()
+            decision_id = new_decision_id(now)
             made = self._groups[group].choose(
                 decision_id=decision_id, uniform=self._random.random(), eligible=eligible, now=now
             )
@@ -538,6 +539,7 @@ def open_runtime(
     seed: int | None = None,
     refresh_interval: float = 5.0,
     reward_deadline: float = 10.0,
+    max_queue: int = 100_000,
 ) -> Runtime:
     """Check settings, open the database and return a runtime.
 
@@ -549,6 +551,7 @@ def open_runtime(
         seed: of exploration; fresh entropy by default.
         refresh_interval: seconds within which this process knows what others have learned.
         reward_deadline: seconds after which a reward that could not be stored raises ``StoreUnavailableError``.
+        max_queue: how many writes may wait for the database.
 
     Raises:
         SettingsError: a setting is wrong.
@@ -563,6 +566,7 @@ def open_runtime(
             seed=seed,
             refresh_interval=refresh_interval,
             reward_deadline=reward_deadline,
+            max_queue=max_queue,
         )
     except BaseException:
         store.close()
@@ -578,3 +582,10 @@ def _seconds(name: str, value: object) -> float:
         msg = f"{name} is {value!r}; it has to be a time in seconds, more than 0"
         raise SettingsError(msg)
     return float(value)
+
+
+def _count(name: str, value: object) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        msg = f"{name} is {value!r}; it has to be a whole number, at least 1"
+        raise SettingsError(msg)
+    return value

@@ -61,14 +61,18 @@ class Connections(ForkAware):
             with suppress(Exception):
                 _break_off(connection)
 
+    def close_idle(self) -> None:
+        """Close the connections nobody uses, so that the next ones find the database as it is then."""
+        for engine in self._engines:
+            if not isinstance(engine.pool, StaticPool):  # closing it would be the end of its database
+                engine.dispose()
+
     def before_fork(self) -> None:
         """Let users finish, and close everything."""
         with self._changed:
             self._forking = True
             if self._changed.wait_for(lambda: not self._users, self._wait_s):
-                for engine in self._engines:
-                    if not isinstance(engine.pool, StaticPool):  # closing it would be the end of its database
-                        engine.dispose()
+                self.close_idle()
 
     def after_fork_in_parent(self) -> None:
         """Let users in again."""

@@ -17,7 +17,7 @@ _SQLITE_ADVICE: dict[str, tuple[type[StoreError], str]] = {
     ),
     "SQLITE_READONLY": (
         StoreError,
-        "is read-only; give this process write permission on the file and on its folder",
+        "is read-only; give this process write permission on the file, on its -wal and -shm, and on its folder",
     ),
     "SQLITE_PERM": (StoreError, "is not accessible; give this process permission to read and write it"),
     "SQLITE_CANTOPEN": (

@@ -83,6 +83,7 @@ class SqlStore(ForkAware):
         with translated(self._place):
             self._writer, self._reader = _engines(parsed, durability=durability)
             is_file = parsed.get_backend_name() == "sqlite"
+            self._migrate: Migrate = migrate or ("auto" if is_file else "verify")
             self._connections = Connections(
                 self._writer, self._reader, wait_s=sqlite_file.BUSY_TIMEOUT_S + 1 if is_file else 0.0
             )
@@ -196,10 +197,17 @@ class SqlStore(ForkAware):
     def _transaction(self) -> Iterator[Connection]:
         with self._connections.in_use(), self._lock:
             self._check_open()
-            with self._writer.begin() as connection:
-                if connection.dialect.name == "postgresql":
-                    connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _POSTGRES_LOCK})
-                yield connection
+            try:
+                with self._writer.begin() as connection:
+                    if connection.dialect.name == "postgresql":
+                        connection.execute(
+                            text("SELECT pg_advisory_xact_lock(:key)"), {"key": _POSTGRES_LOCK}
+                        )
+                    yield connection
+            except BaseException:
+                # A file that was made writable, or restored, in the meantime shows to a new connection only.
+                self._connections.close_idle()
+                raise
 
     @contextmanager
     def _reading(self) -> Iterator[Connection]:

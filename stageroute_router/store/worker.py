@@ -136,7 +136,9 @@ class Worker(ForkAware):
 
     def put(self, write: Write, future: Future[RewardReceipt] | None) -> bool:
         """Queue a write, with the future of a reward somebody waits for."""
-        if self.closing or not self.queue.has_room_for(write):
+        # What the last commits lead to, such as a stage, is stored before the end.
+        closed = self.closing and threading.current_thread() is not self.thread
+        if closed or not self.queue.has_room_for(write):
             return self._refuse(write)
         queued = (write, future, self.clock() + self.reward_deadline_s if future is not None else 0.0)
         self.queue.add(queued)

