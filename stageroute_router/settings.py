@@ -60,6 +60,13 @@ UnitInterval = Annotated[StrictFloat | StrictInt, BeforeValidator(_number), Fiel
 Tokens = Annotated[StrictFloat | StrictInt, BeforeValidator(_number), Field(ge=0)]
 
 
+DEFAULT_RETENTION = "90d"
+"""How long decisions and rewards are kept before they are folded into sums: 90 days."""
+
+DEFAULT_TOKEN_LIFETIME_S = 30 * 24 * 3600.0
+"""How long a reward token is good: 30 days. Feedback comes late, but a token that lies around is a way in."""
+
+
 class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -188,6 +195,53 @@ class GroupSettings(_Strict):
         )
 
 
+def parse_retention(value: object) -> float | None:
+    """Return how long decisions and rewards are kept, in seconds; None for ever.
+
+    Args:
+        value: seconds, text such as ``"90d"``, or ``"never"``: they are never folded away.
+
+    Raises:
+        SettingsError: it is no time of a day or more.
+    """
+    if value == "never":
+        return None
+    seconds = parse_duration(value) if isinstance(value, str) else value
+    if isinstance(seconds, bool) or not isinstance(seconds, (int, float)) or not 86_400 <= seconds < math.inf:
+        msg = (
+            f'retention = {_short(value)}: must be a day or longer, in seconds or like "90d", or "never": rewards '
+            "and the ends of calls may come a day late"
+        )
+        raise SettingsError(msg)
+    return float(seconds)
+
+
+def parse_token_lifetime(value: object, *, retention_s: float | None) -> float:
+    """Return how long a reward token is good, in seconds.
+
+    Args:
+        value: seconds, or text such as ``"12h"``; None for 30 days, or the retention if that is shorter.
+        retention_s: how long decisions are kept, in seconds; None for ever. A token must not outlive its decision.
+
+    Raises:
+        SettingsError: it is no time longer than 0, or longer than the retention.
+    """
+    most = math.inf if retention_s is None else retention_s
+    if value is None:
+        return min(DEFAULT_TOKEN_LIFETIME_S, most)
+    try:
+        seconds = float(TypeAdapter(_TimeSpan).validate_python(value))
+    except ValidationError as error:
+        raise SettingsError("; ".join(_readable(error, place="reward_token_lifetime"))) from None
+    if seconds > most:
+        msg = (
+            f"reward_token_lifetime = {_short(value)}: must not be longer than the retention, {most / 86_400:g} days: "
+            "what is rewarded later is forgotten; shorten it, or raise retention"
+        )
+        raise SettingsError(msg)
+    return seconds
+
+
 def parse_groups(
     stageroute: object, *, known_groups: Collection[str] | None = None
 ) -> dict[str, GroupSettings]:
@@ -223,22 +277,6 @@ def parse_groups(
     if problems:
         raise SettingsError("; ".join(problems))
     return groups
-
-
-def parse_time_span(value: object, *, name: str) -> float:
-    """Return a time span in seconds.
-
-    Args:
-        value: seconds, or text such as ``"6h"`` or ``"30d"``.
-        name: the setting, as messages name it.
-
-    Raises:
-        SettingsError: it is no time span longer than 0.
-    """
-    try:
-        return float(TypeAdapter(_TimeSpan).validate_python(value))
-    except ValidationError as error:
-        raise SettingsError("; ".join(_readable(error, place=name))) from None
 
 
 def _readable(error: ValidationError, *, place: str) -> list[str]:

@@ -13,6 +13,7 @@ import threading
 from dataclasses import dataclass
 from typing import Any
 
+from stageroute_router.forking import ForkAware, survive_fork
 from stageroute_router.hook.episode import Episode
 
 
@@ -48,7 +49,7 @@ class MadeDecision:
     stage: int
 
 
-class Ledger:
+class Ledger(ForkAware):
     """Open decisions by call id, recent decisions, and recent calls that were left to LiteLLM.
 
     These memories are bounded. An open decision, or a call left to LiteLLM, is forgotten when ``capacity`` newer calls
@@ -61,9 +62,15 @@ class Ledger:
         self._capacity = capacity
         self._remembered = remembered
         self._lock = threading.Lock()
+        survive_fork(self)
         self._open: dict[str, tuple[OpenDecision, ...]] = {}
         self._made: dict[str, MadeDecision] = {}
         self._left: dict[str, str] = {}
+
+    def after_fork_in_child(self) -> None:
+        """Forget the parent's open calls: they are reported there."""
+        self._lock = threading.Lock()
+        self._open = {}
 
     def __len__(self) -> int:
         return len(self._open)

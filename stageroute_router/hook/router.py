@@ -13,10 +13,9 @@ from stageroute_router.hook.strategy import StageRouteStrategy
 from stageroute_router.receipt import RewardReceipt
 from stageroute_router.reward_keys import key_source
 from stageroute_router.reward_token import RewardTokens
-from stageroute_router.settings import parse_time_span
+from stageroute_router.settings import DEFAULT_RETENTION, parse_retention, parse_token_lifetime
 
 DEFAULT_DATABASE = "sqlite:///stageroute.db"
-DEFAULT_LIFETIME = "30d"
 
 
 def attach(
@@ -25,8 +24,9 @@ def attach(
     stageroute: Mapping[str, object],
     database_url: str = DEFAULT_DATABASE,
     reward_token_keys: Sequence[str] = (),
-    reward_token_lifetime: float | str = DEFAULT_LIFETIME,
+    reward_token_lifetime: float | str | None = None,
     clients_may_replace: bool = False,
+    retention: float | str = DEFAULT_RETENTION,
     **options: Any,  # noqa: ANN401
 ) -> Control:
     """Route the calls of a router's model groups by StageRoute.
@@ -38,11 +38,13 @@ def attach(
         reward_token_keys: secrets of reward tokens, ``"id:secret"`` or ``"os.environ/NAME"``: the first signs, all of
             them verify. Default: the file ``<database>.reward-keys`` beside an SQLite database, written when the
             first token is made; a database that hosts share needs them.
-        reward_token_lifetime: for how long a token is good: seconds, or text such as ``"12h"``. Default 30 days:
-            feedback comes late, but a token that lies around is a way in.
+        reward_token_lifetime: for how long a token is good: seconds, or text such as ``"12h"``; at most the retention.
+            Default 30 days, or the retention if that is shorter.
         clients_may_replace: whether a client's later reward of the same call replaces its first. Off by default:
             a client that may try again may also tune what it pushes.
-        **options: further options of the runtime: ``durability``, ``seed``.
+        retention: how old decisions and rewards become before they are folded into sums; see
+            :func:`~stageroute_router.runtime.open_runtime`.
+        **options: its further options, such as ``durability`` and ``seed``.
 
     Returns:
         The handle for status, rewards and episodes; ``router.stageroute`` is the same.
@@ -55,10 +57,12 @@ def attach(
 
     tokens = RewardTokens(
         key_source(reward_token_keys, database_url=database_url),
-        lifetime_s=parse_time_span(reward_token_lifetime, name="reward_token_lifetime"),
+        lifetime_s=parse_token_lifetime(reward_token_lifetime, retention_s=parse_retention(retention)),
     )
     groups = {str(deployment.get("model_name")) for deployment in Seam(router).deployments()}
-    routing = open_runtime(stageroute, known_groups=groups, database_url=database_url, **options)
+    routing = open_runtime(
+        stageroute, known_groups=groups, database_url=database_url, retention=retention, **options
+    )
     try:
         strategy = StageRouteStrategy(router, routing, seed=options.get("seed"))
         strategy.listen()

@@ -226,6 +226,11 @@ def test_routers_without_a_common_secret_refuse_each_others_tokens(make: Call) -
         ({"reward_token_keys": ["k1:short"]}, r"reward_token_keys\[0\].*at least 32"),
         ({"reward_token_lifetime": "soon"}, "reward_token_lifetime = 'soon'.*longer than 0"),
         ({"reward_token_lifetime": 0}, "reward_token_lifetime = 0.*longer than 0"),
+        ({"reward_token_lifetime": "91d"}, r"'91d': must not be longer than the retention, 90 days"),
+        (
+            {"reward_token_lifetime": "3d", "retention": "2d"},
+            r"must not be longer than the retention, 2 days",
+        ),
         ({"reward_token_lifetime": True}, "reward_token_lifetime = True.*not a boolean"),
     ],
 )
