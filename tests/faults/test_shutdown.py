@@ -119,6 +119,7 @@ MODELS = [
 ]
 
 
+@pytest.mark.calls_litellm
 def test_router_that_is_forgotten_with_pending_rewards_warns_and_stores_them(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
