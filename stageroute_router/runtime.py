@@ -38,6 +38,7 @@ from stageroute_router.store.base import (
     DecisionMade,
     RewardReceipt,
     RewardReported,
+    RewardRevoked,
     Store,
     Write,
 )
@@ -295,6 +296,25 @@ class Runtime(ForkAware):
                 replace=replace,
             ),
             Acknowledgement(key=key),
+        )
+
+    def revoke_reward(self, key: str, *, source: str = "app") -> Future[RewardReceipt]:
+        """Take a reward back: it counts no longer. Doing so again changes nothing.
+
+        Args:
+            key: a decision id, call id or response id.
+            source: whose reward; other sources' stay.
+
+        Returns:
+            As for :meth:`record_reward`.
+
+        Raises:
+            InvalidRewardError: the source is no name.
+        """
+        key = stored_id(key)
+        check_source(source)
+        return self._writer.submit_reward(
+            RewardRevoked(key=key, source=source, revoked_at=self._clock()), Acknowledgement(key=key)
         )
 
     def internal_error(self, error: BaseException) -> None:

@@ -161,6 +161,36 @@ def test_thumbs_and_integers_are_rewards(runtime: Runtime, reward: object, value
     assert next(arm for arm in group_status(runtime).arms if arm.name == routed.arm).reward_mean == value
 
 
+def test_revoked_reward_counts_no_longer(runtime: Runtime) -> None:
+    routed = call(runtime)
+    runtime.record_reward(routed.decision_id, 0.25, source="judge").result(5)
+    runtime.record_reward(routed.decision_id, 1.0).result(5)
+    found = [runtime.revoke_reward("call-1").result(5).status for _ in range(2)]
+    assert found == ["revoked", "unchanged"]
+    arm = next(arm for arm in group_status(runtime).arms if arm.name == routed.arm)
+    assert (arm.reward_count, arm.reward_mean) == (1, 0.25)
+    with pytest.raises(UnknownDecisionError, match="no routed call has the id 'nobody'"):
+        runtime.revoke_reward("nobody").result(5)
+
+
+def test_reward_that_comes_after_the_retention_is_expired_and_changes_nothing() -> None:
+    clock = FakeClock()
+    made = Runtime(
+        parse_groups(settings()), store=MemoryStore(retention_s=86_400.0, clock=clock), clock=clock, seed=1
+    )
+    made.set_arms("chat", ARMS)
+    old = call(made)
+    made.flush()
+    clock.advance(2 * 86_400.0)
+    young = call(made, call_id="call-2")
+    made.flush()
+    assert made.record_reward(old.decision_id, 1.0).result(5).status == "expired"
+    assert made.record_reward(young.decision_id, 1.0).result(5).status == "recorded"
+    status = group_status(made)
+    assert (status.calls, sum(arm.reward_count for arm in status.arms)) == (2, 1)
+    made.close()
+
+
 def test_unknown_id_is_a_clear_error(runtime: Runtime) -> None:
     call(runtime)
     with pytest.raises(UnknownDecisionError, match="chatcmpl-never"):

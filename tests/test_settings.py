@@ -10,7 +10,7 @@ import pytest
 from stageroute_router.core.paper_rule import PaperRule
 from stageroute_router.core.posterior_rule import PosteriorRule
 from stageroute_router.errors import SettingsError
-from stageroute_router.settings import parse_groups, parse_token_lifetime
+from stageroute_router.settings import parse_groups, parse_retention, parse_token_lifetime
 
 DAY_S = 86_400.0
 
@@ -133,3 +133,16 @@ def test_a_tokens_lifetime_is_at_most_the_retention(
 def test_a_tokens_lifetime_that_cannot_be_used_is_named(value: object) -> None:
     with pytest.raises(SettingsError, match="reward_token_lifetime"):
         parse_token_lifetime(value, retention_s=90 * DAY_S)
+
+
+@pytest.mark.parametrize(
+    ("value", "seconds"), [("90d", 7_776_000.0), ("1d 12h", 129_600.0), (86_400, 86_400.0), ("never", None)]
+)
+def test_retention_is_a_time_or_never(value: object, seconds: float | None) -> None:
+    assert parse_retention(value) == seconds
+
+
+@pytest.mark.parametrize("value", ["12h", 3_600, "for ever", True, None, float("inf"), float("nan"), -1])
+def test_retention_of_less_than_a_day_is_refused(value: object) -> None:
+    with pytest.raises(SettingsError, match=r'retention = .*: must be a day or longer.*"90d", or "never"'):
+        parse_retention(value)

@@ -103,6 +103,29 @@ class Control:
         # Shielded: cancelling the caller must not cancel a future that the writer is going to complete.
         return await asyncio.shield(asyncio.wrap_future(self._report(response, reward, source=source)))
 
+    def revoke_reward(self, response: object, *, source: str = "app") -> RewardReceipt:
+        """Take a reward back, and wait until that is durable; doing so again changes nothing.
+
+        It has a name of its own, rather than being a reward of None: a judge that returns None by mistake must not
+        undo what was learned.
+
+        Args:
+            response: as for :meth:`record_reward`.
+            source: whose reward; other sources' stay.
+
+        Returns:
+            ``revoked``, or ``unchanged`` where there was none.
+
+        Raises:
+            InvalidRewardError: the source is no name.
+            Otherwise as :meth:`record_reward`.
+        """
+        return self._revoke(response, source=source).result()
+
+    async def arevoke_reward(self, response: object, *, source: str = "app") -> RewardReceipt:
+        """Do the same as :meth:`revoke_reward` without blocking the event loop."""
+        return await asyncio.shield(asyncio.wrap_future(self._revoke(response, source=source)))
+
     def reward_token(self, response: object, *, caller: str | None = None) -> str:
         """Return a token that lets a client reward a call, once: see :meth:`reward_by_token`.
 
@@ -213,6 +236,11 @@ class Control:
         recorded = self._routing.record_reward(self._routed_key(response), reward, source=source)
         self._strategy.shown(response)
         return recorded
+
+    def _revoke(self, response: object, *, source: str) -> Future[RewardReceipt]:
+        self._strategy.ensure_attached()
+        key = self._tokens.read(response).decision_id if is_token(response) else self._routed_key(response)
+        return self._routing.revoke_reward(key, source=source)
 
     def _report_by_token(
         self, token: object, reward: object, *, caller: str | None, source: str

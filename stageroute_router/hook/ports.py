@@ -73,6 +73,9 @@ class Routing(Protocol):
     ) -> Future[RewardReceipt]:
         """Report how good an answer was; the future is done when that is durable."""
 
+    def revoke_reward(self, key: str, *, source: str = "app") -> Future[RewardReceipt]:
+        """Take a reward back; the future is done when that is durable."""
+
     def internal_error(self, error: BaseException) -> None:
         """Count an error that was kept from the user's call, and log it now and then."""
 

@@ -181,3 +181,16 @@ def test_learning_goes_on_over_restarts_as_if_there_had_been_none(
         wait_until_settled(router, 2 * number + 2)
         router.stageroute.close()
     assert stored(settings) == (6, 3.0, 6)
+
+
+async def test_a_reward_is_taken_back_by_response_and_by_token(settings: dict[str, Any], start: Call) -> None:
+    router = start()
+    first, second = (router.completion(model="chat", messages=MESSAGES) for _ in range(2))
+    for response in (first, second):
+        router.record_reward(response, 1.0)
+    token = router.stageroute.reward_token(second)
+    found = [router.stageroute.revoke_reward(first), await router.stageroute.arevoke_reward(token)]
+    assert [receipt.status for receipt in found] == ["revoked", "revoked"]
+    assert router.stageroute.revoke_reward(token).status == "unchanged"
+    router.stageroute.close()
+    assert stored(settings) == (0, 0.0, 2)
