@@ -12,7 +12,6 @@ import math
 import random
 import secrets
 import time
-import uuid
 from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
@@ -21,12 +20,13 @@ from types import TracebackType
 
 from stageroute_router.core.arm import Arm
 from stageroute_router.core.engine import Choice
+from stageroute_router.decision_id import DECISION_PREFIX, new_decision_id
 from stageroute_router.errors import SettingsError, StoreError, StoreOutageError, StoreUnavailableError
 from stageroute_router.forking import ForkAware, survive_fork
 from stageroute_router.group import Group
 from stageroute_router.health import Health, Incident, assess
 from stageroute_router.rewards import acknowledge, checked_reward
-from stageroute_router.settings import GroupSettings, parse_groups
+from stageroute_router.settings import GroupSettings, parse_groups, parse_retention
 from stageroute_router.status import GroupStatus, Status, describe
 from stageroute_router.store.base import (
     CallFailed,
@@ -40,13 +40,11 @@ from stageroute_router.store.base import (
     Write,
 )
 from stageroute_router.store.opening import Durability, open_store
+from stageroute_router.store.schema import Migrate
 from stageroute_router.store.validation import check_source
 from stageroute_router.store.writer import Writer
 
 logger = logging.getLogger("stageroute_router")
-
-DECISION_PREFIX = "sr-"
-"""Decision ids start with this, so that an id from another host is recognised as a decision's."""
 
 _LOG_INTERVAL_S = 60.0
 _CLOSE_DEADLINE_S = 10.0
@@ -203,8 +201,8 @@ class Runtime(ForkAware):
             LiteLLM should choose as it would without us. Never raises, never waits for I/O.
         """
         try:
-            decision_id = f"{DECISION_PREFIX}{uuid.uuid4().hex}"
             now = self._clock()
+            decision_id = new_decision_id(now)
             made = self._groups[group].choose(
                 decision_id=decision_id, uniform=self._random.random(), eligible=eligible, now=now
             )
@@ -530,6 +528,8 @@ def open_runtime(
     known_groups: Collection[str] | None,
     database_url: str,
     durability: Durability = "full",
+    retention: float | str = "90d",
+    migrate: Migrate | None = None,
     seed: int | None = None,
     refresh_interval: float = 5.0,
     reward_deadline: float = 10.0,
@@ -542,6 +542,11 @@ def open_runtime(
         known_groups: the groups of the router's ``model_list``; None to skip that check.
         database_url: an SQLAlchemy URL, or ``"memory://"`` to forget everything at exit.
         durability: ``"full"`` or ``"normal"``.
+        retention: how old decisions and rewards become before they are folded into sums: seconds, text such as
+            ``"90d"`` (the default), or ``"never"``. Statistics never change by it; rewards that come later are
+            refused as expired.
+        migrate: ``"auto"``: create and migrate the database's tables; ``"verify"``: refuse one that needs it,
+            with the command to run. Default: ``"auto"`` for SQLite, ``"verify"`` for PostgreSQL.
         seed: of exploration; fresh entropy by default.
         refresh_interval: seconds within which this process knows what others have learned.
         reward_deadline: seconds after which a reward that could not be stored raises ``StoreUnavailableError``.
@@ -552,7 +557,10 @@ def open_runtime(
         StoreError: the database cannot be used. One that only does not answer now raises nothing.
     """
     groups = parse_groups(stageroute, known_groups=known_groups)
-    store = open_store(database_url, durability=durability, lazily=True)
+    retention_s = parse_retention(retention)
+    store = open_store(
+        database_url, durability=durability, retention_s=retention_s, migrate=migrate, lazily=True
+    )
     try:
         return Runtime(
             groups,
