@@ -15,14 +15,17 @@ from stageroute_router.store.base import (
     Write,
 )
 
-Queued = tuple[Write, "Future[RewardReceipt] | None"]
-"""A write, and the future of a reward somebody waits for."""
+Queued = tuple[Write, "Future[RewardReceipt] | None", float]
+"""A write; the future of a reward somebody waits for, and by when it should be done."""
 
 
 class WriteQueue:
-    """The writes of one process that are not stored yet, in order. Not thread-safe: its owner holds a lock.
+    """The writes of one process that are not stored yet, in order.
 
-    The batch being committed is part of it: while commits fail, the very same batch is tried again.
+    Any thread may add to it, without a lock: 64 threads that report at once would spend their time waiting for one.
+    Everything else is for the thread that commits, or for whoever holds its lock.
+
+    The batch being committed is part of the queue: while commits fail, the very same batch is tried again.
 
     Args:
         most: how many writes may wait; outcomes get a tenth more, so that calls already counted as open can
@@ -34,12 +37,11 @@ class WriteQueue:
         self.most = most
         self.most_at_once = most_at_once
         self.batch: list[Queued] = []
-        """What is being committed."""
-        self.submitted = 0
+        """What is being committed, or acknowledged."""
         self.done = 0
-        self.rewards = 0
-        """Rewards among those that are not done: somebody waits for them."""
         self._waiting: deque[Queued] = deque()
+        self._hurried = False
+        # Somebody may wait for one of those: set after a reward is added, taken back before writes are taken.
         self._isolated = 0
         # So many of the next writes are committed one by one, to find the one that cannot be stored.
 
@@ -50,7 +52,7 @@ class WriteQueue:
     @property
     def pending(self) -> int:
         """Writes taken that are not done."""
-        return self.submitted - self.done
+        return len(self.batch) + len(self._waiting)
 
     @property
     def is_full(self) -> bool:
@@ -60,7 +62,20 @@ class WriteQueue:
     @property
     def is_urgent(self) -> bool:
         """Whether what waits should not wait for company."""
-        return bool(self.rewards or self._isolated or len(self._waiting) >= self.most_at_once)
+        return bool(self._hurried or self._isolated or len(self._waiting) >= self.most_at_once)
+
+    @property
+    def awaited(self) -> list[tuple[float, Future[RewardReceipt]]]:
+        """The futures of all rewards that are not done, by when they should be: the oldest first."""
+        return [(due, future) for _, future, due in (*self.batch, *self._waiting) if future is not None]
+
+    @property
+    def next_due(self) -> float | None:
+        """By when the oldest reward that is not done should be; None if there is none."""
+        oldest = [due for _, future, due in self.batch if future is not None][:1]
+        if not oldest and self._hurried:
+            oldest = [due for due, _ in self.awaited][:1]
+        return oldest[0] if oldest else None
 
     def has_room_for(self, write: Write) -> bool:
         """Whether this write may be added."""
@@ -69,18 +84,24 @@ class WriteQueue:
         is_outcome = isinstance(write, CallSettled | CallFailed | CallWithdrawn)
         return is_outcome and len(self._waiting) < self.most + self.most // 10
 
-    def add(self, write: Write, future: Future[RewardReceipt] | None) -> None:
+    def add(self, queued: Queued) -> None:
         """Add a write at the end."""
-        self._waiting.append((write, future))
-        self.submitted += 1
-        self.rewards += future is not None
+        self._waiting.append(queued)
+        if queued[1] is not None:
+            self._hurried = True
+
+    def take_back(self, queued: Queued) -> None:
+        """Remove a write that was added when it was too late."""
+        self._waiting.remove(queued)
 
     def fill_batch(self) -> None:
         """Make the next writes the batch, unless there is one: kept since a commit failed."""
         if self.batch:
             return
         size = 1 if self._isolated else self.most_at_once
+        self._hurried = False
         self.batch = [self._waiting.popleft() for _ in range(min(size, len(self._waiting)))]
+        self._hurried = self._hurried or bool(self._waiting)
         self._isolated = max(0, self._isolated - 1)
 
     def take_apart(self) -> None:
@@ -89,7 +110,7 @@ class WriteQueue:
         self._isolated = len(self.batch)
         self.batch = []
 
-    def finish(self, batch: list[Queued]) -> None:
-        """Count a batch as done."""
-        self.done += len(batch)
-        self.rewards -= sum(future is not None for _, future in batch)
+    def finish(self) -> None:
+        """Count the batch as done."""
+        self.done += len(self.batch)
+        self.batch = []

@@ -8,13 +8,13 @@ lives only while there is something to watch, and sleeps until the next deadline
 from __future__ import annotations
 
 import threading
-from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, InvalidStateError
 from contextlib import contextmanager, suppress
 from typing import Any, TypeVar
 
 from stageroute_router.errors import StoreUnavailableError
+from stageroute_router.store.queueing import WriteQueue
 
 T = TypeVar("T")
 
@@ -22,9 +22,13 @@ T = TypeVar("T")
 class Watchdog:
     """Deadlines of futures, and of the one operation under way.
 
+    It looks for itself who waits, when a deadline may have passed: telling it of every future would cost each
+    caller more than the future itself.
+
     Args:
         clock: seconds from any origin, never going back.
-        deadline_s: after how many seconds a future fails.
+        rewards: the queue whose rewards have deadlines.
+        deadline_s: how long it is from a future's beginning to its deadline, in seconds.
         patience_s: after how many seconds an operation is broken off, and again after as many more.
         reason: says why nothing was stored, for the message.
         interrupt: breaks off the operation; called from the watchdog's thread.
@@ -34,12 +38,14 @@ class Watchdog:
         self,
         *,
         clock: Callable[[], float],
+        rewards: WriteQueue,
         deadline_s: float,
         patience_s: float,
         reason: Callable[[], object],
         interrupt: Callable[[], object],
     ) -> None:
         self._clock = clock
+        self._rewards = rewards
         self._deadline_s = deadline_s
         self._patience_s = patience_s
         self._reason = reason
@@ -47,7 +53,6 @@ class Watchdog:
         self._changed = threading.Condition(threading.Lock())
         self._thread: threading.Thread | None = None
         self._wakes_at = 0.0
-        self._deadlines: deque[tuple[float, Future[Any]]] = deque()
         self._since: float | None = None
         self._patient_until = 0.0
 
@@ -57,21 +62,15 @@ class Watchdog:
         since = self._since
         return 0.0 if since is None else self._clock() - since
 
-    def watch(self, future: Future[Any]) -> None:
-        """Have a future fail at its deadline, unless it is done by then."""
-        with self._changed:
-            self._forget_done()
-            deadline = self._clock() + self._deadline_s
-            self._deadlines.append((deadline, future))
-            self._be_awake_by(deadline)
-
     @contextmanager
     def operation(self) -> Iterator[None]:
         """Watch what is done inside the block."""
         with self._changed:
             self._since = self._clock()
             self._patient_until = self._since + self._patience_s
-            self._be_awake_by(self._patient_until)
+            next_due = self._rewards.next_due
+            deadline = self._since + self._deadline_s if next_due is None else next_due
+            self._be_awake_by(min(self._patient_until, deadline))
         try:
             yield
         finally:
@@ -85,12 +84,8 @@ class Watchdog:
                 self._changed.notify()
 
     def fail_all(self, error: Exception) -> None:
-        """Fail every future watched, and watch none of them any more."""
-        with self._changed:
-            futures = [future for _, future in self._deadlines]
-            self._deadlines.clear()
-            self._changed.notify()
-        for future in futures:
+        """Fail every future that somebody waits for."""
+        for _, future in self._rewards.awaited:
             fail(future, error)
 
     # -- the thread ----------------------------------------------------------------------------------------
@@ -111,17 +106,18 @@ class Watchdog:
     def _loop(self) -> None:
         while True:
             with self._changed:
-                self._forget_done()
                 now = self._clock()
-                late, is_stuck = self._late(now), self._is_stuck(now)
+                open_ones = [(due, future) for due, future in self._rewards.awaited if not future.done()]
+                late = [future for due, future in open_ones if due <= now]
+                is_stuck = self._is_stuck(now)
                 if not late and not is_stuck:
-                    moments = [self._deadlines[0][0]] if self._deadlines else []
-                    if self._since is not None:
-                        moments.append(self._patient_until)
-                    if not moments:
+                    if self._since is None and not open_ones:
                         self._thread = None
                         return
-                    self._wakes_at = min(moments)
+                    # Whoever begins to wait from now on has a later deadline than this.
+                    self._wakes_at = open_ones[0][0] if open_ones else now + self._deadline_s
+                    if self._since is not None:
+                        self._wakes_at = min(self._wakes_at, self._patient_until)
                     self._changed.wait(max(0.0, self._wakes_at - now))
                     continue
             for future in late:
@@ -135,21 +131,11 @@ class Watchdog:
             if is_stuck:
                 self._interrupt()
 
-    def _late(self, now: float) -> list[Future[Any]]:
-        late = []
-        while self._deadlines and self._deadlines[0][0] <= now:
-            late.append(self._deadlines.popleft()[1])
-        return late
-
     def _is_stuck(self, now: float) -> bool:
         if self._since is None or now < self._patient_until:
             return False
         self._patient_until = now + self._patience_s
         return True
-
-    def _forget_done(self) -> None:
-        while self._deadlines and self._deadlines[0][1].done():
-            self._deadlines.popleft()
 
 
 def fail(future: Future[Any], error: Exception) -> None:

@@ -86,6 +86,7 @@ class Worker(ForkAware):
         self.queue = WriteQueue(most=self.max_queue, most_at_once=self.max_batch)
         self.watchdog = Watchdog(
             clock=self.clock,
+            rewards=self.queue,
             deadline_s=self.reward_deadline_s,
             patience_s=self.patience_s,
             reason=lambda: self.last_error or "the database is slow",
@@ -94,7 +95,8 @@ class Worker(ForkAware):
         self.jobs: deque[tuple[Callable[[], Any], Future[Any]]] = deque()
         self.wanted = 0
         """Somebody waits until so many are done."""
-        self.linger_until = 0.0
+        self.linger_until: float | None = None
+        """Until then the first write that waits may wait for company; None if none waits, as far as is known."""
 
         self.incident: Incident | None = None
         self.failures = 0
@@ -134,21 +136,22 @@ class Worker(ForkAware):
 
     def put(self, write: Write, future: Future[RewardReceipt] | None) -> bool:
         """Queue a write, with the future of a reward somebody waits for."""
-        with self.work:
-            # What the last commits lead to, such as a stage, is stored before the end.
-            closed = self.closing and threading.current_thread() is not self.thread
-            if closed or not self.queue.has_room_for(write):
-                self._refuse(write)
-                return False
-            first = not self.queue
-            if first:
-                self.linger_until = self.clock() + self.linger_s
-            self.queue.add(write, future)
-            if future is not None:
-                self.watchdog.watch(future)
-            if first or self._is_urgent():
-                self._rouse(unless_retrying=True)
-            return True
+        # What the last commits lead to, such as a stage, is stored before the end.
+        closed = self.closing and threading.current_thread() is not self.thread
+        if closed or not self.queue.has_room_for(write):
+            return self._refuse(write)
+        queued = (write, future, self.clock() + self.reward_deadline_s if future is not None else 0.0)
+        self.queue.add(queued)
+        # In this order: first the write is there, then we look whether the thread waits. The thread first says that
+        # it waits, then looks whether there is a write. So one of the two sees the other, without a lock.
+        if self.idle or self.thread is None or self.closing:
+            with self.work:
+                if self.given_up or (self.closing and self.thread is None):
+                    self.queue.take_back(queued)
+                    return self._refuse(write)
+                if self.linger_until is None or self._is_urgent():
+                    self._rouse(unless_retrying=True)
+        return True
 
     def put_job(self, job: Callable[[], T], future: Future[T]) -> None:
         """Queue a function to run on the thread."""
@@ -174,7 +177,7 @@ class Worker(ForkAware):
             raise RuntimeError("flush() on the writer's own thread would wait for itself")
         with self.work:
             queue = self.queue
-            target = queue.submitted
+            target = queue.done + queue.pending
             if queue.done < target:
                 self.wanted = max(self.wanted, target)
                 self._retry_now()
@@ -225,15 +228,16 @@ class Worker(ForkAware):
         """Wait until there is something to do, and return it; None to end."""
         with self.work:
             while not self.given_up:
+                self.idle = True  # before looking at the queue, see put()
                 now = self.clock()
                 step = self._due(now)
                 if step is not None:
+                    self.idle = False
                     return step
                 if self.closing and not self.queue.pending:
                     break
-                self.idle = True
                 self.work.wait(self._seconds_to_wait(now))
-                self.idle = False
+            self.idle = False
             self.thread = None
             return None
 
@@ -244,8 +248,13 @@ class Worker(ForkAware):
             return self._tick
         if self.retry_at is not None and self.retry_at > now:
             return None
-        if self.queue.batch or (self.queue and (self._is_urgent() or self.linger_until <= now)):
+        if not self.queue.pending:
+            return None
+        if self.linger_until is None:
+            self.linger_until = now + self.linger_s
+        if self.queue.batch or self._is_urgent() or self.linger_until <= now:
             self.queue.fill_batch()
+            self.linger_until = None
             return self._commit
         return None
 
@@ -255,13 +264,13 @@ class Worker(ForkAware):
 
     def _seconds_to_wait(self, now: float) -> float | None:
         moments = [self.retry_at, None if self.closing else self.tick_at]
-        if self.queue and self.retry_at is None:
+        if self.retry_at is None:
             moments.append(self.linger_until)
         known = [moment for moment in moments if moment is not None]
         return min(max(0.0, min(known) - now), threading.TIMEOUT_MAX) if known else None
 
     def _commit(self) -> None:
-        writes = [write for write, _ in self.queue.batch]
+        writes = [write for write, _, _ in self.queue.batch]
         try:
             report = self.store.commit(writes)
         except StoreError as error:
@@ -273,13 +282,12 @@ class Worker(ForkAware):
 
     def _acknowledge(self, report: CommitReport, writes: Sequence[Write]) -> None:
         with self.work:
-            batch, self.queue.batch = self.queue.batch, []
             self.last_commit_at = time.time()
             self.incident = None
             self.failures = 0
             self.retry_at = None
         receipts = iter(report.rewards)
-        for write, future in batch:
+        for write, future, _ in self.queue.batch:
             if isinstance(write, RewardWrite):
                 receipt = next(receipts)
                 if future is not None:
@@ -291,7 +299,7 @@ class Worker(ForkAware):
             except Exception:  # noqa: BLE001 - somebody else's code must not end the thread
                 self._count_callback_error("on_commit")
         with self.work:
-            self.queue.finish(batch)
+            self.queue.finish()
             self.progress.notify_all()
 
     def _keep(self, error: StoreError) -> None:
@@ -312,14 +320,13 @@ class Worker(ForkAware):
             if len(self.queue.batch) > 1:
                 self.queue.take_apart()
                 return
-            batch, self.queue.batch = self.queue.batch, []
             self.rejected += 1
-        for write, future in batch:
+        for write, future, _ in self.queue.batch:
             self._complain("reject", "dropped a %s that cannot be stored: %r", type(write).__name__, error)
             if future is not None:
                 fail(future, error)
         with self.work:
-            self.queue.finish(batch)
+            self.queue.finish()
             self.progress.notify_all()
 
     def _run_job(self) -> None:
@@ -352,9 +359,10 @@ class Worker(ForkAware):
 
     # -- helpers -------------------------------------------------------------------------------------------
 
-    def _refuse(self, write: Write) -> None:
+    def _refuse(self, write: Write) -> bool:
         """Count a write that is not taken, and raise if somebody should know."""
-        self.dropped += 1
+        with self.work:
+            self.dropped += 1
         if not isinstance(write, RewardWrite):
             self._complain(
                 "drop", "dropped a %s: the writer is closed, or its queue full", type(write).__name__
@@ -366,6 +374,7 @@ class Worker(ForkAware):
                 f"{len(self.queue)} writes are waiting for the database, which is all that may "
                 f"({self.last_error or 'it is slow'}); report rewards more slowly, or this one again later"
             )
+        return False
 
     def _rouse(self, *, unless_retrying: bool = False) -> None:
         """Start the thread, or wake it if it waits; a thread that waits to try again need not know."""
