@@ -26,7 +26,7 @@ from stageroute_router.forking import ForkAware, survive_fork
 from stageroute_router.group import Group
 from stageroute_router.health import Health, Incident, assess
 from stageroute_router.rewards import Acknowledgement, checked_reward
-from stageroute_router.settings import GroupSettings, parse_groups
+from stageroute_router.settings import GroupSettings, parse_groups, parse_retention
 from stageroute_router.status import GroupStatus, Status, describe
 from stageroute_router.store.base import (
     CallFailed,
@@ -40,6 +40,7 @@ from stageroute_router.store.base import (
     Write,
 )
 from stageroute_router.store.opening import Durability, open_store
+from stageroute_router.store.schema import Migrate
 from stageroute_router.store.validation import check_source
 from stageroute_router.store.writer import Writer
 
@@ -525,6 +526,8 @@ def open_runtime(
     known_groups: Collection[str] | None,
     database_url: str,
     durability: Durability = "full",
+    retention: float | str = "90d",
+    migrate: Migrate | None = None,
     seed: int | None = None,
     refresh_interval: float = 5.0,
     reward_deadline: float = 10.0,
@@ -537,6 +540,11 @@ def open_runtime(
         known_groups: the groups of the router's ``model_list``; None to skip that check.
         database_url: an SQLAlchemy URL, or ``"memory://"`` to forget everything at exit.
         durability: ``"full"`` or ``"normal"``.
+        retention: how old decisions and rewards become before they are folded into sums: seconds, text such as
+            ``"90d"`` (the default), or ``"never"``. Statistics never change by it; rewards that come later are
+            refused as expired.
+        migrate: ``"auto"``: create and migrate the database's tables; ``"verify"``: refuse one that needs it,
+            with the command to run. Default: ``"auto"`` for SQLite, ``"verify"`` for PostgreSQL.
         seed: of exploration; fresh entropy by default.
         refresh_interval: seconds within which this process knows what others have learned.
         reward_deadline: seconds after which a reward that could not be stored raises ``StoreUnavailableError``.
@@ -547,7 +555,10 @@ def open_runtime(
         StoreError: the database cannot be used. One that only does not answer now raises nothing.
     """
     groups = parse_groups(stageroute, known_groups=known_groups)
-    store = open_store(database_url, durability=durability, lazily=True)
+    retention_s = parse_retention(retention)
+    store = open_store(
+        database_url, durability=durability, retention_s=retention_s, migrate=migrate, lazily=True
+    )
     try:
         return Runtime(
             groups,

@@ -183,6 +183,27 @@ class GroupSettings(_Strict):
         )
 
 
+def parse_retention(value: object) -> float | None:
+    """Return how long decisions and rewards are kept, in seconds; None for ever.
+
+    Args:
+        value: seconds, text such as ``"90d"``, or ``"never"``: they are never folded away.
+
+    Raises:
+        SettingsError: it is no time of a day or more.
+    """
+    if value == "never":
+        return None
+    seconds = parse_duration(value) if isinstance(value, str) else value
+    if isinstance(seconds, bool) or not isinstance(seconds, (int, float)) or not 86_400 <= seconds < math.inf:
+        msg = (
+            f'retention = {_short(value)}: must be a day or longer, in seconds or like "90d", or "never": rewards '
+            "and the ends of calls may come a day late"
+        )
+        raise SettingsError(msg)
+    return float(seconds)
+
+
 def parse_groups(
     stageroute: object, *, known_groups: Collection[str] | None = None
 ) -> dict[str, GroupSettings]:

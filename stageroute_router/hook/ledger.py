@@ -12,6 +12,7 @@ from __future__ import annotations
 import threading
 from dataclasses import dataclass
 
+from stageroute_router.forking import ForkAware, survive_fork
 from stageroute_router.hook.episode import Episode
 
 
@@ -36,7 +37,7 @@ class OpenDecision:
     episodes: tuple[Episode, ...] = ()
 
 
-class Ledger:
+class Ledger(ForkAware):
     """Open decisions by call id, and recent calls that were left to LiteLLM.
 
     Both memories are bounded: an entry is forgotten when ``capacity`` newer calls were made. That only matters
@@ -46,8 +47,14 @@ class Ledger:
     def __init__(self, *, capacity: int = 100_000) -> None:
         self._capacity = capacity
         self._lock = threading.Lock()
+        survive_fork(self)
         self._open: dict[str, tuple[OpenDecision, ...]] = {}
         self._left: dict[str, str] = {}
+
+    def after_fork_in_child(self) -> None:
+        """Forget the parent's open calls: they are reported there."""
+        self._lock = threading.Lock()
+        self._open = {}
 
     def __len__(self) -> int:
         return len(self._open)

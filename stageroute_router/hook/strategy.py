@@ -20,6 +20,7 @@ from typing import Any
 from litellm.types.router import CustomRoutingStrategyBase
 
 from stageroute_router.errors import SettingsError
+from stageroute_router.forking import ForkAware, survive_fork
 from stageroute_router.hook.deployments import GroupArms, model_id, read_arms
 from stageroute_router.hook.episode import open_episodes
 from stageroute_router.hook.ledger import Ledger, OpenDecision
@@ -43,7 +44,7 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_ids.seed)
 
 
-class StageRouteStrategy(CustomRoutingStrategyBase):
+class StageRouteStrategy(CustomRoutingStrategyBase, ForkAware):
     """A LiteLLM routing strategy that asks StageRoute's runtime which arm to use.
 
     Args:
@@ -63,6 +64,7 @@ class StageRouteStrategy(CustomRoutingStrategyBase):
         self._ledger = Ledger()
         self._groups: dict[str, GroupArms] = {}
         self._reading = threading.Lock()
+        survive_fork(self)
         self._unpriced: set[str] = set()
         self._closed = False
         if self._seam.has_routing_plugins():
@@ -73,6 +75,11 @@ class StageRouteStrategy(CustomRoutingStrategyBase):
             raise SettingsError(msg)
         self._seam.changed()
         self._read_deployments(rejected=None)
+
+    def after_fork_in_child(self) -> None:
+        """Pick replicas with a randomness of its own, and hold no lock of the parent's threads."""
+        self._random = random.Random()
+        self._reading = threading.Lock()
 
     # --- attaching -----------------------------------------------------------------------------------------
 

@@ -15,6 +15,7 @@ from stageroute_router.store.comparing import differences
 from stageroute_router.store.entries import NOTHING
 from stageroute_router.store.findings import Difference
 from stageroute_router.store.folding import cells_of, fold_log, folded_account
+from stageroute_router.store.postgres import without_time_limit
 from stageroute_router.store.writing import upsert
 
 
@@ -27,6 +28,7 @@ def groups_in(connection: Connection) -> list[str]:
 
 def verify(connection: Connection) -> list[Difference]:
     """Return where what is stored differs from what the log amounts to."""
+    without_time_limit(connection)
     folds = fold_log(connection)
     found: list[Difference] = []
     for group in sorted({*_with_sums(connection), *(group for group, _ in folds)}):

@@ -112,7 +112,7 @@ class Ledger:
                 case RewardReported():
                     receipts.append(self._reward(write, now=now))
                 case RewardRevoked():
-                    receipts.append(self._revoke(write))
+                    receipts.append(self._revoke(write, now=now))
                 case StagePlanned():
                     stages.append(self._plan(write))
                 case GroupConfigured():
@@ -227,15 +227,14 @@ class Ledger:
             return RewardReceipt(status="kept", key=write.key)
         return self._nobody(write.key)
 
-    def _revoke(self, write: RewardRevoked) -> RewardReceipt:
+    def _revoke(self, write: RewardRevoked, *, now: float) -> RewardReceipt:
         waiting = self.pending.get(write.key, {}).pop(write.source, None)
         if waiting is not None:
             self._changes.pending[write.key, write.source] = None
         entry = self.find(write.key, at=write.revoked_at)
         if entry is None or entry.state == "withdrawn":
-            return (
-                self._nobody(write.key) if waiting is None else RewardReceipt(status="revoked", key=write.key)
-            )
+            was_kept = waiting is not None and not waiting.is_expired(now)
+            return RewardReceipt(status="revoked", key=write.key) if was_kept else self._nobody(write.key)
         status: RewardStatus = "unchanged"
         if write.source in entry.rewards:
             self._changes.before(entry, write.source)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import URL, Engine, create_engine, event
+from sqlalchemy import URL, Connection, Engine, create_engine, event, text
 
 CONNECT_TIMEOUT_S = 5
 """How long to wait for a server to accept a connection."""
@@ -45,3 +45,9 @@ def engine(url: URL) -> Engine:
         connection.autocommit = False
 
     return made
+
+
+def without_time_limit(connection: Connection) -> None:
+    """Let the statements of a transaction take as long as they need: for an operator's command, not for a worker."""
+    if connection.dialect.name == "postgresql":
+        connection.execute(text("SET LOCAL statement_timeout = 0"))

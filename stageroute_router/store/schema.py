@@ -7,7 +7,7 @@ from typing import Literal
 from sqlalchemy import Connection, delete, false, inspect, text
 
 from stageroute_router.errors import SchemaError
-from stageroute_router.store import sqlite_file, tables
+from stageroute_router.store import postgres, sqlite_file, tables
 
 SCHEMA_VERSION = 2
 """The newest schema this version knows: the number of the last revision in ``migrations/versions``."""
@@ -47,6 +47,7 @@ def ensure_schema(connection: Connection, *, place: str, migrate: Migrate) -> No
             )
         if found and is_sqlite:
             sqlite_file.back_up_beside(connection.engine.url, schema=found)
+        postgres.without_time_limit(connection)
         # Imported here, because Alembic is slow to import and nearly every start finds nothing to do.
         from stageroute_router.store.migrations import upgrade  # noqa: PLC0415
 

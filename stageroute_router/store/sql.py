@@ -74,21 +74,20 @@ class SqlStore(ForkAware):
         if durability not in ("full", "normal"):
             raise StoreError(f"durability is {durability!r}; it has to be 'full' or 'normal'")
         check_retention(retention_s)
-        parsed = _parsed(url)
-        self._place = _place(parsed)
+        parsed = parsed_url(url)
+        self._place = place_of(parsed)
         self._clock = clock
         self._retention_s = retention_s
         self._lock = threading.Lock()
         self._closed = False
         with translated(self._place):
-            self._writer, self._reader = _engines(parsed, durability=durability)
+            self._writer, self._reader = engines(parsed, durability=durability)
             is_file = parsed.get_backend_name() == "sqlite"
             self._migrate: Migrate = migrate or ("auto" if is_file else "verify")
             self._connections = Connections(
                 self._writer, self._reader, wait_s=sqlite_file.BUSY_TIMEOUT_S + 1 if is_file else 0.0
             )
             survive_fork(self)
-        self._migrate: Migrate = migrate or ("auto" if parsed.get_backend_name() == "sqlite" else "verify")
         self._ready = False
         if not lazily:
             try:
@@ -223,7 +222,12 @@ class SqlStore(ForkAware):
             raise StoreError(f"the database {self._place} was closed by this process; open it again")
 
 
-def _parsed(url: str) -> URL:
+def parsed_url(url: str) -> URL:
+    """Return a URL as SQLAlchemy's, with our driver; a new SQLite file is created.
+
+    Raises:
+        StoreError: it names no database we know, or a folder that is not there.
+    """
     try:
         parsed = make_url(url)
     except ArgumentError:
@@ -237,18 +241,22 @@ def _parsed(url: str) -> URL:
     if parsed.drivername in ("postgres", "postgresql", "postgresql+psycopg"):
         return parsed.set(drivername="postgresql+psycopg")
     raise StoreError(
-        f"database_url {_place(parsed)!r} names {parsed.drivername!r}; "
+        f"database_url {place_of(parsed)!r} names {parsed.drivername!r}; "
         f"what is supported is sqlite:///file and postgresql://user@host/name"
     )
 
 
-def _place(url: URL) -> str:
+def place_of(url: URL) -> str:
     """Return a URL as messages and logs name it: without its password."""
     return url.render_as_string(hide_password=True)
 
 
-def _engines(url: URL, *, durability: Durability) -> tuple[Engine, Engine]:
-    """Return an engine to write with and one to read with: the same one for a database in memory."""
+def engines(url: URL, *, durability: Durability) -> tuple[Engine, Engine]:
+    """Return an engine to write with and one to read with: the same one for a database in memory.
+
+    Raises:
+        StoreError: the driver is not installed.
+    """
     if url.get_backend_name() == "sqlite":
         writer = sqlite_file.writer_engine(url, durability=durability)
         return writer, writer if sqlite_file.is_in_memory(url) else sqlite_file.reader_engine(url)
@@ -256,7 +264,7 @@ def _engines(url: URL, *, durability: Durability) -> tuple[Engine, Engine]:
         engine = postgres.engine(url)
     except (ModuleNotFoundError, NoSuchModuleError) as error:
         raise StoreError(
-            f"the database {_place(url)} needs a driver that is not installed; "
+            f"the database {place_of(url)} needs a driver that is not installed; "
             f'run: pip install "stageroute-router[postgres]"'
         ) from error
     return engine, engine.execution_options(isolation_level="REPEATABLE READ")

@@ -132,6 +132,17 @@ def back_up(path: Path, to: Path) -> None:
         raise
 
 
+def damage(path: Path) -> list[str]:
+    """Return what SQLite finds wrong with a file; nothing when all is well.
+
+    Raises:
+        StoreError: it is too damaged to be read, or not a database.
+    """
+    with translated(str(path)), closing(sqlite3.connect(path, timeout=BUSY_TIMEOUT_S)) as connection:
+        found = [str(line) for (line,) in connection.execute("PRAGMA quick_check")]
+    return [] if found == ["ok"] else found
+
+
 def back_up_beside(url: URL, *, schema: int) -> None:
     """Copy a database that is about to be migrated to ``<file>.schema-<number>.backup``; none in memory.
 

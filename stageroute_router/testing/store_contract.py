@@ -433,7 +433,6 @@ class StoreContract:
         store.commit([outcome])
         before = store.load("chat")
         assert not store.commit([outcome]).changes
-        store.commit([decided("d1", group="same", at=clock()), rewarded("d1", 0.5)])
         assert list(store.verify()) == []
         expected = MemoryStore(clock=clock)
         expected.commit([decided("d1", at=clock()), rewarded("d1", 0.5), outcome])

@@ -208,6 +208,7 @@ class Postgres:
             self._server.ensure_postgres_running()
 
     def close(self) -> None:
+        self.kill()
         self._server.cleanup()
 
     def _signal(self, number: int) -> None:
