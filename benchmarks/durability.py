@@ -34,7 +34,15 @@ import psycopg
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.durability_fixture import ARMS, GROUP, decisions, postgresql, runtime_on, store_decisions
+from benchmarks.durability_fixture import (
+    ARMS,
+    GROUP,
+    decisions,
+    postgresql,
+    prepare,
+    runtime_on,
+    store_decisions,
+)
 
 CALLERS = 64
 PROCESSES = 4
@@ -123,7 +131,8 @@ def on_sqlite(*, pairs: int, per_caller: int) -> dict[str, float]:
     size = CALLERS * per_caller
     with tempfile.TemporaryDirectory() as folder:
         url = f"sqlite:///{folder}/ours.db"
-        names = decisions("d", count=size * (pairs + 1))
+        names = decisions(1, count=size * (pairs + 1))
+        prepare(url)
         store_decisions(url, names)
         runtime = runtime_on(url)
         bare = BareLoop(Path(folder, "bare.db"))
@@ -134,7 +143,7 @@ def on_sqlite(*, pairs: int, per_caller: int) -> dict[str, float]:
                 CALLERS, list(islice(keys, size)), lambda key: runtime.record_reward(key, 0.5).result(60)
             )
 
-        fresh = iter(decisions("b", count=size * (pairs + 1)))
+        fresh = iter(decisions(2, count=size * (pairs + 1)))
 
         def theirs() -> float:
             return timed(CALLERS, list(islice(fresh, size)), bare.report)
@@ -190,8 +199,9 @@ def on_postgresql(*, pairs: int, per_caller: int) -> dict[str, float]:
     size = callers * per_caller
     with postgresql() as url:
         Plain.prepare(url)
+        prepare(url)
         for number in range(PROCESSES):
-            store_decisions(url, decisions(f"{number}", count=size * (pairs + 1)))
+            store_decisions(url, decisions(1 + number, count=size * (pairs + 1)))
         context = multiprocessing.get_context("spawn")
         step = context.Barrier(PROCESSES + 1)
         blocks = (pairs, per_caller)
@@ -231,8 +241,8 @@ def _reporter(url: str, number: int, blocks: tuple[int, int], step: Barrier) -> 
     pairs, per_caller = blocks
     callers = CALLERS // PROCESSES
     size = callers * per_caller
-    keys = iter(decisions(f"{number}", count=size * (pairs + 1)))
-    fresh = iter(decisions(f"plain{number}", count=size * (pairs + 1)))
+    keys = iter(decisions(1 + number, count=size * (pairs + 1)))
+    fresh = iter(decisions(100 + number, count=size * (pairs + 1)))
     runtime, plain = runtime_on(url, seed=number), Plain(url)
 
     def ours() -> float:

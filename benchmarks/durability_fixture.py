@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import random
 import tempfile
-import uuid
+import time
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -22,37 +21,41 @@ ARMS = tuple(f"arm{number}" for number in range(5))
 BUDGET_USD = 0.002
 
 
-def decisions(prefix: str, *, count: int) -> list[str]:
-    """Return ids as long as real ones."""
-    ids = random.Random(prefix)
-    return [f"sr-{prefix}{uuid.UUID(int=ids.getrandbits(128)).hex}" for _ in range(count)]
+def decisions(prefix: int, *, count: int) -> list[str]:
+    """Return ids such as decisions made one after the other have; other ones for another prefix."""
+    now = time.time()
+    return [f"sr-{int(1000 * now) + number // 10:012x}7{prefix:03x}{number:016x}" for number in range(count)]
+
+
+def prepare(url: str) -> None:
+    """Make our tables."""
+    SqlStore(url, migrate="auto").close()
 
 
 def store_decisions(url: str, names: Sequence[str]) -> None:
     """Store answered decisions, a thousand to a transaction."""
-    store = SqlStore(url, migrate="auto")
+    now = time.time()
+    store = open_store(url)
     try:
         for start in range(0, len(names), 1_000):
             batch: list[Write] = []
             for number, name in enumerate(names[start : start + 1_000]):
                 arm = ARMS[number % len(ARMS)]
-                batch += (
-                    decided(name, group=GROUP, arm=arm),
-                    settled(name, arm=arm, response=f"resp-{name}"),
-                )
+                batch.append(decided(name, group=GROUP, arm=arm, at=now))
+                batch.append(settled(name, arm=arm, response=f"resp-{name}", at=now))
             store.commit(batch)
     finally:
         store.close()
 
 
-def runtime_on(url: str, *, seed: int = 1) -> Runtime:
+def runtime_on(url: str, *, seed: int = 1, max_live: int = 5, refresh_interval: float = 5.0) -> Runtime:
     """Return a runtime that routes the group."""
+    settings = {"budget_usd_per_call": BUDGET_USD, "max_live_models": max_live}
     runtime = Runtime(
-        parse_groups({GROUP: {"budget_usd_per_call": BUDGET_USD}}), store=open_store(url), seed=seed
+        parse_groups({GROUP: settings}), store=open_store(url), seed=seed, refresh_interval=refresh_interval
     )
-    runtime.set_arms(
-        GROUP, [Arm(name=name, prior_cost_usd=BUDGET_USD * (1 + n) / 3) for n, name in enumerate(ARMS)]
-    )
+    arms = [Arm(name=name, prior_cost_usd=BUDGET_USD * (1 + n) / 3) for n, name in enumerate(ARMS)]
+    runtime.set_arms(GROUP, arms)
     return runtime
 
 

