@@ -12,10 +12,11 @@ RewardStatus = Literal["recorded", "unchanged", "replaced", "revoked", "kept", "
 class RewardReceipt:
     """What a reported reward did.
 
-    ``recorded``: counted. ``unchanged``: the same value was counted before, or there was nothing to take back.
-    ``replaced``: an earlier value of the same source was replaced. ``revoked``: taken back. ``kept``: no decision
-    has this key yet; counted when one appears. ``unknown``: no decision has this key, and it was not kept.
-    ``expired``: the key is a decision's that is older than what the store retains; its statistics stay as they are.
+    ``recorded``: counted. ``unchanged``: the same value was counted before, or another one that a client's report
+    does not replace, or there was nothing to take back. ``replaced``: an earlier value of the same source was
+    replaced. ``revoked``: taken back. ``kept``: no decision has this key yet; counted when one appears. ``unknown``:
+    no decision has this key, and it was not kept. ``expired``: the key is a decision's that is older than what the
+    store retains; its statistics stay as they are.
     """
 
     status: RewardStatus

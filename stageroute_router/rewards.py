@@ -18,7 +18,8 @@ def checked_reward(reward: object) -> float:
     if isinstance(reward, bool):
         return float(reward)
     if not isinstance(reward, numbers.Real):
-        msg = f"a reward must be a number in [0, 1], not {type(reward).__name__} {reward!r}"
+        # Shortened: a client may have sent anything.
+        msg = f"a reward must be a number in [0, 1], not {type(reward).__name__} {repr(reward)[:40]}"
         raise InvalidRewardError(msg)
     value = float(reward)
     if not 0 <= value <= 1:  # also False for NaN

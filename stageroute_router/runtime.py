@@ -21,12 +21,14 @@ from types import TracebackType
 from stageroute_router.core.arm import Arm
 from stageroute_router.core.engine import Choice
 from stageroute_router.decision_id import DECISION_PREFIX, new_decision_id
+from stageroute_router.error_text import loggable
 from stageroute_router.errors import SettingsError, StoreError, StoreOutageError, StoreUnavailableError
 from stageroute_router.forking import ForkAware, survive_fork
 from stageroute_router.group import Group
 from stageroute_router.health import Health, Incident, assess
+from stageroute_router.identifiers import stored_id
 from stageroute_router.rewards import Acknowledgement, checked_reward
-from stageroute_router.settings import GroupSettings, parse_groups, parse_retention
+from stageroute_router.settings import DEFAULT_RETENTION, GroupSettings, parse_groups, parse_retention
 from stageroute_router.status import GroupStatus, Status, describe
 from stageroute_router.store.base import (
     CallFailed,
@@ -36,6 +38,7 @@ from stageroute_router.store.base import (
     DecisionMade,
     RewardReceipt,
     RewardReported,
+    RewardRevoked,
     Store,
     Write,
 )
@@ -212,7 +215,7 @@ class Runtime(ForkAware):
             for forgotten in over:
                 self._open.pop(forgotten, None)
             return self._record(
-                group, choice, decision_id=decision_id, call_id=call_id, segment=segment, now=now
+                group, choice, decision_id=decision_id, call_id=stored_id(call_id), segment=segment, now=now
             )
         except Exception as error:  # noqa: BLE001 - whatever it is, the user's call goes on
             self.internal_error(error)
@@ -238,7 +241,7 @@ class Runtime(ForkAware):
                 cost_usd=cost_usd if math.isfinite(cost_usd) and cost_usd > 0 else 0.0,
                 prompt_tokens=prompt_tokens,
                 completion_tokens=completion_tokens,
-                response_id=response_id,
+                response_id=None if response_id is None else stored_id(response_id),
                 settled_at=self._clock(),
             )
         )
@@ -259,29 +262,59 @@ class Runtime(ForkAware):
         """Report that a call does not count: LiteLLM answered it from its cache."""
         self._close_decision(CallWithdrawn(decision_id=decision_id))
 
-    def record_reward(self, key: str, reward: object, *, source: str = "app") -> Future[RewardReceipt]:
+    def record_reward(
+        self, key: str, reward: object, *, source: str = "app", replace: bool = True
+    ) -> Future[RewardReceipt]:
         """Report how good an answer was.
 
         Args:
             key: a decision id, call id or response id.
             reward: a finite number in [0, 1].
             source: who says so; the same source again replaces its earlier value.
+            replace: False to leave an earlier value of the source as it is.
 
         Returns:
             A future that is done when the reward is durable. It may raise ``UnknownDecisionError``,
             ``StoreUnavailableError`` or ``StoreOverloadedError``.
 
         Raises:
-            InvalidRewardError: the reward is not a finite number in [0, 1], or the source's name is reserved.
+            InvalidRewardError: the reward is not a finite number in [0, 1], or the source is no name.
         """
+        key = stored_id(key)
         value = checked_reward(reward)
         check_source(source)
         # A call whose end LiteLLM has not reported yet may be known by its response id in a moment, and a decision
         # of another host may be stored in a moment: such rewards are kept for it.
         keep = bool(self._open) or key.startswith(DECISION_PREFIX)
         return self._writer.submit_reward(
-            RewardReported(key=key, reward=value, source=source, reported_at=self._clock(), keep=keep),
+            RewardReported(
+                key=key,
+                reward=value,
+                source=source,
+                reported_at=self._clock(),
+                keep=keep,
+                replace=replace,
+            ),
             Acknowledgement(key=key),
+        )
+
+    def revoke_reward(self, key: str, *, source: str = "app") -> Future[RewardReceipt]:
+        """Take a reward back: it counts no longer. Doing so again changes nothing.
+
+        Args:
+            key: a decision id, call id or response id.
+            source: whose reward; other sources' stay.
+
+        Returns:
+            As for :meth:`record_reward`.
+
+        Raises:
+            InvalidRewardError: the source is no name.
+        """
+        key = stored_id(key)
+        check_source(source)
+        return self._writer.submit_reward(
+            RewardRevoked(key=key, source=source, revoked_at=self._clock()), Acknowledgement(key=key)
         )
 
     def internal_error(self, error: BaseException) -> None:
@@ -291,11 +324,9 @@ class Runtime(ForkAware):
         if now - self._last_logged >= _LOG_INTERVAL_S:
             self._last_logged = now
             logger.error(
-                "stageroute_router left a call to LiteLLM's own choice after an internal error (%d so far): %s: %s",
+                "stageroute_router left a call to LiteLLM's own choice after an internal error (%d so far):\n%s",
                 self._errors,
-                type(error).__name__,
-                error,
-                exc_info=error,
+                loggable(error),
             )
 
     # --- what an operator asks -----------------------------------------------------------------------------
@@ -526,7 +557,7 @@ def open_runtime(
     known_groups: Collection[str] | None,
     database_url: str,
     durability: Durability = "full",
-    retention: float | str = "90d",
+    retention: float | str = DEFAULT_RETENTION,
     migrate: Migrate | None = None,
     seed: int | None = None,
     refresh_interval: float = 5.0,

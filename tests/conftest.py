@@ -18,9 +18,6 @@ import psycopg
 import pytest
 from sqlalchemy import make_url
 
-GIVEN_DATABASE = "STAGEROUTE_TEST_DATABASE_URL"
-"""Names another PostgreSQL that the store's tests are to run on too. They keep to schemas of their own in it."""
-
 # Warnings that LiteLLM, or what it imports, causes by itself. Ours carry our file's name and stay errors.
 LITELLMS_OWN = (
     "ignore::DeprecationWarning:litellm",
@@ -83,11 +80,11 @@ def postgres_url(postgres_server: str) -> Iterator[str]:
 
 @pytest.fixture
 def given_url() -> Iterator[str]:
-    """Where there is nothing yet on the server named by ``STAGEROUTE_TEST_DATABASE_URL``."""
-    given = os.environ.get(GIVEN_DATABASE)
-    if not given:
-        pytest.skip(f"{GIVEN_DATABASE} names no further database")
-    with new_schema(given) as url:
+    """Where there is nothing yet in the database named by ``STAGEROUTE_TEST_DATABASE_URL``.
+
+    Tests keep to schemas of their own in it, and drop them.
+    """
+    with new_schema(os.environ["STAGEROUTE_TEST_DATABASE_URL"]) as url:
         yield url
 
 

@@ -125,12 +125,33 @@ def test_reward_that_is_no_number_in_the_unit_interval_is_refused(runtime: Runti
     assert sum(arm.reward_count for arm in group_status(runtime).arms) == 0
 
 
-@pytest.mark.parametrize("source", ["failure", ""])
-def test_source_that_is_reserved_is_refused(runtime: Runtime, source: str) -> None:
+def test_source_that_is_reserved_is_refused(runtime: Runtime) -> None:
     """A failure's own reward and an application's under the same name would replace each other."""
     routed = call(runtime)
-    with pytest.raises(InvalidRewardError, match=f"{source!r}.*name of its own"):
+    with pytest.raises(InvalidRewardError, match=r"'failure'.*another name"):
+        runtime.record_reward(routed.decision_id, 1.0, source="failure")
+
+
+@pytest.mark.parametrize("source", ["", "what is this?", "line\nbreak", "nul\0", "é", "s" * 65])
+def test_source_that_is_no_name_is_refused_and_not_shown(runtime: Runtime, source: str) -> None:
+    routed = call(runtime)
+    with pytest.raises(InvalidRewardError, match=f"{len(source)} characters") as refused:
         runtime.record_reward(routed.decision_id, 1.0, source=source)
+    assert not source or source not in str(refused.value)
+
+
+@pytest.mark.parametrize("odd", ["a prompt, say", "nul\0", "\ud800", "x" * 10_000])
+def test_call_whose_id_is_any_text_is_found_by_it_and_the_text_is_not_stored(odd: str) -> None:
+    store = MemoryStore()
+    runtime = Runtime(parse_groups(settings()), store=store, seed=1)
+    runtime.set_arms("chat", ARMS)
+    routed = call(runtime, call_id=odd)
+    for key in (odd, f"response-of-{odd}"):
+        assert runtime.record_reward(key, 1.0).result(5).decision_id == routed.decision_id
+    stored = store.decision(routed.decision_id)
+    runtime.close()
+    assert stored is not None
+    assert odd not in repr(stored)
 
 
 @pytest.mark.parametrize(("reward", "value"), [(True, 1.0), (False, 0.0), (1, 1.0)])
@@ -138,6 +159,36 @@ def test_thumbs_and_integers_are_rewards(runtime: Runtime, reward: object, value
     routed = call(runtime)
     runtime.record_reward(routed.decision_id, reward).result(5)
     assert next(arm for arm in group_status(runtime).arms if arm.name == routed.arm).reward_mean == value
+
+
+def test_revoked_reward_counts_no_longer(runtime: Runtime) -> None:
+    routed = call(runtime)
+    runtime.record_reward(routed.decision_id, 0.25, source="judge").result(5)
+    runtime.record_reward(routed.decision_id, 1.0).result(5)
+    found = [runtime.revoke_reward("call-1").result(5).status for _ in range(2)]
+    assert found == ["revoked", "unchanged"]
+    arm = next(arm for arm in group_status(runtime).arms if arm.name == routed.arm)
+    assert (arm.reward_count, arm.reward_mean) == (1, 0.25)
+    with pytest.raises(UnknownDecisionError, match="no routed call has the id 'nobody'"):
+        runtime.revoke_reward("nobody").result(5)
+
+
+def test_reward_that_comes_after_the_retention_is_expired_and_changes_nothing() -> None:
+    clock = FakeClock()
+    made = Runtime(
+        parse_groups(settings()), store=MemoryStore(retention_s=86_400.0, clock=clock), clock=clock, seed=1
+    )
+    made.set_arms("chat", ARMS)
+    old = call(made)
+    made.flush()
+    clock.advance(2 * 86_400.0)
+    young = call(made, call_id="call-2")
+    made.flush()
+    assert made.record_reward(old.decision_id, 1.0).result(5).status == "expired"
+    assert made.record_reward(young.decision_id, 1.0).result(5).status == "recorded"
+    status = group_status(made)
+    assert (status.calls, sum(arm.reward_count for arm in status.arms)) == (2, 1)
+    made.close()
 
 
 def test_unknown_id_is_a_clear_error(runtime: Runtime) -> None:

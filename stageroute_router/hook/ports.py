@@ -68,8 +68,13 @@ class Routing(Protocol):
     def withdrawn(self, decision_id: str) -> None:
         """Report that the decision does not count: LiteLLM answered from its cache."""
 
-    def record_reward(self, key: str, reward: object, *, source: str = "app") -> Future[RewardReceipt]:
+    def record_reward(
+        self, key: str, reward: object, *, source: str = "app", replace: bool = True
+    ) -> Future[RewardReceipt]:
         """Report how good an answer was; the future is done when that is durable."""
+
+    def revoke_reward(self, key: str, *, source: str = "app") -> Future[RewardReceipt]:
+        """Take a reward back; the future is done when that is durable."""
 
     def internal_error(self, error: BaseException) -> None:
         """Count an error that was kept from the user's call, and log it now and then."""

@@ -23,7 +23,7 @@ from stageroute_router.errors import SettingsError
 from stageroute_router.forking import ForkAware, survive_fork
 from stageroute_router.hook.deployments import GroupArms, model_id, read_arms
 from stageroute_router.hook.episode import open_episodes
-from stageroute_router.hook.ledger import Ledger, OpenDecision
+from stageroute_router.hook.ledger import Ledger, MadeDecision, OpenDecision
 from stageroute_router.hook.observer import NOTE, Report, observer, read_response
 from stageroute_router.hook.ports import Routing
 from stageroute_router.hook.seam import Deployment, Request, Seam
@@ -125,6 +125,10 @@ class StageRouteStrategy(CustomRoutingStrategyBase, ForkAware):
         """Return the group of a recent call that was left to LiteLLM's own choice, or None."""
         return self._ledger.group_left(key)
 
+    def decision_made(self, key: str) -> MadeDecision | None:
+        """Return the decision of a recent call, by the call's id or its answer's; None if it is not remembered."""
+        return self._ledger.made(key)
+
     # --- what LiteLLM asks ---------------------------------------------------------------------------------
 
     async def async_get_available_deployment(
@@ -201,6 +205,8 @@ class StageRouteStrategy(CustomRoutingStrategyBase, ForkAware):
                 report.call_id, model_id=report.model_id, noted=report.noted, failed=report.failed
             )
             if decision is not None:
+                if report.response_id is not None:
+                    self._ledger.served(decision, report.response_id)
                 self._conclude(decision, report)
             elif report.response_id is not None:
                 self._ledger.answered(report.call_id, report.response_id)
@@ -293,6 +299,7 @@ class StageRouteStrategy(CustomRoutingStrategyBase, ForkAware):
                     decision_id=routed.decision_id,
                     group=group,
                     arm=routed.arm,
+                    stage=routed.stage,
                     model_id=model_id(deployment),
                     minted=minted,
                     episodes=episodes,

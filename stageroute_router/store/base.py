@@ -138,6 +138,7 @@ class RewardReported:
         source: who says so. The same (decision, source) again replaces the earlier value.
         reported_at: seconds since the epoch.
         keep: whether to keep the reward when the key is unknown, until a decision with it appears.
+        replace: whether it replaces an earlier value of its source; if not, the earlier one stays.
     """
 
     key: str
@@ -145,6 +146,7 @@ class RewardReported:
     source: str
     reported_at: float
     keep: bool
+    replace: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

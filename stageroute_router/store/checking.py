@@ -14,7 +14,7 @@ from stageroute_router.store import reading, tables
 from stageroute_router.store.comparing import differences
 from stageroute_router.store.entries import NOTHING
 from stageroute_router.store.findings import Difference
-from stageroute_router.store.folding import cells_of, fold_log, folded_account
+from stageroute_router.store.folding import cells_of, fold_log
 from stageroute_router.store.postgres import without_time_limit
 from stageroute_router.store.writing import upsert
 
@@ -62,11 +62,8 @@ def rebuild(connection: Connection) -> list[Difference]:
         if rows:
             connection.execute(upsert(tables.statistics, dialect), rows)
         account = _without_nonsense(reading.load_account(connection, group))
-        row = {
-            "group_name": group,
-            "version": versions.get(group, 0) + 1,
-            **asdict(folded_account(account, cells.values())),
-        }
+        right = {one.name: one.folded for one in found if one.group == group and one.cell is None}
+        row = {"group_name": group, "version": versions.get(group, 0) + 1, **asdict(account), **right}
         connection.execute(upsert(tables.groups, dialect), [row])
     return found
 

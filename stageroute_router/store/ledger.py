@@ -220,12 +220,19 @@ class Ledger:
         given = GivenReward(write.reward, key=write.key, reported_at=write.reported_at)
         entry = self.find(write.key, at=write.reported_at)
         if entry is not None and entry.state != "withdrawn":
-            return _receipt(self._give(entry, write.source, given), write.key, entry)
+            done = self._give(entry, write.source, given, replace=write.replace)
+            return _receipt(done, write.key, entry)
         if entry is None and write.keep and not self._is_expired(write.key):
-            self.pending[write.key][write.source] = PendingReward(given, received_at=now)
-            self._changes.pending[write.key, write.source] = None
-            return RewardReceipt(status="kept", key=write.key)
+            return self._keep(write, given, now=now)
         return self._nobody(write.key)
+
+    def _keep(self, write: RewardReported, given: GivenReward, *, now: float) -> RewardReceipt:
+        earlier = self.pending.get(write.key, {}).get(write.source)
+        if earlier is not None and not write.replace and not earlier.is_expired(now):
+            return RewardReceipt(status="unchanged", key=write.key)
+        self.pending[write.key][write.source] = PendingReward(given, received_at=now)
+        self._changes.pending[write.key, write.source] = None
+        return RewardReceipt(status="kept", key=write.key)
 
     def _revoke(self, write: RewardRevoked, *, now: float) -> RewardReceipt:
         waiting = self.pending.get(write.key, {}).pop(write.source, None)
@@ -272,10 +279,10 @@ class Ledger:
         self._changes.accounts[group] = None
 
     def _give(
-        self, entry: Entry, source: str, given: GivenReward
+        self, entry: Entry, source: str, given: GivenReward, *, replace: bool = True
     ) -> Literal["recorded", "unchanged", "replaced"]:
         before = entry.rewards.get(source)
-        if before is not None and before.reward == given.reward:
+        if before is not None and (before.reward == given.reward or not replace):
             return "unchanged"
         self._changes.before(entry, source)
         entry.rewards[source] = given

@@ -117,6 +117,8 @@ class _Needed:
             match write:
                 case RewardReported():
                     needed.rewarded[write.key] = None
+                    if not write.replace:
+                        needed.waited_for[write.key] = None
                 case RewardRevoked():
                     needed.rewarded[write.key] = needed.waited_for[write.key] = None
                 case DecisionMade():

@@ -417,7 +417,11 @@ _running: weakref.WeakSet[Worker] = weakref.WeakSet()
 def _close_all() -> None:
     """Store what is queued when the program ends without closing its writers."""
     for worker in list(_running):
-        worker.close(_EXIT_TIMEOUT_S)
+        lost = worker.close(_EXIT_TIMEOUT_S)
+        if lost:
+            logger.error(
+                "the program ends with %d writes that the database did not take: they are lost", lost
+            )
 
 
 def _weakly(function: Callable[..., Any] | None) -> Callable[[], Callable[..., Any] | None] | None:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from concurrent.futures import Future
 
 from stageroute_router.health import WriterState
-from stageroute_router.store.base import RewardReceipt, RewardReported, Store, Write
+from stageroute_router.store.base import RewardReceipt, RewardWrite, Store, Write
 from stageroute_router.store.worker import OnCommit, T, Tick, Worker
 
 
@@ -84,9 +84,9 @@ class Writer:
         return self._worker.put(write, None)
 
     def submit_reward(
-        self, write: RewardReported, future: Future[RewardReceipt] | None = None
+        self, write: RewardWrite, future: Future[RewardReceipt] | None = None
     ) -> Future[RewardReceipt]:
-        """Queue a reward; the future gives its receipt once it is stored.
+        """Queue a reward, or its revocation; the future gives its receipt once it is stored.
 
         Args:
             write: the reward.

@@ -238,6 +238,32 @@ class StoreContract:
             pulls=1, reward_count=1, reward_sum=0.75, reward_sumsq=0.5625
         )
 
+    def test_a_report_that_may_not_replace_leaves_the_first_value(self, store: Store) -> None:
+        """Also before the decision is known, and inside one batch; a report that may replace still does."""
+        firm = [replace(rewarded("d1", value, keep=True), replace=False) for value in (0.5, 1.0, 0.0)]
+        assert store.commit(firm[:1]).rewards[0].status == "kept"
+        assert store.commit(firm[1:2]).rewards[0].status == "unchanged"
+        report = store.commit([decided("d1"), *firm])
+        assert [receipt.status for receipt in report.rewards] == ["unchanged"] * 3
+        found = store.decision("d1")
+        assert found is not None
+        assert found.rewards == {"app": 0.5}
+        assert store.load("chat").statistics["", "small"].reward_sum == 0.5
+        assert store.commit([rewarded("d1", 1.0)]).rewards[0].status == "replaced"
+        assert store.commit([firm[2]]).rewards[0].status == "unchanged"
+        assert store.load("chat").statistics["", "small"].reward_sum == 1.0
+
+    def test_a_first_value_that_was_kept_too_long_does_not_keep_out_a_second(
+        self, store: Store, clock: FakeClock
+    ) -> None:
+        """It will never count, so the next one may."""
+        first, second = (replace(rewarded("d1", value, keep=True), replace=False) for value in (0.5, 1.0))
+        store.commit([first])
+        clock.advance(PENDING_REWARD_LIFETIME_S + 1)
+        assert store.commit([second]).rewards[0].status == "kept"
+        store.commit([decided("d1")])
+        assert store.load("chat").statistics["", "small"].reward_sum == 1.0
+
     def test_rewards_of_different_sources_count_each(self, store: Store) -> None:
         """A user's thumb does not replace a test's verdict."""
         store.commit(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -56,9 +57,11 @@ class TestPostgreSQL(StoreContract):
         return SqlStore(self.url, migrate="auto", clock=clock)
 
 
-class TestGivenPostgreSQL(TestPostgreSQL):
-    """In the PostgreSQL that ``STAGEROUTE_TEST_DATABASE_URL`` names."""
+if os.environ.get("STAGEROUTE_TEST_DATABASE_URL"):
 
-    @pytest.fixture(autouse=True)
-    def _database(self, given_url: str) -> None:
-        self.url = given_url
+    class TestGivenPostgreSQL(TestPostgreSQL):
+        """In the PostgreSQL that ``STAGEROUTE_TEST_DATABASE_URL`` names."""
+
+        @pytest.fixture(autouse=True)
+        def _database(self, given_url: str) -> None:
+            self.url = given_url
