@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import math
+import tracemalloc
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from stageroute_router import in_flight
 from stageroute_router.core.arm import Arm
 from stageroute_router.errors import InvalidRewardError, SettingsError, StoreError, UnknownDecisionError
 from stageroute_router.runtime import Routed, Runtime, open_runtime
@@ -349,3 +352,43 @@ def test_wrong_settings_and_wrong_database_are_met_at_the_start(tmp_path: Path) 
         open_runtime({"caht": {"budget_usd_per_call": 1}}, known_groups=["chat"], database_url="memory://")
     with pytest.raises(StoreError, match="missing"):
         open_runtime(settings(), known_groups=["chat"], database_url=f"sqlite:///{tmp_path}/missing/state.db")
+
+
+def test_calls_that_are_never_reported_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    """LiteLLM reports nothing for some calls; they must neither pile up nor stay under way."""
+    monkeypatch.setattr(in_flight, "MOST", 50)
+    clock = FakeClock()
+    with Runtime(parse_groups(settings()), store=MemoryStore(), clock=clock, seed=1) as runtime:
+        runtime.set_arms("chat", ARMS)
+        for number in range(500):
+            assert runtime.choose("chat", eligible=BOTH, call_id=f"call-{number}") is not None
+            assert len(runtime._open) <= 50
+        clock.advance(in_flight.LIFETIME_S + 1)
+        runtime.choose("chat", eligible=BOTH, call_id="later")
+        assert len(runtime._open) == 1
+        assert runtime._groups["chat"]._in_flight.count.keys() <= BOTH
+        assert sum(runtime._groups["chat"]._in_flight.count.values()) == 1
+
+
+def test_memory_of_a_worker_does_not_grow_with_history(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/s.db"
+    with open_runtime(settings(), known_groups=["chat"], database_url=url, seed=1) as runtime:
+        runtime.set_arms("chat", ARMS)
+
+        def work(calls: int) -> int:
+            for number in range(calls):
+                routed = call(runtime, call_id=f"call-{number}")
+                if number % 10 == 0:
+                    runtime.record_reward(routed.decision_id, 0.5).result(20)
+            assert runtime.flush()
+            gc.collect()
+            return tracemalloc.get_traced_memory()[0]
+
+        work(100)
+        tracemalloc.start()
+        try:
+            before = work(200)
+            grown = work(1_500) - before
+        finally:
+            tracemalloc.stop()
+    assert grown < 200_000, f"1,500 calls left {grown} bytes behind; each kept would be about 1,000"

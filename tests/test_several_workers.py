@@ -242,11 +242,16 @@ def test_worker_with_other_candidates_keeps_the_stage_and_serves_its_own(
     """A rolling deployment: old and new settings side by side, and not one arm in common."""
     old, new = start(), start(arms=[Arm(name="fresh", prior_cost_usd=0.001)])
     assert new.status.stage == 2, "none of the live arms exists here: a window opens"
+    stand_ins = []
     for _ in range(3):
         old.runtime.refresh()
         new.runtime.refresh()
+        snapshot = old.runtime._groups["chat"].snapshot
+        assert snapshot is not None
+        stand_ins.append(snapshot.stage)
         assert old.call().arm in old.arms
         assert new.call().arm == "fresh"
+    assert stand_ins[0] is stand_ins[1] is stand_ins[2], "the old worker's own live set stays for the stage"
     assert {old.status.stage, new.status.stage} == {2}, "they do not outbid each other"
     assert plans(old)[2] == {"fresh"}
 

@@ -57,11 +57,27 @@ def child(runtime: Runtime, number: int) -> None:
     sys.exit(0)
 
 
+def twin(runtime: Runtime) -> None:
+    """Only choose: twins are forked one right after the other, from the very same state."""
+    choices = [runtime.choose("chat", eligible=NAMES, call_id="c") for _ in range(40)]
+    say(twin=[routed.arm for routed in choices if routed is not None])
+    os._exit(0)  # what it chose was never answered, and is nobody's
+
+
 def main() -> None:
     """Preload, work in a thread of its own all the time, fork, and work on."""
     runtime = open_runtime(SETTINGS, known_groups=["chat"], database_url=sys.argv[1])
     runtime.set_arms("chat", ARMS)
     work(runtime, calls=20)
+    assert runtime.flush()
+    twins = []
+    for _ in range(3):
+        pid = os.fork()
+        if not pid:
+            twin(runtime)
+        twins.append(pid)
+    for pid in twins:
+        os.waitpid(pid, 0)
     busy = threading.Thread(target=work, args=(runtime,), kwargs={"calls": CALLS})
     busy.start()
     for _ in range(50):
