@@ -127,7 +127,7 @@ def main() -> None:
         results["PostgreSQL"] = measure(url, calls=arguments.calls, workers=arguments.workers)
     table = Table("workers", *results)
     for name in results["SQLite"]:
-        table.add_row(name, *(f"{result[name]:,.4g}" for result in results.values()))
+        table.add_row(name, *(f"{result[name]:,.6g}" for result in results.values()))
     Console().print(table)
     if arguments.json:
         arguments.json.write_text(json.dumps(results, indent=2))
