@@ -68,44 +68,49 @@ class Account:
 
     def dispatched(self, charge: Charge) -> Account:
         """Return the account after a decision: its expected cost is in flight and charged to the surplus."""
-        booked = self._booked(charge, charge.budget_usd - charge.expected_cost_usd)
+        surplus, debt = self._booked(charge, charge.budget_usd - charge.expected_cost_usd)
         if charge.booking == "surplus":
-            repaid = min(booked.debt_usd, REPAYMENT * charge.budget_usd)
-            booked = replace(
-                booked, debt_usd=booked.debt_usd - repaid, surplus_usd=booked.surplus_usd - repaid
-            )
-        return replace(
-            booked,
+            repaid = min(debt, REPAYMENT * charge.budget_usd)
+            surplus, debt = surplus - repaid, debt - repaid
+        return Account(
             calls=self.calls + 1,
             open_calls=self.open_calls + 1,
+            spend_usd=self.spend_usd,
             in_flight_usd=self.in_flight_usd + charge.expected_cost_usd,
+            surplus_usd=surplus,
+            debt_usd=debt,
+            token_calls=self.token_calls,
+            prompt_tokens=self.prompt_tokens,
+            completion_tokens=self.completion_tokens,
         )
 
     def settled(
         self, charge: Charge, *, cost_usd: float, prompt_tokens: int = 0, completion_tokens: int = 0
     ) -> Account:
         """Return the account after a decision's cost became known (0 for a call that failed)."""
-        open_calls = self.open_calls - 1
-        has_tokens = prompt_tokens + completion_tokens > 0
-        return replace(
-            self._booked(charge, charge.expected_cost_usd - cost_usd),
-            open_calls=open_calls,
+        surplus, debt = self._booked(charge, charge.expected_cost_usd - cost_usd)
+        return Account(
+            calls=self.calls,
+            open_calls=self.open_calls - 1,
             spend_usd=self.spend_usd + cost_usd,
-            # An exact zero when nothing is open: rounding errors must not pile up over years.
-            in_flight_usd=self.in_flight_usd - charge.expected_cost_usd if open_calls else 0.0,
-            token_calls=self.token_calls + has_tokens,
+            in_flight_usd=self._in_flight_without(charge),
+            surplus_usd=surplus,
+            debt_usd=debt,
+            token_calls=self.token_calls + (prompt_tokens + completion_tokens > 0),
             prompt_tokens=self.prompt_tokens + prompt_tokens,
             completion_tokens=self.completion_tokens + completion_tokens,
         )
 
     def withdrawn(self, charge: Charge) -> Account:
         """Return the account after a decision turned out not to count (the answer came from a cache)."""
-        open_calls = self.open_calls - 1
+        surplus, debt = self._booked(charge, charge.expected_cost_usd - charge.budget_usd)
         return replace(
-            self._booked(charge, charge.expected_cost_usd - charge.budget_usd),
+            self,
             calls=self.calls - 1,
-            open_calls=open_calls,
-            in_flight_usd=self.in_flight_usd - charge.expected_cost_usd if open_calls else 0.0,
+            open_calls=self.open_calls - 1,
+            in_flight_usd=self._in_flight_without(charge),
+            surplus_usd=surplus,
+            debt_usd=debt,
         )
 
     def reopened(self, charge: Charge) -> Account:
@@ -118,10 +123,14 @@ class Account:
             in_flight_usd=self.in_flight_usd + charge.expected_cost_usd,
         )
 
-    def _booked(self, charge: Charge, saved_usd: float) -> Account:
-        """Return the account with dollars saved (negative: overspent) booked where the charge says."""
+    def _in_flight_without(self, charge: Charge) -> float:
+        # An exact zero when nothing is open: rounding errors must not pile up over years.
+        return self.in_flight_usd - charge.expected_cost_usd if self.open_calls > 1 else 0.0
+
+    def _booked(self, charge: Charge, saved_usd: float) -> tuple[float, float]:
+        """Return surplus and debt with dollars saved (negative: overspent) booked where the charge says."""
         if charge.booking == "surplus":
-            return replace(self, surplus_usd=min(self.surplus_usd + saved_usd, charge.surplus_cap_usd))
+            return min(self.surplus_usd + saved_usd, charge.surplus_cap_usd), self.debt_usd
         if charge.booking == "debt":
-            return replace(self, debt_usd=max(self.debt_usd - saved_usd, 0.0))
-        return self
+            return self.surplus_usd, max(self.debt_usd - saved_usd, 0.0)
+        return self.surplus_usd, self.debt_usd

@@ -453,6 +453,18 @@ def test_a_full_queue_refuses_rewards_and_counts_the_decisions_it_drops(
     assert [stage.stage for stage in store.stages("chat")] == [1]
 
 
+def test_watching_over_many_rewards_keeps_only_those_that_wait(
+    store: Stubborn, make_writer: Callable[..., Writer]
+) -> None:
+    writer = make_writer()
+    for number in range(3_000):
+        writer.submit_reward(rewarded(f"d{number}", 0.5))
+        if number % 100 == 0:
+            assert writer.flush(DEADLINE_S)
+    assert writer.flush(DEADLINE_S)
+    assert writer._worker.queue.awaited == []
+
+
 # -- callbacks -----------------------------------------------------------------------------------------------
 
 
