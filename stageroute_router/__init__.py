@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from stageroute_router.errors import (
     InvalidRewardError,
+    InvalidTokenError,
     NotAResponseError,
     SettingsError,
     StageRouteError,
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "InvalidRewardError",
+    "InvalidTokenError",
     "NotAResponseError",
     "SettingsError",
     "StageRouteError",

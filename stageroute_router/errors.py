@@ -27,8 +27,32 @@ class UnmanagedCallError(StageRouteError, LookupError):
     """The call was served by a model group that StageRoute does not manage, so nothing can be credited."""
 
 
+class InvalidTokenError(StageRouteError, ValueError):
+    """A reward token cannot be accepted. The subclass says why: for your log; a client needs to know no more."""
+
+
+class MalformedTokenError(InvalidTokenError):
+    """It is no reward token, or not whole."""
+
+
+class TokenSignatureError(InvalidTokenError):
+    """It was changed, or signed with a key that this router does not have (any more)."""
+
+
+class TokenExpiredError(InvalidTokenError):
+    """It is too old, or made in the future: then the clocks of two hosts are too far apart."""
+
+
+class TokenCallerError(InvalidTokenError):
+    """It was made for somebody else."""
+
+
 class StoreError(StageRouteError):
     """The database cannot be used or did not accept a write; the message says which one and what to do."""
+
+
+class StoreOutageError(StoreError):
+    """The database does not answer now, or is locked: nothing is wrong with it, and trying again is right."""
 
 
 class StoreUnavailableError(StoreError):

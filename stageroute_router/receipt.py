@@ -5,16 +5,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-RewardStatus = Literal["recorded", "unchanged", "replaced", "kept", "unknown"]
+RewardStatus = Literal["recorded", "unchanged", "replaced", "revoked", "kept", "unknown", "expired"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RewardReceipt:
     """What a reported reward did.
 
-    ``recorded``: counted. ``unchanged``: the same value was counted before. ``replaced``: an earlier value of
-    the same source was replaced. ``kept``: no decision has this key yet; counted when one appears.
-    ``unknown``: no decision has this key, and it was not kept.
+    ``recorded``: counted. ``unchanged``: the same value was counted before, or another one that a client's report
+    does not replace, or there was nothing to take back. ``replaced``: an earlier value of the same source was
+    replaced. ``revoked``: taken back. ``kept``: no decision has this key yet; counted when one appears. ``unknown``:
+    no decision has this key, and it was not kept. ``expired``: the key is a decision's that is older than what the
+    store retains; its statistics stay as they are.
     """
 
     status: RewardStatus

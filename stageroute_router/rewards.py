@@ -18,7 +18,8 @@ def checked_reward(reward: object) -> float:
     if isinstance(reward, bool):
         return float(reward)
     if not isinstance(reward, numbers.Real):
-        msg = f"a reward must be a number in [0, 1], not {type(reward).__name__} {reward!r}"
+        # Shortened: a client may have sent anything.
+        msg = f"a reward must be a number in [0, 1], not {type(reward).__name__} {repr(reward)[:40]}"
         raise InvalidRewardError(msg)
     value = float(reward)
     if not 0 <= value <= 1:  # also False for NaN
@@ -27,19 +28,25 @@ def checked_reward(reward: object) -> float:
     return value
 
 
-def acknowledge(acknowledged: Future[RewardReceipt], written: Future[RewardReceipt], *, key: str) -> None:
-    """Complete a caller's future from the writer's, turning an unknown key into a clear error."""
-    error = written.exception()
-    if error is not None:
-        acknowledged.set_exception(error)
-        return
-    receipt = written.result()
-    if receipt.status == "unknown":
-        acknowledged.set_exception(
+class Acknowledgement(Future[RewardReceipt]):
+    """What a caller waits on: done when the reward is durable; an unknown key becomes a clear error.
+
+    Args:
+        key: what the caller named.
+    """
+
+    def __init__(self, *, key: str) -> None:
+        super().__init__()
+        self._key = key
+
+    def set_result(self, result: RewardReceipt) -> None:
+        """Complete it with what the store says."""
+        if result.status != "unknown":
+            super().set_result(result)
+            return
+        self.set_exception(
             UnknownDecisionError(
-                f"no routed call has the id {key!r}: it was not routed by StageRoute with this database, or its "
-                "record has expired. Pass the response itself, its id, or the decision id"
+                f"no routed call has the id {self._key!r}: it was not routed by StageRoute with this database, or "
+                "its record has expired. Pass the response itself, its id, or the decision id"
             )
         )
-    else:
-        acknowledged.set_result(receipt)

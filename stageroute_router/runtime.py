@@ -7,24 +7,28 @@ committed moves the snapshot. What this process believes is what is stored.
 
 from __future__ import annotations
 
-import json
 import logging
 import math
 import random
 import secrets
-import threading
 import time
-import uuid
 from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import Future
-from dataclasses import asdict, dataclass
+from concurrent.futures import TimeoutError as FutureTimeoutError
+from dataclasses import dataclass
+from types import TracebackType
 
 from stageroute_router.core.arm import Arm
-from stageroute_router.core.engine import Choice, Engine, Snapshot
-from stageroute_router.errors import SettingsError
-from stageroute_router.in_flight import InFlight
-from stageroute_router.rewards import acknowledge, checked_reward
-from stageroute_router.settings import GroupSettings, parse_groups
+from stageroute_router.core.engine import Choice
+from stageroute_router.decision_id import DECISION_PREFIX, new_decision_id
+from stageroute_router.error_text import loggable
+from stageroute_router.errors import SettingsError, StoreError, StoreOutageError, StoreUnavailableError
+from stageroute_router.forking import ForkAware, survive_fork
+from stageroute_router.group import Group
+from stageroute_router.health import Health, Incident, assess
+from stageroute_router.identifiers import stored_id
+from stageroute_router.rewards import Acknowledgement, checked_reward
+from stageroute_router.settings import DEFAULT_RETENTION, GroupSettings, parse_groups, parse_retention
 from stageroute_router.status import GroupStatus, Status, describe
 from stageroute_router.store.base import (
     CallFailed,
@@ -32,27 +36,25 @@ from stageroute_router.store.base import (
     CallWithdrawn,
     CommitReport,
     DecisionMade,
-    GroupConfigured,
     RewardReceipt,
     RewardReported,
-    StagePlanned,
+    RewardRevoked,
     Store,
-    StoredGroup,
     Write,
 )
 from stageroute_router.store.opening import Durability, open_store
+from stageroute_router.store.schema import Migrate
 from stageroute_router.store.validation import check_source
 from stageroute_router.store.writer import Writer
-from stageroute_router.stored_state import by_arm, plan_of, stage_of
+from stageroute_router.stored_state import notes_on
 
 logger = logging.getLogger("stageroute_router")
-
-DECISION_PREFIX = "sr-"
-"""Decision ids start with this, so that an id from another host is recognised as a decision's."""
 
 _LOG_INTERVAL_S = 60.0
 _CLOSE_DEADLINE_S = 10.0
 _STATUS_FLUSH_S = 1.0
+_START_PATIENCE_S = 10.0
+_WINDOW_PATIENCE_S = 10.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,33 +68,29 @@ class Routed:
     outside_live_set: bool
 
 
-class _Group:
-    """One group's engine, latest snapshot and calls under way.
+class Runtime(ForkAware):
+    """Routes the calls of some groups and learns from them, together with all processes that share the store.
 
-    ``lock`` guards the step from one snapshot to the next, ``choosing`` the calls under way: each choice must see
-    the one before it.
-    """
-
-    def __init__(self, name: str, settings: GroupSettings, *, stored: StoredGroup, seed: int) -> None:
-        self.name = name
-        self.settings = settings
-        self.policy = settings.policy()
-        self.engine = Engine(self.policy, seed=seed)
-        self.stored = stored
-        self.snapshot: Snapshot | None = None
-        self.lock = threading.Lock()
-        self.in_flight = InFlight()
-        self.choosing = threading.Lock()
-
-
-class Runtime:
-    """Routes the calls of some groups and learns from them.
+    A database that does not answer is no reason not to start: routing begins with list prices and priors, and goes
+    on from what is stored as soon as that can be read.
 
     Args:
         groups: checked settings by group name.
         store: where everything is kept; the runtime closes it.
         clock: returns seconds since the epoch.
-        seed: of exploration. Default: fresh entropy, so that workers explore differently.
+        monotonic: returns seconds from any origin, never going back; for intervals.
+        seed: of exploration. Default: fresh entropy, so that workers explore differently. A forked child always
+            takes fresh entropy.
+        refresh_interval: what other processes have learned is known here at most so many seconds later, > 0.
+            Default 5: a cheap question each, and short beside the hundreds of calls that a stage has.
+        reward_deadline: after how many seconds without a commit a reward raises ``StoreUnavailableError``, > 0.
+            Default 10.
+        max_queue: how many writes may wait for the database. Beyond that rewards raise ``StoreOverloadedError``,
+            decisions and outcomes are dropped and counted, and routing goes on. Default 100,000, about 100 MB.
+
+    Raises:
+        SettingsError: an interval is not a time, or ``max_queue`` no number of writes.
+        StoreError: the database can be reached, and cannot be used.
     """
 
     def __init__(
@@ -101,20 +99,73 @@ class Runtime:
         *,
         store: Store,
         clock: Callable[[], float] = time.time,
+        monotonic: Callable[[], float] = time.monotonic,
         seed: int | None = None,
+        refresh_interval: float = 5.0,
+        reward_deadline: float = 10.0,
+        max_queue: int = 100_000,
     ) -> None:
         self._clock = clock
+        self._monotonic = monotonic
         self._store = store
+        self._refresh_interval = _seconds("refresh_interval", refresh_interval)
         seed = secrets.randbits(63) if seed is None else seed
-        self._random = random.Random(seed)
         self._groups = {
-            name: _Group(name, settings, stored=store.load(name), seed=seed + index)
+            name: Group(name, settings, seed=seed + index)
             for index, (name, settings) in enumerate(groups.items())
         }
-        self._open: dict[str, str] = {}
+        self._begin(seed)
         self._errors = 0
         self._last_logged = -math.inf
-        self._writer = Writer(store, on_commit=self._committed, tick=self._tick)
+        self._reading: Incident | None = None
+        self._refresh_at = self._next_refresh()
+        self._writer = Writer(
+            store,
+            on_commit=self._committed,
+            tick=self._tick,
+            max_queue=_count("max_queue", max_queue),
+            reward_deadline_s=_seconds("reward_deadline", reward_deadline),
+            clock=monotonic,
+        )
+        survive_fork(self)
+        try:
+            self._start()
+        except BaseException:
+            self._writer.close(0.0)
+            raise
+
+    def _begin(self, seed: int) -> None:
+        self._random = random.Random(seed)
+        self._open: dict[str, str] = {}
+
+    def _start(self) -> None:
+        """Read what is stored; if the database does not answer now, say so and go on."""
+        try:
+            self._writer.run(self._read_all).result(_START_PATIENCE_S)
+        except (StoreOutageError, FutureTimeoutError) as error:
+            logger.warning(
+                "routing starts without what was learned before, and will take it over when the database answers: %s",
+                str(error) or f"no answer within {_START_PATIENCE_S:g} s",
+            )
+
+    def after_fork_in_child(self) -> None:
+        """Explore with a randomness of its own, leave the parent's calls to it, and read before long."""
+        seed = secrets.randbits(63)
+        self._begin(seed)
+        for index, group in enumerate(self._groups.values()):
+            group.begin_anew(seed=seed + index)
+        self._refresh_at = -math.inf
+
+    def __enter__(self) -> Runtime:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
 
     # --- what a router asks --------------------------------------------------------------------------------
 
@@ -131,37 +182,11 @@ class Runtime:
         Raises:
             SettingsError: the arms cannot serve all calls: their shares sum to less than 1.
         """
-        state = self._groups[group]
         if not arms:
             # Nothing can be routed; the last snapshot stays for the statistics, and LiteLLM says what is wrong.
             return
-        with state.lock:
-            now = self._clock()
-            if state.snapshot is None:
-                _check_shares(group, arms, most_live=state.policy.max_live)
-                stored = state.stored
-                snapshot = state.engine.start(
-                    arms,
-                    now=now,
-                    statistics=by_arm(stored.statistics),
-                    account=stored.account,
-                    stage=None if stored.stage is None else stage_of(state.policy, stored.stage),
-                )
-                fresh = stored.stage is None or stored.stage.stage != snapshot.stage.number
-            else:
-                previous = state.snapshot.stage.number
-                snapshot = state.engine.with_arms(state.snapshot, arms, now=now)
-                fresh = snapshot.stage.number != previous
-            state.snapshot = snapshot
-            self._writer.submit(
-                GroupConfigured(
-                    group=group,
-                    settings=state.settings.model_dump_json(exclude_unset=True),
-                    arms=json.dumps([asdict(arm) for arm in arms]),
-                )
-            )
-            if fresh:
-                self._writer.submit(plan_of(group, snapshot.stage))
+        for write in self._groups[group].set_arms(arms, now=self._clock()):
+            self._writer.submit(write)
         self._writer.wake()
 
     def choose(
@@ -180,24 +205,18 @@ class Runtime:
             LiteLLM should choose as it would without us. Never raises, never waits for I/O.
         """
         try:
-            state = self._groups[group]
-            decision_id = f"{DECISION_PREFIX}{uuid.uuid4().hex}"
             now = self._clock()
-            with state.choosing:
-                snapshot = state.snapshot
-                if snapshot is None:
-                    return None
-                choice = state.engine.choose(
-                    snapshot,
-                    uniform=self._random.random(),
-                    eligible=eligible,
-                    in_flight=state.in_flight.count,
-                )
-                over = state.in_flight.started(decision_id, arm=choice.arm, now=now)
+            decision_id = new_decision_id(now)
+            made = self._groups[group].choose(
+                decision_id=decision_id, uniform=self._random.random(), eligible=eligible, now=now
+            )
+            if made is None:
+                return None
+            choice, over = made
             for forgotten in over:
                 self._open.pop(forgotten, None)
             return self._record(
-                group, choice, decision_id=decision_id, call_id=call_id, segment=segment, now=now
+                group, choice, decision_id=decision_id, call_id=stored_id(call_id), segment=segment, now=now
             )
         except Exception as error:  # noqa: BLE001 - whatever it is, the user's call goes on
             self.internal_error(error)
@@ -223,7 +242,7 @@ class Runtime:
                 cost_usd=cost_usd if math.isfinite(cost_usd) and cost_usd > 0 else 0.0,
                 prompt_tokens=prompt_tokens,
                 completion_tokens=completion_tokens,
-                response_id=response_id,
+                response_id=None if response_id is None else stored_id(response_id),
                 settled_at=self._clock(),
             )
         )
@@ -244,32 +263,60 @@ class Runtime:
         """Report that a call does not count: LiteLLM answered it from its cache."""
         self._close_decision(CallWithdrawn(decision_id=decision_id))
 
-    def record_reward(self, key: str, reward: object, *, source: str = "app") -> Future[RewardReceipt]:
+    def record_reward(
+        self, key: str, reward: object, *, source: str = "app", replace: bool = True
+    ) -> Future[RewardReceipt]:
         """Report how good an answer was.
 
         Args:
             key: a decision id, call id or response id.
             reward: a finite number in [0, 1].
             source: who says so; the same source again replaces its earlier value.
+            replace: False to leave an earlier value of the source as it is.
 
         Returns:
             A future that is done when the reward is durable. It may raise ``UnknownDecisionError``,
             ``StoreUnavailableError`` or ``StoreOverloadedError``.
 
         Raises:
-            InvalidRewardError: the reward is not a finite number in [0, 1], or the source's name is reserved.
+            InvalidRewardError: the reward is not a finite number in [0, 1], or the source is no name.
         """
+        key = stored_id(key)
         value = checked_reward(reward)
         check_source(source)
         # A call whose end LiteLLM has not reported yet may be known by its response id in a moment, and a decision
         # of another host may be stored in a moment: such rewards are kept for it.
         keep = bool(self._open) or key.startswith(DECISION_PREFIX)
-        acknowledged: Future[RewardReceipt] = Future()
-        written = self._writer.submit_reward(
-            RewardReported(key=key, reward=value, source=source, reported_at=self._clock(), keep=keep)
+        return self._writer.submit_reward(
+            RewardReported(
+                key=key,
+                reward=value,
+                source=source,
+                reported_at=self._clock(),
+                keep=keep,
+                replace=replace,
+            ),
+            Acknowledgement(key=key),
         )
-        written.add_done_callback(lambda done: acknowledge(acknowledged, done, key=key))
-        return acknowledged
+
+    def revoke_reward(self, key: str, *, source: str = "app") -> Future[RewardReceipt]:
+        """Take a reward back: it counts no longer. Doing so again changes nothing.
+
+        Args:
+            key: a decision id, call id or response id.
+            source: whose reward; other sources' stay.
+
+        Returns:
+            As for :meth:`record_reward`.
+
+        Raises:
+            InvalidRewardError: the source is no name.
+        """
+        key = stored_id(key)
+        check_source(source)
+        return self._writer.submit_reward(
+            RewardRevoked(key=key, source=source, revoked_at=self._clock()), Acknowledgement(key=key)
+        )
 
     def internal_error(self, error: BaseException) -> None:
         """Count an error of ours that was kept from the user's call, and log it at most once a minute."""
@@ -278,14 +325,16 @@ class Runtime:
         if now - self._last_logged >= _LOG_INTERVAL_S:
             self._last_logged = now
             logger.error(
-                "stageroute_router left a call to LiteLLM's own choice after an internal error (%d so far): %s: %s",
+                "stageroute_router left a call to LiteLLM's own choice after an internal error (%d so far):\n%s",
                 self._errors,
-                type(error).__name__,
-                error,
-                exc_info=error,
+                loggable(error),
             )
 
     # --- what an operator asks -----------------------------------------------------------------------------
+
+    def health(self) -> Health:
+        """Return whether what this process learns is stored. Waits for nothing."""
+        return assess(self._writer.state, reading=self._reading, now=self._clock())
 
     def status(self, group: str | None = None) -> Status | GroupStatus:
         """Return the status of one group, or of all of them.
@@ -303,23 +352,28 @@ class Runtime:
             )
         )
 
+    def refresh(self) -> None:
+        """Take over now what other processes have stored, instead of within the refresh interval.
+
+        Raises:
+            StoreError: the database cannot be read.
+        """
+        self._wait_for(self._read_all)
+
     def redeploy(self, group: str) -> GroupStatus:
         """Open a maintenance window now and return the group's status after it.
 
         Raises:
             SettingsError: the group is not managed.
+            StoreUnavailableError: the database leaves this process waiting; the window opens when it answers.
         """
         state = self._managed(group)
 
         def open_window() -> None:
-            with state.lock:
-                if state.snapshot is not None:
-                    state.snapshot = state.engine.open_stage(
-                        state.snapshot, reason="manual", now=self._clock()
-                    )
-                    self._writer.submit(plan_of(group, state.snapshot.stage))
+            self._catch_up()
+            self._open_window(state, reason="manual")
 
-        self._writer.run(open_window).result()
+        self._wait_for(open_window)
         self._writer.flush(_STATUS_FLUSH_S)
         return self._describe(state, self._notes())
 
@@ -327,10 +381,21 @@ class Runtime:
         """Wait until everything reported so far is committed; return whether it was within ``timeout`` seconds."""
         return self._writer.flush(timeout)
 
-    def close(self) -> None:
-        """Commit what is pending (for at most 10 seconds) and close the store. Closing twice is harmless."""
-        self._writer.close(_CLOSE_DEADLINE_S)
+    def close(self, timeout: float = _CLOSE_DEADLINE_S) -> int:
+        """Commit what is pending and close the store. Closing twice is harmless.
+
+        Args:
+            timeout: wait for at most so many seconds; 10 by default, well within the 30 that Gunicorn and
+                Kubernetes give a process to end.
+
+        Returns:
+            How many writes could not be stored in that time, and are lost; never a reward that was acknowledged.
+        """
+        lost = self._writer.close(timeout)
+        if lost:
+            logger.error("closed with %d writes that the database did not take in time; they are lost", lost)
         self._store.close()
+        return lost
 
     # --- inside --------------------------------------------------------------------------------------------
 
@@ -366,84 +431,120 @@ class Runtime:
         self._open.pop(write.decision_id, None)
         self._writer.submit(write)
 
+    # --- on the writer's thread: between two commits, so that nothing this process stores comes in between -------
+
     def _committed(self, report: CommitReport, batch: Sequence[Write]) -> None:
-        for group, change in report.changes.items():
-            state = self._groups.get(group)
-            if state is None or state.snapshot is None:
+        now = self._clock()
+        for name, change in report.changes.items():
+            group = self._groups.get(name)
+            if group is None:
                 continue
-            with state.lock:
-                previous = state.snapshot.stage.number
-                state.snapshot = state.engine.advance(
-                    state.snapshot,
-                    increments=by_arm(change.statistics),
-                    account=change.account,
-                    now=self._clock(),
-                )
-                if state.snapshot.stage.number != previous:
-                    self._writer.submit(plan_of(group, state.snapshot.stage))
+            if not group.must_read(change, now=now) or not self._catch_up(group):
+                plan = group.committed(change, now=now)
+                if plan is not None:
+                    self._writer.submit(plan)
         # Only now: a call counts as under way until the snapshot knows what it cost.
         over = [w.decision_id for w in batch if isinstance(w, CallSettled | CallFailed | CallWithdrawn)]
-        for state in self._groups.values():
-            with state.choosing:
-                for decision_id in over:
-                    state.in_flight.ended(decision_id)
-        for plan in report.stages:
-            self._adopt(plan)
+        for group in self._groups.values():
+            group.ended(over)
+        for stored in report.stages:
+            if stored.group in self._groups:
+                self._groups[stored.group].adopt(stored)
 
-    def _adopt(self, plan: StagePlanned) -> None:
-        """Take over the plan that is stored for a stage, if another worker's came first."""
-        state = self._groups.get(plan.group)
-        if state is None or state.snapshot is None:
-            return
-        with state.lock:
-            ours = state.snapshot.stage
-            if ours.number == plan.stage and ours.live != plan.live:
-                state.snapshot = state.engine.adopt_stage(state.snapshot, stage_of(state.policy, plan))
+    def _tick(self) -> float:
+        """Read what others have stored, open the windows whose time has come; return the seconds until then."""
+        if self._refresh_at <= self._monotonic():
+            self._catch_up()
+            self._refresh_at = self._next_refresh()
+        waits = [self._refresh_at - self._monotonic()]
+        for group in self._groups.values():
+            if _is_past(group.due_at(), self._clock()):
+                self._catch_up()  # another process may have opened it
+                if _is_past(group.due_at(), self._clock()):
+                    self._open_window(group, reason="schedule")
+            due = group.due_at()
+            if due is not None:
+                waits.append(due - self._clock())
+        return max(min(waits), 0.0)
 
-    def _tick(self) -> float | None:
-        """Open the windows whose time has come; return the seconds until the next one, or None."""
-        waits = []
-        now = self._clock()
-        for state in self._groups.values():
-            with state.lock:
-                if state.snapshot is None:
-                    continue
-                previous = state.snapshot.stage.number
-                due = self._due_at(state)
-                if due is not None and due <= now:
-                    state.snapshot = state.engine.open_stage(state.snapshot, reason="schedule", now=now)
-                    due = self._due_at(state)
-                if state.snapshot.stage.number != previous:
-                    self._writer.submit(plan_of(state.name, state.snapshot.stage))
-                if due is not None:
-                    waits.append(max(due - now, 0.0))
-        return min(waits, default=None)
+    def _open_window(self, group: Group, *, reason: str) -> None:
+        plan = group.open_window(reason=reason, now=self._clock())
+        if plan is not None:
+            self._writer.submit(plan)
 
-    @staticmethod
-    def _due_at(state: _Group) -> float | None:
-        if state.snapshot is None:
-            return None
-        return state.policy.schedule.due_at(opened_at=state.snapshot.stage.opened_at)
+    def _catch_up(self, *groups: Group) -> bool:
+        """Read some groups (all of them by default) unless the database is away; return whether it is there."""
+        try:
+            self._read_all(*groups)
+        except StoreError:
+            return False
+        return True
 
-    def _managed(self, group: str) -> _Group:
+    def _read_all(self, *groups: Group) -> None:
+        """Read what is stored of some groups (all of them by default) that others have changed."""
+        try:
+            versions = self._store.versions()
+            for group in groups or self._groups.values():
+                if group.is_behind(versions.get(group.name, 0)):
+                    plan = group.read(self._store.load(group.name), now=self._clock())
+                    if plan is not None:
+                        self._writer.submit(plan)
+        except StoreError as error:
+            reading = self._reading
+            self._reading = (
+                Incident(since=self._clock(), error=error) if reading is None else reading.again(error)
+            )
+            raise
+        self._reading = None
+
+    # --- inside --------------------------------------------------------------------------------------------
+
+    def _next_refresh(self) -> float:
+        # Jittered, so that workers started together do not ask together; never later than promised.
+        return self._monotonic() + self._refresh_interval * random.uniform(0.5, 1.0)
+
+    def _wait_for(self, job: Callable[[], None]) -> None:
+        """Run a job on the writer's thread, which may be waiting for the database.
+
+        Raises:
+            StoreUnavailableError: it is; the job is done afterwards.
+        """
+        try:
+            self._writer.run(job).result(_WINDOW_PATIENCE_S)
+        except FutureTimeoutError:
+            msg = (
+                f"the database has left this process waiting for {_WINDOW_PATIENCE_S:g} s; what was asked for is "
+                "done when it answers"
+            )
+            raise StoreUnavailableError(msg) from None
+
+    def _managed(self, group: str) -> Group:
         state = self._groups.get(group)
         if state is None:
             msg = f"group {group!r} is not managed; there are: {', '.join(sorted(self._groups))}"
             raise SettingsError(msg)
         return state
 
-    def _describe(self, state: _Group, notes: Sequence[str]) -> GroupStatus:
+    def _describe(self, state: Group, notes: Sequence[str]) -> GroupStatus:
         if state.snapshot is None:
             msg = f"group {state.name!r} has no deployments yet"
             raise SettingsError(msg)
+        notes = [*notes, *notes_on(state.problems)]
         return describe(state.name, policy=state.policy, snapshot=state.snapshot, notes=notes)
 
     def _notes(self) -> list[str]:
         notes = []
-        if not self._writer.healthy:
+        health = self.health()
+        if health.state != "ok":
             notes.append(
-                f"the database does not accept writes ({self._writer.last_error}); {self._writer.pending} are "
-                "queued, routing goes on with what is known"
+                f"{health.state}: {health.reason}; {health.queued} writes are queued, routing goes on with what is "
+                "known"
+            )
+        if health.dropped:
+            notes.append(f"{health.dropped} writes were refused because the queue was full")
+        if health.rejected:
+            notes.append(
+                f"{health.rejected} writes were dropped because of a value the database refuses; see the log"
             )
         if self._errors:
             notes.append(
@@ -458,7 +559,12 @@ def open_runtime(
     known_groups: Collection[str] | None,
     database_url: str,
     durability: Durability = "full",
+    retention: float | str = DEFAULT_RETENTION,
+    migrate: Migrate | None = None,
     seed: int | None = None,
+    refresh_interval: float = 5.0,
+    reward_deadline: float = 10.0,
+    max_queue: int = 100_000,
 ) -> Runtime:
     """Check settings, open the database and return a runtime.
 
@@ -467,21 +573,52 @@ def open_runtime(
         known_groups: the groups of the router's ``model_list``; None to skip that check.
         database_url: an SQLAlchemy URL, or ``"memory://"`` to forget everything at exit.
         durability: ``"full"`` or ``"normal"``.
+        retention: how old decisions and rewards become before they are folded into sums: seconds, text such as
+            ``"90d"`` (the default), or ``"never"``. Statistics never change by it; rewards that come later are
+            refused as expired.
+        migrate: ``"auto"``: create and migrate the database's tables; ``"verify"``: refuse one that needs it,
+            with the command to run. Default: ``"auto"`` for SQLite, ``"verify"`` for PostgreSQL.
         seed: of exploration; fresh entropy by default.
+        refresh_interval: seconds within which this process knows what others have learned.
+        reward_deadline: seconds after which a reward that could not be stored raises ``StoreUnavailableError``.
+        max_queue: how many writes may wait for the database.
 
     Raises:
         SettingsError: a setting is wrong.
-        StoreError: the database cannot be used.
+        StoreError: the database cannot be used. One that only does not answer now raises nothing.
     """
     groups = parse_groups(stageroute, known_groups=known_groups)
-    return Runtime(groups, store=open_store(database_url, durability=durability), seed=seed)
-
-
-def _check_shares(group: str, arms: Sequence[Arm], *, most_live: int) -> None:
-    shares = sorted((arm.max_share for arm in arms), reverse=True)[:most_live]
-    if sum(shares) < 1 - 1e-9:
-        msg = (
-            f"group {group!r}: the max_share of its {len(shares)} largest arms sum to {sum(shares):g}, so they "
-            "cannot serve all calls; raise max_share in model_info.stageroute, or max_live_models"
+    retention_s = parse_retention(retention)
+    store = open_store(
+        database_url, durability=durability, retention_s=retention_s, migrate=migrate, lazily=True
+    )
+    try:
+        return Runtime(
+            groups,
+            store=store,
+            seed=seed,
+            refresh_interval=refresh_interval,
+            reward_deadline=reward_deadline,
+            max_queue=max_queue,
         )
+    except BaseException:
+        store.close()
+        raise
+
+
+def _is_past(due: float | None, now: float) -> bool:
+    return due is not None and due <= now
+
+
+def _seconds(name: str, value: object) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
+        msg = f"{name} is {value!r}; it has to be a time in seconds, more than 0"
         raise SettingsError(msg)
+    return float(value)
+
+
+def _count(name: str, value: object) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        msg = f"{name} is {value!r}; it has to be a whole number, at least 1"
+        raise SettingsError(msg)
+    return value

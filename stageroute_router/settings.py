@@ -11,6 +11,7 @@ from zoneinfo import ZoneInfo
 
 from cronsim import CronSim, CronSimError
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -18,6 +19,7 @@ from pydantic import (
     StrictBool,
     StrictFloat,
     StrictInt,
+    TypeAdapter,
     ValidationError,
     field_validator,
     model_validator,
@@ -44,9 +46,25 @@ def _number(value: object) -> object:
     return value
 
 
+def _seconds(value: float | str) -> float:
+    seconds = parse_duration(value) if isinstance(value, str) else value
+    if seconds is None or not math.isfinite(seconds) or seconds <= 0:
+        msg = 'must be a time longer than 0, in seconds or like "6h", "30m" or "1d 12h"'
+        raise ValueError(msg)
+    return float(seconds)
+
+
+_TimeSpan = Annotated[StrictFloat | StrictInt | str, BeforeValidator(_number), AfterValidator(_seconds)]
 Dollars = Annotated[StrictFloat | StrictInt, BeforeValidator(_number), Field(gt=0)]
 UnitInterval = Annotated[StrictFloat | StrictInt, BeforeValidator(_number), Field(ge=0, le=1)]
 Tokens = Annotated[StrictFloat | StrictInt, BeforeValidator(_number), Field(ge=0)]
+
+
+DEFAULT_RETENTION = "90d"
+"""How long decisions and rewards are kept before they are folded into sums: 90 days."""
+
+DEFAULT_TOKEN_LIFETIME_S = 30 * 24 * 3600.0
+"""How long a reward token is good: 30 days. Feedback comes late, but a token that lies around is a way in."""
 
 
 class _Strict(BaseModel):
@@ -71,13 +89,7 @@ class StageSettings(_Strict):
     @field_validator("every")
     @classmethod
     def _every(cls, value: float | str | None) -> float | None:
-        if value is None:
-            return None
-        seconds = parse_duration(value) if isinstance(value, str) else value
-        if seconds is None or not math.isfinite(seconds) or seconds <= 0:
-            msg = 'must be a time longer than 0, in seconds or like "6h", "30m" or "1d 12h"'
-            raise ValueError(msg)
-        return float(seconds)
+        return None if value is None else _seconds(value)
 
     @field_validator("timezone")
     @classmethod
@@ -181,6 +193,53 @@ class GroupSettings(_Strict):
             ),
             max_unproven_in_flight=self.max_unproven_in_flight,
         )
+
+
+def parse_retention(value: object) -> float | None:
+    """Return how long decisions and rewards are kept, in seconds; None for ever.
+
+    Args:
+        value: seconds, text such as ``"90d"``, or ``"never"``: they are never folded away.
+
+    Raises:
+        SettingsError: it is no time of a day or more.
+    """
+    if value == "never":
+        return None
+    seconds = parse_duration(value) if isinstance(value, str) else value
+    if isinstance(seconds, bool) or not isinstance(seconds, (int, float)) or not 86_400 <= seconds < math.inf:
+        msg = (
+            f'retention = {_short(value)}: must be a day or longer, in seconds or like "90d", or "never": rewards '
+            "and the ends of calls may come a day late"
+        )
+        raise SettingsError(msg)
+    return float(seconds)
+
+
+def parse_token_lifetime(value: object, *, retention_s: float | None) -> float:
+    """Return how long a reward token is good, in seconds.
+
+    Args:
+        value: seconds, or text such as ``"12h"``; None for 30 days, or the retention if that is shorter.
+        retention_s: how long decisions are kept, in seconds; None for ever. A token must not outlive its decision.
+
+    Raises:
+        SettingsError: it is no time longer than 0, or longer than the retention.
+    """
+    most = math.inf if retention_s is None else retention_s
+    if value is None:
+        return min(DEFAULT_TOKEN_LIFETIME_S, most)
+    try:
+        seconds = float(TypeAdapter(_TimeSpan).validate_python(value))
+    except ValidationError as error:
+        raise SettingsError("; ".join(_readable(error, place="reward_token_lifetime"))) from None
+    if seconds > most:
+        msg = (
+            f"reward_token_lifetime = {_short(value)}: must not be longer than the retention, {most / 86_400:g} days: "
+            "what is rewarded later is forgotten; shorten it, or raise retention"
+        )
+        raise SettingsError(msg)
+    return seconds
 
 
 def parse_groups(

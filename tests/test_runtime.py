@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import math
+import sqlite3
+import tracemalloc
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
+from stageroute_router import in_flight
 from stageroute_router.core.arm import Arm
 from stageroute_router.errors import InvalidRewardError, SettingsError, StoreError, UnknownDecisionError
 from stageroute_router.runtime import Routed, Runtime, open_runtime
 from stageroute_router.settings import parse_groups
 from stageroute_router.status import GroupStatus, Status
 from stageroute_router.store.memory import MemoryStore
+from stageroute_router.stored_status import status_of
 from stageroute_router.testing.clock import FakeClock
 
 ARMS = [Arm(name="small", prior_cost_usd=0.001), Arm(name="large", prior_cost_usd=0.01)]
@@ -125,12 +131,33 @@ def test_reward_that_is_no_number_in_the_unit_interval_is_refused(runtime: Runti
     assert sum(arm.reward_count for arm in group_status(runtime).arms) == 0
 
 
-@pytest.mark.parametrize("source", ["failure", ""])
-def test_source_that_is_reserved_is_refused(runtime: Runtime, source: str) -> None:
+def test_source_that_is_reserved_is_refused(runtime: Runtime) -> None:
     """A failure's own reward and an application's under the same name would replace each other."""
     routed = call(runtime)
-    with pytest.raises(InvalidRewardError, match=f"{source!r}.*name of its own"):
+    with pytest.raises(InvalidRewardError, match=r"'failure'.*another name"):
+        runtime.record_reward(routed.decision_id, 1.0, source="failure")
+
+
+@pytest.mark.parametrize("source", ["", "what is this?", "line\nbreak", "nul\0", "é", "s" * 65])
+def test_source_that_is_no_name_is_refused_and_not_shown(runtime: Runtime, source: str) -> None:
+    routed = call(runtime)
+    with pytest.raises(InvalidRewardError, match=f"{len(source)} characters") as refused:
         runtime.record_reward(routed.decision_id, 1.0, source=source)
+    assert not source or source not in str(refused.value)
+
+
+@pytest.mark.parametrize("odd", ["a prompt, say", "nul\0", "\ud800", "x" * 10_000])
+def test_call_whose_id_is_any_text_is_found_by_it_and_the_text_is_not_stored(odd: str) -> None:
+    store = MemoryStore()
+    runtime = Runtime(parse_groups(settings()), store=store, seed=1)
+    runtime.set_arms("chat", ARMS)
+    routed = call(runtime, call_id=odd)
+    for key in (odd, f"response-of-{odd}"):
+        assert runtime.record_reward(key, 1.0).result(5).decision_id == routed.decision_id
+    stored = store.decision(routed.decision_id)
+    runtime.close()
+    assert stored is not None
+    assert odd not in repr(stored)
 
 
 @pytest.mark.parametrize(("reward", "value"), [(True, 1.0), (False, 0.0), (1, 1.0)])
@@ -138,6 +165,36 @@ def test_thumbs_and_integers_are_rewards(runtime: Runtime, reward: object, value
     routed = call(runtime)
     runtime.record_reward(routed.decision_id, reward).result(5)
     assert next(arm for arm in group_status(runtime).arms if arm.name == routed.arm).reward_mean == value
+
+
+def test_revoked_reward_counts_no_longer(runtime: Runtime) -> None:
+    routed = call(runtime)
+    runtime.record_reward(routed.decision_id, 0.25, source="judge").result(5)
+    runtime.record_reward(routed.decision_id, 1.0).result(5)
+    found = [runtime.revoke_reward("call-1").result(5).status for _ in range(2)]
+    assert found == ["revoked", "unchanged"]
+    arm = next(arm for arm in group_status(runtime).arms if arm.name == routed.arm)
+    assert (arm.reward_count, arm.reward_mean) == (1, 0.25)
+    with pytest.raises(UnknownDecisionError, match="no routed call has the id 'nobody'"):
+        runtime.revoke_reward("nobody").result(5)
+
+
+def test_reward_that_comes_after_the_retention_is_expired_and_changes_nothing() -> None:
+    clock = FakeClock()
+    made = Runtime(
+        parse_groups(settings()), store=MemoryStore(retention_s=86_400.0, clock=clock), clock=clock, seed=1
+    )
+    made.set_arms("chat", ARMS)
+    old = call(made)
+    made.flush()
+    clock.advance(2 * 86_400.0)
+    young = call(made, call_id="call-2")
+    made.flush()
+    assert made.record_reward(old.decision_id, 1.0).result(5).status == "expired"
+    assert made.record_reward(young.decision_id, 1.0).result(5).status == "recorded"
+    status = group_status(made)
+    assert (status.calls, sum(arm.reward_count for arm in status.arms)) == (2, 1)
+    made.close()
 
 
 def test_unknown_id_is_a_clear_error(runtime: Runtime) -> None:
@@ -298,3 +355,65 @@ def test_wrong_settings_and_wrong_database_are_met_at_the_start(tmp_path: Path) 
         open_runtime({"caht": {"budget_usd_per_call": 1}}, known_groups=["chat"], database_url="memory://")
     with pytest.raises(StoreError, match="missing"):
         open_runtime(settings(), known_groups=["chat"], database_url=f"sqlite:///{tmp_path}/missing/state.db")
+
+
+def test_calls_that_are_never_reported_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    """LiteLLM reports nothing for some calls; they must neither pile up nor stay under way."""
+    monkeypatch.setattr(in_flight, "MOST", 50)
+    clock = FakeClock()
+    with Runtime(parse_groups(settings()), store=MemoryStore(), clock=clock, seed=1) as runtime:
+        runtime.set_arms("chat", ARMS)
+        for number in range(500):
+            assert runtime.choose("chat", eligible=BOTH, call_id=f"call-{number}") is not None
+            assert len(runtime._open) <= 50
+        clock.advance(in_flight.LIFETIME_S + 1)
+        runtime.choose("chat", eligible=BOTH, call_id="later")
+        assert len(runtime._open) == 1
+        assert runtime._groups["chat"]._in_flight.count.keys() <= BOTH
+        assert sum(runtime._groups["chat"]._in_flight.count.values()) == 1
+
+
+def test_memory_of_a_worker_does_not_grow_with_history(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/s.db"
+    with open_runtime(settings(), known_groups=["chat"], database_url=url, seed=1) as runtime:
+        runtime.set_arms("chat", ARMS)
+
+        def work(calls: int) -> int:
+            for number in range(calls):
+                routed = call(runtime, call_id=f"call-{number}")
+                if number % 10 == 0:
+                    runtime.record_reward(routed.decision_id, 0.5).result(20)
+            assert runtime.flush()
+            gc.collect()
+            return tracemalloc.get_traced_memory()[0]
+
+        work(100)
+        tracemalloc.start()
+        try:
+            before = work(200)
+            grown = work(1_500) - before
+        finally:
+            tracemalloc.stop()
+    assert grown < 200_000, f"1,500 calls left {grown} bytes behind; each kept would be about 1,000"
+
+
+def test_row_that_cannot_be_used_never_reaches_routing_and_shows_in_the_status(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/s.db"
+    first = open_runtime(settings(), known_groups={"chat"}, database_url=url, seed=1)
+    first.set_arms("chat", ARMS)
+    arm = call(first).arm
+    first.close()
+    with closing(sqlite3.connect(tmp_path / "s.db")) as connection:
+        connection.execute("PRAGMA ignore_check_constraints = ON")
+        connection.execute("UPDATE stageroute_statistics SET reward_sum = 'many' WHERE arm = ?", (arm,))
+        connection.commit()
+    second = open_runtime(settings(), known_groups={"chat"}, database_url=url, seed=2)
+    second.set_arms("chat", ARMS)
+    call(second, call_id="call-2")
+    status = group_status(second)
+    (warning,) = [text for text in status.warnings if "database" in text]
+    second.close()
+    assert status.calls == 2
+    assert "1 rows of the database cannot be used and were left out" in warning
+    assert "stageroute db check" in warning
+    assert warning in status_of(url).groups[0].warnings

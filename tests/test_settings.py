@@ -10,7 +10,9 @@ import pytest
 from stageroute_router.core.paper_rule import PaperRule
 from stageroute_router.core.posterior_rule import PosteriorRule
 from stageroute_router.errors import SettingsError
-from stageroute_router.settings import parse_groups
+from stageroute_router.settings import parse_groups, parse_retention, parse_token_lifetime
+
+DAY_S = 86_400.0
 
 
 def chat(**settings: object) -> dict[str, object]:
@@ -107,3 +109,40 @@ def test_manual_stages_never_end_by_themselves() -> None:
     schedule = parse_groups(chat(stage="manual"))["chat"].policy().schedule
     assert not schedule.is_due(opened_at=0, opened_at_call=0, now=1e12, calls=10**9)
     assert schedule.due_at(opened_at=0) is None
+
+
+@pytest.mark.parametrize(
+    ("value", "retention_s", "seconds"),
+    [
+        (None, 90 * DAY_S, 30 * DAY_S),
+        (None, 7 * DAY_S, 7 * DAY_S),
+        (None, None, 30 * DAY_S),
+        ("12h", 90 * DAY_S, DAY_S / 2),
+        (60, 90 * DAY_S, 60),
+        ("90d", 90 * DAY_S, 90 * DAY_S),
+        ("400d", None, 400 * DAY_S),
+    ],
+)
+def test_a_tokens_lifetime_is_at_most_the_retention(
+    value: object, retention_s: float | None, seconds: float
+) -> None:
+    assert parse_token_lifetime(value, retention_s=retention_s) == seconds
+
+
+@pytest.mark.parametrize("value", ["91d", 91 * DAY_S, 0, -1, "soon", True, float("nan"), [30]])
+def test_a_tokens_lifetime_that_cannot_be_used_is_named(value: object) -> None:
+    with pytest.raises(SettingsError, match="reward_token_lifetime"):
+        parse_token_lifetime(value, retention_s=90 * DAY_S)
+
+
+@pytest.mark.parametrize(
+    ("value", "seconds"), [("90d", 7_776_000.0), ("1d 12h", 129_600.0), (86_400, 86_400.0), ("never", None)]
+)
+def test_retention_is_a_time_or_never(value: object, seconds: float | None) -> None:
+    assert parse_retention(value) == seconds
+
+
+@pytest.mark.parametrize("value", ["12h", 3_600, "for ever", True, None, float("inf"), float("nan"), -1])
+def test_retention_of_less_than_a_day_is_refused(value: object) -> None:
+    with pytest.raises(SettingsError, match=r'retention = .*: must be a day or longer.*"90d", or "never"'):
+        parse_retention(value)

@@ -113,6 +113,16 @@ class Account:
             debt_usd=debt,
         )
 
+    def reopened(self, charge: Charge) -> Account:
+        """Return the account before a decision was given up as lost, which was settled for its expected cost."""
+        return replace(
+            self,
+            open_calls=self.open_calls + 1,
+            # A rounding error must not make it negative.
+            spend_usd=max(0.0, self.spend_usd - charge.expected_cost_usd),
+            in_flight_usd=self.in_flight_usd + charge.expected_cost_usd,
+        )
+
     def _in_flight_without(self, charge: Charge) -> float:
         # An exact zero when nothing is open: rounding errors must not pile up over years.
         return self.in_flight_usd - charge.expected_cost_usd if self.open_calls > 1 else 0.0

@@ -9,7 +9,7 @@ and observations are handed in, snapshots are immutable values that any thread m
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -215,8 +215,54 @@ class Engine:
         return self._estimated(snapshot.arms, snapshot.statistics, snapshot.account, snapshot.traffic, stage)
 
     def adopt_stage(self, snapshot: Snapshot, stage: Stage) -> Snapshot:
-        """Take over a stage that another worker planned first."""
-        return self._estimated(snapshot.arms, snapshot.statistics, snapshot.account, snapshot.traffic, stage)
+        """Take over a stage that another worker planned first.
+
+        Where none of its live arms is a candidate here (another worker has other settings already), the stage is the
+        same and its live set one of ours.
+        """
+        return self.take_over(
+            snapshot,
+            statistics=snapshot.statistics,
+            account=snapshot.account,
+            stage=stage,
+            now=snapshot.traffic.at,
+        )
+
+    def take_over(
+        self,
+        snapshot: Snapshot,
+        *,
+        statistics: Mapping[str, ArmStatistics],
+        account: Account,
+        stage: Stage,
+        now: float,
+    ) -> Snapshot:
+        """Return the snapshot with the group's whole state instead, as all its workers have made it.
+
+        Args:
+            snapshot: the last one.
+            statistics: the group's, by arm name.
+            account: the group's.
+            stage: the group's; the snapshot's own to keep it.
+            now: seconds since the epoch.
+        """
+        calls = account.calls - snapshot.account.calls
+        traffic = snapshot.traffic.after(calls, now=now)
+        nothing = ArmStatistics()
+        news = {name: known - snapshot.statistics.get(name, nothing) for name, known in statistics.items()}
+        stale = snapshot.stale + _news(news, calls=calls)
+        if stage is snapshot.stage and stale < self.policy.rule.refresh_after(account.calls):
+            return replace(
+                snapshot, statistics=dict(statistics), account=account, traffic=traffic, stale=stale
+            )
+        if not {arm.name for arm in snapshot.arms}.intersection(stage.live):
+            ours = self._plan(
+                snapshot.arms, statistics, account, traffic, previous=stage, reason=stage.reason, now=now
+            )
+            stage = replace(
+                ours, number=stage.number, opened_at=stage.opened_at, opened_at_call=stage.opened_at_call
+            )
+        return self._estimated(snapshot.arms, dict(statistics), account, traffic, stage)
 
     def with_arms(self, snapshot: Snapshot, arms: Sequence[Arm], *, now: float) -> Snapshot:
         """Return a snapshot with other candidates: newcomers wait for the next window, the departed leave now.

@@ -5,14 +5,17 @@ from __future__ import annotations
 import asyncio
 from concurrent.futures import Future
 from contextlib import AbstractContextManager
+from types import TracebackType
 from typing import overload
 
-from stageroute_router.errors import UnmanagedCallError
+from stageroute_router.errors import UnknownDecisionError, UnmanagedCallError
+from stageroute_router.health import Health
 from stageroute_router.hook.episode import Episode, episode
 from stageroute_router.hook.identify import key_of
 from stageroute_router.hook.ports import Routing
 from stageroute_router.hook.strategy import StageRouteStrategy
 from stageroute_router.receipt import RewardReceipt
+from stageroute_router.reward_token import RewardTokens, is_token
 from stageroute_router.status import GroupStatus, Status
 
 
@@ -22,11 +25,22 @@ class Control:
     Args:
         strategy: the strategy attached to the router.
         routing: its runtime.
+        tokens: makes and checks reward tokens.
+        clients_may_replace: whether a client that rewards a call again replaces its earlier value.
     """
 
-    def __init__(self, strategy: StageRouteStrategy, routing: Routing) -> None:
+    def __init__(
+        self,
+        strategy: StageRouteStrategy,
+        routing: Routing,
+        *,
+        tokens: RewardTokens,
+        clients_may_replace: bool = False,
+    ) -> None:
         self._strategy = strategy
         self._routing = routing
+        self._tokens = tokens
+        self._clients_may_replace = clients_may_replace
 
     @property
     def strategy(self) -> StageRouteStrategy:
@@ -66,7 +80,8 @@ class Control:
 
         Args:
             response: what the call returned (a response, a stream or its last chunk), or a response id, call id
-                or decision id.
+                or decision id, or a reward token (whose caller is not checked here: this door is for your own code,
+                :meth:`reward_by_token` is the one for clients).
             reward: a finite number in [0, 1].
             source: who says so; the same source again replaces its earlier value.
 
@@ -74,7 +89,8 @@ class Control:
             What the reward did.
 
         Raises:
-            InvalidRewardError: the reward is not a finite number in [0, 1].
+            InvalidRewardError: the reward is not a finite number in [0, 1], or the source is no name.
+            InvalidTokenError: it is a reward token, and not a good one.
             NotAResponseError: ``response`` is neither a response nor an id.
             UnmanagedCallError: LiteLLM's own strategy chose for this call, so there is nothing to credit.
             UnknownDecisionError: no routed call has this id.
@@ -87,13 +103,156 @@ class Control:
         # Shielded: cancelling the caller must not cancel a future that the writer is going to complete.
         return await asyncio.shield(asyncio.wrap_future(self._report(response, reward, source=source)))
 
-    def close(self) -> None:
-        """Commit what is pending and close the database. Calls go on, chosen by LiteLLM's own strategy."""
+    def revoke_reward(self, response: object, *, source: str = "app") -> RewardReceipt:
+        """Take a reward back, and wait until that is durable; doing so again changes nothing.
+
+        It has a name of its own, rather than being a reward of None: a judge that returns None by mistake must not
+        undo what was learned.
+
+        Args:
+            response: as for :meth:`record_reward`.
+            source: whose reward; other sources' stay.
+
+        Returns:
+            ``revoked``, or ``unchanged`` where there was none.
+
+        Raises:
+            InvalidRewardError: the source is no name.
+            Otherwise as :meth:`record_reward`.
+        """
+        return self._revoke(response, source=source).result()
+
+    async def arevoke_reward(self, response: object, *, source: str = "app") -> RewardReceipt:
+        """Do the same as :meth:`revoke_reward` without blocking the event loop."""
+        return await asyncio.shield(asyncio.wrap_future(self._revoke(response, source=source)))
+
+    def reward_token(self, response: object, *, caller: str | None = None) -> str:
+        """Return a token that lets a client reward a call, once: see :meth:`reward_by_token`.
+
+        Make it where the call was made, while the answer is at hand: it is found among this process's recent calls,
+        without asking the database. Whoever holds the token can read which arm and stage answered.
+
+        Args:
+            response: what the call returned, or its response id or call id.
+            caller: who alone may use it (a user id, a session, a tenant); None for whoever holds it. Not readable in
+                the token.
+
+        Raises:
+            NotAResponseError: ``response`` is neither a response nor an id.
+            SettingsError: there is no secret to sign with; the message says how to set one.
+            UnmanagedCallError: LiteLLM's own strategy chose for this call.
+            UnknownDecisionError: it is none of this process's recent calls.
+        """
+        key = self._routed_key(response)
+        made = self._strategy.decision_made(key)
+        if made is None:
+            msg = (
+                f"no recent call of this process has the id {key!r}; make the token where the call was made, from "
+                "what it returned"
+            )
+            raise UnknownDecisionError(msg)
+        return self._tokens.mint(decision_id=made.decision_id, arm=made.arm, stage=made.stage, caller=caller)
+
+    def reward_by_token(
+        self, token: object, reward: object, *, caller: str | None = None, source: str = "client"
+    ) -> RewardReceipt:
+        """Take a reward from a client, and wait until it is durable. The door for everything that comes over a wire.
+
+        Nothing but a token opens it. The first reward of a call counts; what follows is ``unchanged`` (unless the
+        setting ``clients_may_replace`` is on).
+
+        Args:
+            token: what the client sent.
+            reward: what the client sent; a finite number in [0, 1].
+            caller: who sent it, by your own authentication, as at :meth:`reward_token`.
+            source: under which name clients' rewards are kept; one name for all clients, never the client's text.
+
+        Returns:
+            What the reward did.
+
+        Raises:
+            InvalidTokenError: the token cannot be accepted; the subclass says why.
+            InvalidRewardError: the reward is not a finite number in [0, 1], or the source is no name.
+            UnknownDecisionError: the call does not count (LiteLLM answered it from its cache), or is forgotten.
+            SettingsError: there is no secret to check tokens with.
+            StoreError: the reward could not be committed.
+        """
+        return self._report_by_token(token, reward, caller=caller, source=source).result()
+
+    async def areward_by_token(
+        self, token: object, reward: object, *, caller: str | None = None, source: str = "client"
+    ) -> RewardReceipt:
+        """Do the same as :meth:`reward_by_token` without blocking the event loop."""
+        reported = self._report_by_token(token, reward, caller=caller, source=source)
+        return await asyncio.shield(asyncio.wrap_future(reported))
+
+    def health(self) -> Health:
+        """Return whether what this process learns is stored. Waits for nothing; routing goes on in any case."""
+        return self._routing.health()
+
+    def close(self, timeout: float = 10.0) -> int:
+        """Commit what is pending and close the database. Calls go on, chosen by LiteLLM's own strategy.
+
+        Args:
+            timeout: wait for at most so many seconds.
+
+        Returns:
+            How many writes could not be stored in that time, and are lost; never a reward that was acknowledged.
+        """
         self._strategy.close()
-        self._routing.close()
+        return self._routing.close(timeout)
+
+    async def aclose(self, timeout: float = 10.0) -> int:
+        """Do the same as :meth:`close` without blocking the event loop."""
+        return await asyncio.to_thread(self.close, timeout)
+
+    def __enter__(self) -> Control:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    async def __aenter__(self) -> Control:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.aclose()
 
     def _report(self, response: object, reward: object, *, source: str) -> Future[RewardReceipt]:
         self._strategy.ensure_attached()
+        if is_token(response):
+            decision_id = self._tokens.read(response).decision_id
+            return self._routing.record_reward(decision_id, reward, source=source)
+        recorded = self._routing.record_reward(self._routed_key(response), reward, source=source)
+        self._strategy.shown(response)
+        return recorded
+
+    def _revoke(self, response: object, *, source: str) -> Future[RewardReceipt]:
+        self._strategy.ensure_attached()
+        key = self._tokens.read(response).decision_id if is_token(response) else self._routed_key(response)
+        return self._routing.revoke_reward(key, source=source)
+
+    def _report_by_token(
+        self, token: object, reward: object, *, caller: str | None, source: str
+    ) -> Future[RewardReceipt]:
+        self._strategy.ensure_attached()
+        decision_id = self._tokens.read_from(token, caller=caller).decision_id
+        return self._routing.record_reward(
+            decision_id, reward, source=source, replace=self._clients_may_replace
+        )
+
+    def _routed_key(self, response: object) -> str:
+        """Return the id of a call that was routed by StageRoute."""
         key = key_of(response)
         group = self._strategy.group_left(key)
         if group is not None:
@@ -108,6 +267,4 @@ class Control:
                 + ": there is no decision to credit"
             )
             raise UnmanagedCallError(msg)
-        recorded = self._routing.record_reward(key, reward, source=source)
-        self._strategy.shown(response)
-        return recorded
+        return key

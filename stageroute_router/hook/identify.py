@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from stageroute_router.errors import NotAResponseError
+from stageroute_router.identifiers import LONGEST_ID, is_id
 
 _WRAPPED_PREFIX = "resp_"
 _WRAPPED_ID = re.compile(r"^litellm:.*;response_id:(?P<id>.+)$", re.DOTALL)
@@ -25,20 +26,25 @@ def key_of(response: object) -> str:
     only known once LiteLLM has reported the call.
 
     Raises:
-        NotAResponseError: there is no id in it.
+        NotAResponseError: there is no id in it. The message does not show it: it may be an answer.
     """
     if isinstance(response, str):
-        if response:
-            return plain_response_id(response)
-    else:
-        call_id = field_of(field_of(response, "_hidden_params"), "litellm_call_id")
-        logging_obj = field_of(response, "logging_obj")  # the streams of older versions have only this
-        for found in (call_id, field_of(logging_obj, "litellm_call_id"), field_of(response, "id")):
-            if isinstance(found, str) and found:
-                return plain_response_id(found)
+        plain = plain_response_id(response)
+        if is_id(plain):
+            return plain
+        msg = (
+            "record_reward needs what a LiteLLM call returned (a response, a stream or its last chunk) or an id; "
+            f"it got text of {len(response)} characters, and an id is 1 to {LONGEST_ID} characters without spaces"
+        )
+        raise NotAResponseError(msg)
+    call_id = field_of(field_of(response, "_hidden_params"), "litellm_call_id")
+    logging_obj = field_of(response, "logging_obj")  # the streams of older versions have only this
+    for found in (call_id, field_of(logging_obj, "litellm_call_id"), field_of(response, "id")):
+        if isinstance(found, str) and found:
+            return plain_response_id(found)
     msg = (
         f"record_reward needs what a LiteLLM call returned (a response, a stream or its last chunk) or an id; "
-        f"it got {type(response).__name__} {str(response)[:60]!r}, which has no id"
+        f"it got something of type {type(response).__name__}, in which there is no id"
     )
     raise NotAResponseError(msg)
 

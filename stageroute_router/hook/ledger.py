@@ -1,4 +1,4 @@
-"""Which of our decisions are still open, found again when LiteLLM reports what became of a call.
+"""Which decisions were made of late, and which are still open when LiteLLM reports what became of a call.
 
 Every attempt of a call (retry, fallback) has a call id of its own, minted by us, and that is all it takes. But
 the application, or the proxy's client, may choose the call id: then all attempts share it, and different calls
@@ -11,7 +11,9 @@ from __future__ import annotations
 
 import threading
 from dataclasses import dataclass
+from typing import Any
 
+from stageroute_router.forking import ForkAware, survive_fork
 from stageroute_router.hook.episode import Episode
 
 
@@ -23,6 +25,7 @@ class OpenDecision:
         decision_id: as the runtime named it.
         group: the model group.
         arm: the arm chosen.
+        stage: number of the stage it was made in.
         model_id: LiteLLM's id of the deployment chosen inside the arm.
         minted: whether the call id is ours, and so belongs to this attempt alone.
         episodes: the episodes it was made in.
@@ -31,23 +34,43 @@ class OpenDecision:
     decision_id: str
     group: str
     arm: str
+    stage: int
     model_id: str
     minted: bool
     episodes: tuple[Episode, ...] = ()
 
 
-class Ledger:
-    """Open decisions by call id, and recent calls that were left to LiteLLM.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MadeDecision:
+    """What is remembered of a decision after its call: what a reward token says of it."""
 
-    Both memories are bounded: an entry is forgotten when ``capacity`` newer calls were made. That only matters
-    for calls that LiteLLM never reports on, such as streams that nobody reads to their end.
+    decision_id: str
+    arm: str
+    stage: int
+
+
+class Ledger(ForkAware):
+    """Open decisions by call id, recent decisions, and recent calls that were left to LiteLLM.
+
+    These memories are bounded. An open decision, or a call left to LiteLLM, is forgotten when ``capacity`` newer calls
+    were made; that only matters where LiteLLM never reports on a call, such as streams that nobody reads to their
+    end. Closed decisions are only remembered for those who still hold the answer: each has up to two of ``remembered``
+    keys.
     """
 
-    def __init__(self, *, capacity: int = 100_000) -> None:
+    def __init__(self, *, capacity: int = 100_000, remembered: int = 50_000) -> None:
         self._capacity = capacity
+        self._remembered = remembered
         self._lock = threading.Lock()
+        survive_fork(self)
         self._open: dict[str, tuple[OpenDecision, ...]] = {}
+        self._made: dict[str, MadeDecision] = {}
         self._left: dict[str, str] = {}
+
+    def after_fork_in_child(self) -> None:
+        """Forget the parent's open calls: they are reported there."""
+        self._lock = threading.Lock()
+        self._open = {}
 
     def __len__(self) -> int:
         return len(self._open)
@@ -58,6 +81,7 @@ class Ledger:
             self._left.pop(call_id, None)
             self._open[call_id] = (*self._open.get(call_id, ()), decision)
             _trim(self._open, self._capacity)
+            self._remember(call_id, decision)
 
     def claim(self, call_id: str, *, model_id: str, noted: str | None, failed: bool) -> OpenDecision | None:
         """Return the decision that a report is about and forget it; None if it is not one of ours.
@@ -90,9 +114,25 @@ class Ledger:
         if group is not None:
             self.left(response_id, group)
 
+    def served(self, decision: OpenDecision, response_id: str) -> None:
+        """Make a decision known by the id of its answer, too."""
+        with self._lock:
+            self._remember(response_id, decision)
+
+    def made(self, key: str) -> MadeDecision | None:
+        """Return a recent decision by its call's id or its answer's; the last one that names it."""
+        return self._made.get(key)
+
     def group_left(self, key: str) -> str | None:
         """Return the group of a recent call that was left to LiteLLM, or None."""
         return self._left.get(key)
+
+    def _remember(self, key: str, decision: OpenDecision) -> None:
+        self._made.pop(key, None)  # so that it counts as new
+        self._made[key] = MadeDecision(
+            decision_id=decision.decision_id, arm=decision.arm, stage=decision.stage
+        )
+        _trim(self._made, self._remembered)
 
 
 def _meant(
@@ -108,8 +148,6 @@ def _meant(
     return next((decision for decision in here if decision.decision_id == noted), here[0] if here else None)
 
 
-def _trim(
-    entries: dict[str, object] | dict[str, str] | dict[str, tuple[OpenDecision, ...]], most: int
-) -> None:
+def _trim(entries: dict[str, Any], most: int) -> None:
     while len(entries) > most:
         del entries[next(iter(entries))]

@@ -15,6 +15,7 @@ from typing import Any, Protocol
 import litellm
 from litellm.integrations.custom_logger import CustomLogger
 
+from stageroute_router.forking import ForkAware, survive_fork
 from stageroute_router.hook.identify import field_of, plain_response_id
 
 NOTE = "stageroute"
@@ -55,13 +56,18 @@ class Listener(Protocol):
         """Take a report. Must not raise."""
 
 
-class Observer(CustomLogger):
+class Observer(CustomLogger, ForkAware):
     """Turns LiteLLM's four callbacks into reports. LiteLLM may call two of them for the same attempt."""
 
     def __init__(self) -> None:
         super().__init__()
         self._lock = threading.Lock()
         self._listeners: tuple[weakref.ref[Listener], ...] = ()
+        survive_fork(self)
+
+    def after_fork_in_child(self) -> None:
+        """Hold no lock of the parent's threads."""
+        self._lock = threading.Lock()
 
     def listen(self, listener: Listener) -> None:
         """Pass reports on to a listener as long as it exists."""

@@ -7,6 +7,7 @@ from concurrent.futures import Future
 from typing import Protocol
 
 from stageroute_router.core.arm import Arm
+from stageroute_router.health import Health
 from stageroute_router.receipt import RewardReceipt
 from stageroute_router.status import GroupStatus, Status
 
@@ -67,8 +68,13 @@ class Routing(Protocol):
     def withdrawn(self, decision_id: str) -> None:
         """Report that the decision does not count: LiteLLM answered from its cache."""
 
-    def record_reward(self, key: str, reward: object, *, source: str = "app") -> Future[RewardReceipt]:
+    def record_reward(
+        self, key: str, reward: object, *, source: str = "app", replace: bool = True
+    ) -> Future[RewardReceipt]:
         """Report how good an answer was; the future is done when that is durable."""
+
+    def revoke_reward(self, key: str, *, source: str = "app") -> Future[RewardReceipt]:
+        """Take a reward back; the future is done when that is durable."""
 
     def internal_error(self, error: BaseException) -> None:
         """Count an error that was kept from the user's call, and log it now and then."""
@@ -79,5 +85,8 @@ class Routing(Protocol):
     def redeploy(self, group: str) -> GroupStatus:
         """Open a maintenance window now."""
 
-    def close(self) -> None:
-        """Commit what is pending and release files. Closing twice is harmless."""
+    def health(self) -> Health:
+        """Return whether what is learned is stored. Waits for nothing."""
+
+    def close(self, timeout: float = ...) -> int:
+        """Commit what is pending, for at most so many seconds, and release files; return how many writes are lost."""

@@ -14,22 +14,27 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import threading
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
+from stageroute_router.forking import ForkAware, survive_fork
+
 T = TypeVar("T")
 
 
-class LoopThread:
+class LoopThread(ForkAware):
     """One event loop on a daemon thread, started when first needed (and again in a forked process)."""
 
     def __init__(self) -> None:
+        self.after_fork_in_child()
+        survive_fork(self)
+
+    def after_fork_in_child(self) -> None:
+        """Have no loop yet: the parent's thread did not come along."""
         self._lock = threading.Lock()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
-        self._pid = 0
 
     def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
         """Run a coroutine to its end and return its result. Context variables of the caller are visible in it.
@@ -46,9 +51,8 @@ class LoopThread:
 
     def _running(self) -> asyncio.AbstractEventLoop:
         with self._lock:
-            if self._loop is None or self._thread is None or self._pid != os.getpid():
+            if self._loop is None or self._thread is None:
                 self._loop = asyncio.new_event_loop()
-                self._pid = os.getpid()
                 self._thread = threading.Thread(
                     target=self._loop.run_forever, name="stageroute-healthy", daemon=True
                 )

@@ -20,9 +20,10 @@ from typing import Any
 from litellm.types.router import CustomRoutingStrategyBase
 
 from stageroute_router.errors import SettingsError
+from stageroute_router.forking import ForkAware, survive_fork
 from stageroute_router.hook.deployments import GroupArms, model_id, read_arms
 from stageroute_router.hook.episode import open_episodes
-from stageroute_router.hook.ledger import Ledger, OpenDecision
+from stageroute_router.hook.ledger import Ledger, MadeDecision, OpenDecision
 from stageroute_router.hook.observer import NOTE, Report, observer, read_response
 from stageroute_router.hook.ports import Routing
 from stageroute_router.hook.seam import Deployment, Request, Seam
@@ -43,7 +44,7 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_ids.seed)
 
 
-class StageRouteStrategy(CustomRoutingStrategyBase):
+class StageRouteStrategy(CustomRoutingStrategyBase, ForkAware):
     """A LiteLLM routing strategy that asks StageRoute's runtime which arm to use.
 
     Args:
@@ -63,6 +64,7 @@ class StageRouteStrategy(CustomRoutingStrategyBase):
         self._ledger = Ledger()
         self._groups: dict[str, GroupArms] = {}
         self._reading = threading.Lock()
+        survive_fork(self)
         self._unpriced: set[str] = set()
         self._closed = False
         if self._seam.has_routing_plugins():
@@ -73,6 +75,11 @@ class StageRouteStrategy(CustomRoutingStrategyBase):
             raise SettingsError(msg)
         self._seam.changed()
         self._read_deployments(rejected=None)
+
+    def after_fork_in_child(self) -> None:
+        """Pick replicas with a randomness of its own, and hold no lock of the parent's threads."""
+        self._random = random.Random()
+        self._reading = threading.Lock()
 
     # --- attaching -----------------------------------------------------------------------------------------
 
@@ -117,6 +124,10 @@ class StageRouteStrategy(CustomRoutingStrategyBase):
     def group_left(self, key: str) -> str | None:
         """Return the group of a recent call that was left to LiteLLM's own choice, or None."""
         return self._ledger.group_left(key)
+
+    def decision_made(self, key: str) -> MadeDecision | None:
+        """Return the decision of a recent call, by the call's id or its answer's; None if it is not remembered."""
+        return self._ledger.made(key)
 
     # --- what LiteLLM asks ---------------------------------------------------------------------------------
 
@@ -194,6 +205,8 @@ class StageRouteStrategy(CustomRoutingStrategyBase):
                 report.call_id, model_id=report.model_id, noted=report.noted, failed=report.failed
             )
             if decision is not None:
+                if report.response_id is not None:
+                    self._ledger.served(decision, report.response_id)
                 self._conclude(decision, report)
             elif report.response_id is not None:
                 self._ledger.answered(report.call_id, report.response_id)
@@ -286,6 +299,7 @@ class StageRouteStrategy(CustomRoutingStrategyBase):
                     decision_id=routed.decision_id,
                     group=group,
                     arm=routed.arm,
+                    stage=routed.stage,
                     model_id=model_id(deployment),
                     minted=minted,
                     episodes=episodes,

@@ -4,7 +4,11 @@ A store keeps, per group: sufficient statistics per (segment, arm), the account,
 sets, the decisions, and the rewards. Everything is written through :meth:`Store.commit`, which applies a
 batch of writes in one transaction, in order, and says what each of them did. A batch is applied whole or not
 at all; once ``commit`` returns, it is durable. Applying the same batch twice changes nothing the second time
-(as long as it names no decision before making it: what was ignored then would be found now).
+(as long as its writes are in the order of their times, and it names no decision before making it: what was ignored
+then would be found now).
+
+Two things happen in a commit besides, now and then, whichever worker makes it (an empty batch will do): decisions
+whose end nobody reports are closed as lost, and what is older than the store retains is folded away.
 
 Nothing of prompts, answers, headers or keys is ever part of a write.
 """
@@ -18,6 +22,7 @@ from typing import Literal, Protocol
 from stageroute_router.core.account import Account, Charge
 from stageroute_router.core.statistics import ArmStatistics
 from stageroute_router.receipt import RewardReceipt as RewardReceipt  # noqa: PLC0414 - part of the contract
+from stageroute_router.store.findings import Difference, StoredProblem
 
 CellKey = tuple[str, str]
 """(segment, arm). The segment is ``""`` where context is not used."""
@@ -32,13 +37,25 @@ Long enough for a worker's decisions to arrive after an outage of the database, 
 error in a key does not stay for ever.
 """
 
-EXPIRY_INTERVAL_S = 3600.0
-"""How often a store looks for such rewards that are too old, in seconds; they stop counting at once."""
+OPEN_LIFETIME_S = 3600.0
+"""After how many seconds a decision whose end nobody reported is closed as lost: an hour.
+
+Its process was killed, or LiteLLM reported nothing (a stream left unread). An hour is longer than any answer takes.
+"""
+
+DEFAULT_RETENTION_S = 90 * 24 * 3600.0
+"""How long decisions and rewards are kept before they are folded into sums, in seconds: 90 days."""
+
+UPKEEP_INTERVAL_S = 60.0
+"""How often the workers of a database, together, look for what is lost, unclaimed or too old, in seconds."""
+
+UPKEEP_STEP = 500
+"""How many decisions one commit closes as lost, and how many it folds away, at most: a commit stays short."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DecisionMade:
-    """A call was routed. Ignored when a decision with this id is already stored.
+    """A call was routed. Ignored when a decision with this id is already stored, or was folded away.
 
     Args:
         decision_id: ours, unique.
@@ -71,7 +88,7 @@ class DecisionMade:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CallSettled:
-    """A routed call was answered. Ignored when the decision is unknown or no longer open.
+    """A routed call was answered. Ignored when the decision is unknown, or closed (unless as lost).
 
     ``arm`` is the one that served: where it differs from the decision's, the decision's pull (and any reward
     already given) moves to it. ``response_id`` becomes another key that rewards may name.
@@ -88,7 +105,7 @@ class CallSettled:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CallFailed:
-    """A routed call failed at the provider: counted as a failure, cost 0. Ignored unless it is open.
+    """A routed call failed at the provider: counted as a failure, cost 0. Ignored unless it is open or lost.
 
     The account books a cost of 0; the arm's statistics count a failure and no cost, because a call that was
     never answered says nothing about the price of an answer. ``reward`` is the reward the application's
@@ -102,7 +119,7 @@ class CallFailed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CallWithdrawn:
-    """A decision does not count: LiteLLM answered from its cache. Ignored unless it is open.
+    """A decision does not count: LiteLLM answered from its cache. Ignored unless it is open or lost.
 
     Its pull, its charge and any reward given to it are taken back; its keys name nothing from then on.
     """
@@ -115,12 +132,13 @@ class RewardReported:
     """The application says how good an answer was.
 
     Args:
-        key: a decision id, a response id, or a call id (the last decision of that call so far is meant),
-            looked for in this order.
+        key: a decision id, a response id, or a call id, looked for in this order. Of a call that was decided
+            several times, the last decision made before ``reported_at`` is meant.
         reward: in [0, 1].
         source: who says so. The same (decision, source) again replaces the earlier value.
         reported_at: seconds since the epoch.
         keep: whether to keep the reward when the key is unknown, until a decision with it appears.
+        replace: whether it replaces an earlier value of its source; if not, the earlier one stays.
     """
 
     key: str
@@ -128,6 +146,26 @@ class RewardReported:
     source: str
     reported_at: float
     keep: bool
+    replace: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RewardRevoked:
+    """The application takes a reward back: it counts no longer. Doing so again changes nothing.
+
+    Args:
+        key: as in :class:`RewardReported`.
+        source: whose reward; other sources' stay.
+        revoked_at: seconds since the epoch.
+    """
+
+    key: str
+    source: str
+    revoked_at: float
+
+
+RewardWrite = RewardReported | RewardRevoked
+"""The writes that get a receipt."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -170,17 +208,24 @@ class GroupConfigured:
     arms: str
 
 
-Write = (
-    DecisionMade | CallSettled | CallFailed | CallWithdrawn | RewardReported | StagePlanned | GroupConfigured
-)
+Write = DecisionMade | CallSettled | CallFailed | CallWithdrawn | RewardWrite | StagePlanned | GroupConfigured
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GroupChange:
-    """What a batch changed in one group: the statistics' increments, and the account as stored now."""
+    """What a batch changed in one group.
+
+    Args:
+        statistics: the increments.
+        account: the account as it is stored now.
+        version: the group's version now, see :meth:`Store.versions`. One more than the version a worker knew:
+            nobody else wrote in between, and adding the increments gives what is stored. More than that: others'
+            changes are missing, and the worker has to :meth:`~Store.load` the group.
+    """
 
     statistics: Mapping[CellKey, ArmStatistics]
     account: Account
+    version: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -189,7 +234,7 @@ class CommitReport:
 
     Args:
         changes: per group that changed.
-        rewards: a receipt per :class:`RewardReported` of the batch, in order.
+        rewards: a receipt per :class:`RewardReported` and :class:`RewardRevoked` of the batch, in order.
         stages: per :class:`StagePlanned` of the batch, in order, the plan that is now stored: its own, or the
             one of the worker that came first.
     """
@@ -201,12 +246,23 @@ class CommitReport:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoredGroup:
-    """Everything a restarted process needs to continue a group."""
+    """Everything a restarted process needs to continue a group, as of one moment.
+
+    Args:
+        account: the group's account.
+        statistics: sums per cell.
+        stage: the latest stage, or None before the first.
+        configuration: how a process said the group is configured, or None.
+        version: of account, statistics and stages, see :meth:`Store.versions`; 0 when nothing is stored.
+        problems: rows that cannot be used, and were left out.
+    """
 
     account: Account = field(default_factory=Account)
     statistics: Mapping[CellKey, ArmStatistics] = field(default_factory=dict)
     stage: StagePlanned | None = None
     configuration: GroupConfigured | None = None
+    version: int = 0
+    problems: Sequence[StoredProblem] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -217,15 +273,16 @@ class StoredDecision:
         decision: as it was made.
         served_arm: the arm its pull, cost and rewards are credited to: the one that served, which after a
             fallback is another than ``decision.arm``; the chosen one while it is open or when it failed.
-        state: ``open`` until the call was answered or failed.
-        cost_usd: what the call cost in US dollars (0 for a failed one), or None while it is open.
+        state: ``open`` until the call was answered or failed, or was given up as ``lost``.
+        cost_usd: what the call cost in US dollars (0 for a failed one; what was expected for a lost one, which is
+            what the account books, while the arm's statistics count no cost), or None while it is open.
         response_id: the provider's id of the answer, once there is one.
         rewards: reward per source.
     """
 
     decision: DecisionMade
     served_arm: str
-    state: Literal["open", "settled", "failed"]
+    state: Literal["open", "settled", "failed", "lost"]
     cost_usd: float | None
     response_id: str | None
     rewards: Mapping[str, float]
@@ -235,11 +292,22 @@ class Store(Protocol):
     """A place that keeps what was learned. Implementations may be called from any thread."""
 
     def load(self, group: str) -> StoredGroup:
-        """Return what is stored of a group; an empty one when nothing is."""
+        """Return what is stored of a group; an empty one when nothing is.
+
+        What cannot be used is left out and named in :attr:`StoredGroup.problems`: it is no error, and it stays.
+        """
         ...
 
     def groups(self) -> Sequence[str]:
         """Return the names of all groups with anything stored, sorted."""
+        ...
+
+    def versions(self) -> Mapping[str, int]:
+        """Return the version of each group: a cheap way to see whether another worker has changed anything.
+
+        Every commit that changes a group's statistics, account or stages adds 1 to its version, in the same
+        transaction; nothing else does. A group without a row yet is missing, which means 0.
+        """
         ...
 
     def stages(self, group: str, *, last: int | None = None) -> Sequence[StagePlanned]:
@@ -260,6 +328,21 @@ class Store(Protocol):
             ValueError: another number of the batch cannot be stored (a negative or infinite cost, say). As
                 above.
         """
+        ...
+
+    def interrupt(self) -> None:
+        """Break off what other threads are waiting for the database to do; their calls raise ``StoreError``.
+
+        For a database that accepts requests and never answers. Harmless when nobody waits.
+        """
+        ...
+
+    def verify(self) -> Sequence[Difference]:
+        """Compare statistics and accounts with what all decisions and rewards amount to; nothing when all is well."""
+        ...
+
+    def rebuild(self) -> Sequence[Difference]:
+        """Repair what :meth:`verify` finds, and return what was found. Groups that changed get a new version."""
         ...
 
     def close(self) -> None:

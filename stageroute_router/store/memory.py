@@ -5,28 +5,39 @@ from __future__ import annotations
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 from stageroute_router.core.account import Account
 from stageroute_router.core.statistics import ArmStatistics
+from stageroute_router.forking import ForkAware, survive_fork
 from stageroute_router.store.base import (
-    EXPIRY_INTERVAL_S,
+    DEFAULT_RETENTION_S,
+    OPEN_LIFETIME_S,
+    UPKEEP_STEP,
     CellKey,
     CommitReport,
+    DecisionMade,
     StagePlanned,
     StoredDecision,
     StoredGroup,
     Write,
 )
+from stageroute_router.store.comparing import differences
+from stageroute_router.store.entries import NOTHING, Entry
+from stageroute_router.store.findings import Difference
+from stageroute_router.store.folding import Fold, Folds, add_up, cells_of, folded_account
 from stageroute_router.store.ledger import Ledger
-from stageroute_router.store.validation import check_batch
+from stageroute_router.store.upkeep import Upkeep, folding_limit
+from stageroute_router.store.validation import check_batch, check_retention
 
 
-class MemoryStore:
+class MemoryStore(ForkAware):
     """Keeps everything until the process ends; keeps every contract of a store except durability.
 
     Args:
-        clock: returns seconds since the epoch; by it, rewards nobody claims are dropped after a day.
+        retention_s: how old decisions and rewards become before they are folded into sums, in seconds, at least
+            a day; None for ever.
+        clock: returns seconds since the epoch, by which everything ages.
 
     >>> from stageroute_router.store.base import RewardReported
     >>> reward = RewardReported(key="no-such-call", reward=1.0, source="app", reported_at=0.0, keep=False)
@@ -34,10 +45,19 @@ class MemoryStore:
     'unknown'
     """
 
-    def __init__(self, *, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self,
+        *,
+        retention_s: float | None = DEFAULT_RETENTION_S,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        check_retention(retention_s)
+        self._retention_s = retention_s
         self._clock = clock
         self._lock = threading.Lock()
-        self._expired_at = clock()
+        survive_fork(self)
+        self._upkeep = Upkeep()
+        self._folded: Folds = {}
         self._ledger = Ledger()
         self._statistics: defaultdict[str, dict[CellKey, ArmStatistics]] = defaultdict(dict)
 
@@ -50,6 +70,7 @@ class MemoryStore:
                 statistics=dict(self._statistics.get(group, {})),
                 stage=stages[-1] if stages else None,
                 configuration=self._ledger.configurations.get(group),
+                version=self._ledger.versions.get(group, 0),
             )
 
     def groups(self) -> Sequence[str]:
@@ -62,6 +83,11 @@ class MemoryStore:
                     *(group for group, _ in self._ledger.stages),
                 }
             )
+
+    def versions(self) -> Mapping[str, int]:
+        """Return the version of each group."""
+        with self._lock:
+            return dict(self._ledger.versions)
 
     def stages(self, group: str, *, last: int | None = None) -> Sequence[StagePlanned]:
         """Return a group's stages in order, or only the ``last`` so many."""
@@ -84,21 +110,108 @@ class MemoryStore:
         check_batch(batch)
         with self._lock:
             now = self._clock()
-            if now - self._expired_at > EXPIRY_INTERVAL_S:
-                self._ledger.drop_expired(now)
-                self._expired_at = now
-            report = self._ledger.apply(batch, now=now).report
+            is_due = self._upkeep.is_due(now)
+            lost = self._overdue(now) if is_due else []
+            report = self._ledger.apply(batch, now=now, lost=lost).report
             for group, change in report.changes.items():
                 statistics = self._statistics[group]
                 for cell, increment in change.statistics.items():
-                    statistics[cell] = statistics.get(cell, _NOTHING) + increment
+                    statistics[cell] = statistics.get(cell, NOTHING) + increment
+            if is_due:
+                self._do_upkeep(now, lost=len(lost))
             return report
+
+    def interrupt(self) -> None:
+        """Do nothing: nothing here waits."""
+
+    def verify(self) -> Sequence[Difference]:
+        """Compare statistics and accounts with what all decisions and rewards amount to."""
+        with self._lock:
+            return self._differences()
+
+    def rebuild(self) -> Sequence[Difference]:
+        """Repair what :meth:`verify` finds, and return what was found."""
+        with self._lock:
+            found = self._differences()
+            for group in {difference.group for difference in found}:
+                cells = cells_of(self._folds(), group)
+                self._statistics[group] = {cell: fold.statistics for cell, fold in cells.items()}
+                account = self._ledger.accounts.get(group, Account())
+                self._ledger.accounts[group] = folded_account(account, cells.values())
+                self._ledger.versions[group] = self._ledger.versions.get(group, 0) + 1
+            return found
 
     def close(self) -> None:
         """Do nothing: there is nothing to release, and what is stored stays readable."""
 
+    def before_fork(self) -> None:
+        """Wait until no other thread is in the middle of a change."""
+        self._lock.acquire()
+
+    def after_fork_in_parent(self) -> None:
+        """Go on."""
+        self._lock.release()
+
+    def after_fork_in_child(self) -> None:
+        """Go on with a copy of everything: from here on, two processes know different things."""
+        self._lock.release()
+
     def _stages(self, group: str) -> list[StagePlanned]:
         return [stage for (name, _), stage in sorted(self._ledger.stages.items()) if name == group]
 
+    def _overdue(self, now: float) -> list[str]:
+        entries = self._ledger.decisions.values()
+        made = [entry.decision for entry in entries if entry.state == "open"]
+        late = [decision for decision in made if decision.made_at <= now - OPEN_LIFETIME_S]
+        late.sort(key=_made_at)
+        return [decision.decision_id for decision in late[:UPKEEP_STEP]]
 
-_NOTHING = ArmStatistics()
+    def _do_upkeep(self, now: float, *, lost: int) -> None:
+        ledger = self._ledger
+        for key, by_source in list(ledger.pending.items()):
+            for source in [source for source, pending in by_source.items() if pending.is_expired(now)]:
+                del by_source[source]
+            if not by_source:
+                del ledger.pending[key]
+        entries = ledger.decisions.values()
+        oldest_open = min((one.decision.made_at for one in entries if one.state == "open"), default=None)
+        limit = folding_limit(now, retention_s=self._retention_s, oldest_open=oldest_open)
+        oldest = sorted(
+            one.decision.made_at for one in entries if limit is not None and one.decision.made_at <= limit
+        )[:UPKEEP_STEP]
+        if oldest:
+            ledger.folded_up_to = oldest[-1]
+            old = [one for one in entries if one.decision.made_at <= oldest[-1]]
+            self._folded = add_up([*self._folded.items(), *_folds_of(old)])
+            for entry in old:
+                ledger.remove(entry)
+        is_done = max(lost, len(oldest)) < UPKEEP_STEP
+        self._upkeep = Upkeep(folded_up_to=ledger.folded_up_to, last_at=now if is_done else 0.0)
+
+    def _folds(self) -> Folds:
+        return add_up([*self._folded.items(), *_folds_of(self._ledger.decisions.values())])
+
+    def _differences(self) -> list[Difference]:
+        folds = self._folds()
+        return [
+            difference
+            for group in sorted({*self._ledger.accounts, *(group for group, _ in folds)})
+            for difference in differences(
+                group,
+                statistics=self._statistics.get(group, {}),
+                account=self._ledger.accounts.get(group, Account()),
+                cells=cells_of(folds, group),
+            )
+        ]
+
+
+def _made_at(decision: DecisionMade) -> float:
+    return decision.made_at
+
+
+def _folds_of(entries: Iterable[Entry]) -> Iterator[tuple[tuple[str, CellKey], Fold]]:
+    return (
+        ((entry.decision.group, entry.cell), Fold.of(entry))
+        for entry in entries
+        if entry.state != "withdrawn"
+    )

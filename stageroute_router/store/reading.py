@@ -5,9 +5,9 @@ Reading for a batch costs a fixed number of statements, however many writes it h
 
 from __future__ import annotations
 
-import json
+import math
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 from sqlalchemy import BindParameter, Connection, Row, Select, bindparam, or_, select, tuple_
@@ -23,15 +23,26 @@ from stageroute_router.store.base import (
     DecisionMade,
     GroupConfigured,
     RewardReported,
+    RewardRevoked,
     StagePlanned,
+    StoredGroup,
     Write,
 )
-from stageroute_router.store.ledger import Entry, GivenReward, Ledger, PendingReward
+from stageroute_router.store.entries import Entry, GivenReward, PendingReward
+from stageroute_router.store.findings import StoredProblem
+from stageroute_router.store.folding import SUMS, cells_of, fold_log, folded_account
+from stageroute_router.store.ledger import Ledger
+from stageroute_router.store.quarantine import (
+    SOUND_ACCOUNT,
+    SOUND_STATISTICS,
+    bad_sums,
+    configuration_or_problem,
+    stage_or_problem,
+)
 
 # Older builds of SQLite accept 999 parameters in a statement, and one of ours uses every key twice.
 _KEYS_PER_STATEMENT = 400
 
-_SUMS = tuple(f.name for f in fields(ArmStatistics))
 _TOTALS = tuple(f.name for f in fields(Account))
 
 _d = tables.decisions.c
@@ -63,6 +74,7 @@ _DECISION_COLUMNS = (
     _d.completion_tokens,
     _d.response_id,
     _d.closed_at,
+    _d.lost_at,
 )
 _keys: BindParameter[Any] = bindparam("keys", expanding=True)
 _DECISIONS_BY_ID: Select[Any] = select(*_DECISION_COLUMNS).where(_d.decision_id.in_(_keys))
@@ -80,7 +92,10 @@ _PENDING: Select[Any] = (
     .order_by(_p.reported_key, _p.source)
 )
 _ACCOUNTS: Select[Any] = select(
-    tables.groups.c.group_name, *(tables.groups.c[name] for name in _TOTALS)
+    tables.groups.c.group_name,
+    tables.groups.c.version,
+    SOUND_ACCOUNT.label("is_sound"),
+    *(tables.groups.c[name] for name in _TOTALS),
 ).where(tables.groups.c.group_name.in_(_keys))
 _STAGES = select(tables.stages)
 
@@ -102,6 +117,10 @@ class _Needed:
             match write:
                 case RewardReported():
                     needed.rewarded[write.key] = None
+                    if not write.replace:
+                        needed.waited_for[write.key] = None
+                case RewardRevoked():
+                    needed.rewarded[write.key] = needed.waited_for[write.key] = None
                 case DecisionMade():
                     needed.decisions[write.decision_id] = None
                     needed.waited_for[write.decision_id] = needed.waited_for[write.call_id] = None
@@ -114,68 +133,119 @@ class _Needed:
                     needed.decisions[write.decision_id] = None
                 case StagePlanned():
                     needed.stages[write.group, write.stage] = None
+                    needed.groups.add(write.group)
         return needed
 
 
-def load_ledger(connection: Connection, batch: Sequence[Write]) -> Ledger:
-    """Return a ledger with every row that applying a batch may need."""
+def load_ledger(
+    connection: Connection, batch: Sequence[Write], *, lost: Iterable[str], folded_up_to: float
+) -> Ledger:
+    """Return a ledger with every row that applying a batch, and closing some decisions, may need."""
     needed = _Needed.by(batch)
-    ledger = _ledger_of(connection, ids=needed.decisions, reward_keys=needed.rewarded)
+    needed.decisions.update(dict.fromkeys(lost))
+    ledger = _ledger_of(
+        connection, ids=needed.decisions, reward_keys=needed.rewarded, folded_up_to=folded_up_to
+    )
     for key, source, reward, reported_at, received_at in _fetch(connection, _PENDING, needed.waited_for):
         given = GivenReward(reward, key=key, reported_at=reported_at)
         ledger.pending[key][source] = PendingReward(given, received_at=received_at)
     needed.groups.update(entry.decision.group for entry in ledger.decisions.values())
     for row in _fetch(connection, _ACCOUNTS, sorted(needed.groups)):
-        ledger.accounts[row[0]] = _account_of(row)
+        ledger.versions[row.group_name] = row.version
+        ledger.accounts[row.group_name], _ = _account_of(connection, row)
     if needed.stages:
         keys = tuple_(tables.stages.c.group_name, tables.stages.c.stage).in_(list(needed.stages))
         for row in connection.execute(_STAGES.where(keys)):
-            planned = _stage_of(row)
-            ledger.stages[planned.group, planned.stage] = planned
+            planned = stage_or_problem(row)
+            if isinstance(planned, StagePlanned):
+                ledger.stages[planned.group, planned.stage] = planned
     return ledger
 
 
 def load_key(connection: Connection, key: str) -> Ledger:
     """Return a ledger with the decisions one key may name."""
-    return _ledger_of(connection, ids=(), reward_keys=(key,))
+    return _ledger_of(connection, ids=(), reward_keys=(key,), folded_up_to=-math.inf)
 
 
-def load_statistics(connection: Connection, group: str) -> dict[CellKey, ArmStatistics]:
-    """Return a group's statistics per cell, sorted by cell."""
+def load_group(connection: Connection, group: str) -> StoredGroup:
+    """Return what is stored of a group; what cannot be used is left out, and named."""
+    problems: list[StoredProblem] = []
+    statistics = {}
+    for cell, sums, is_sound in load_statistics(connection, group):
+        if is_sound:
+            statistics[cell] = sums
+        else:
+            problems.append(bad_sums(tables.statistics.name, (group, *cell), asdict(sums)))
+    row = connection.execute(_ACCOUNTS, {"keys": [group]}).one_or_none()
+    account, problem = (Account(), None) if row is None else _account_of(connection, row)
+    configuration = _load_configuration(connection, group)
+    if isinstance(configuration, StoredProblem):
+        problems.append(configuration)
+        configuration = None
+    stages, bad_stages = load_stages(connection, group, last=1)
+    return StoredGroup(
+        account=account,
+        statistics=statistics,
+        stage=stages[0] if stages else None,
+        configuration=configuration,
+        version=0 if row is None else row.version,
+        problems=(*problems, *([] if problem is None else [problem]), *bad_stages),
+    )
+
+
+def load_statistics(connection: Connection, group: str) -> list[tuple[CellKey, ArmStatistics, bool]]:
+    """Return a group's statistics per cell as they are stored, sorted by cell, and whether they can be used."""
     statement = (
-        select(_s.segment, _s.arm, *(_s[name] for name in _SUMS))
+        select(_s.segment, _s.arm, SOUND_STATISTICS, *(_s[name] for name in SUMS))
         .where(_s.group_name == group)
         .order_by(_s.segment, _s.arm)
     )
-    return {
-        (segment, arm): ArmStatistics(**dict(zip(_SUMS, sums, strict=True)))
-        for segment, arm, *sums in connection.execute(statement)
-    }
+    return [
+        ((segment, arm), ArmStatistics(**dict(zip(SUMS, sums, strict=True))), bool(is_sound))
+        for segment, arm, is_sound, *sums in connection.execute(statement)
+    ]
 
 
 def load_account(connection: Connection, group: str) -> Account:
-    """Return a group's account; an empty one for a group nobody has called."""
+    """Return a group's account as it is stored; an empty one for a group nobody has called."""
     row = connection.execute(_ACCOUNTS, {"keys": [group]}).one_or_none()
-    return Account() if row is None else _account_of(row)
+    return Account() if row is None else Account(**{name: getattr(row, name) for name in _TOTALS})
 
 
-def load_configuration(connection: Connection, group: str) -> GroupConfigured | None:
-    """Return a group's configuration, or None."""
+def load_versions(connection: Connection) -> dict[str, int]:
+    """Return the version of each group."""
+    rows = connection.execute(select(tables.groups.c.group_name, tables.groups.c.version))
+    return {row.group_name: row.version for row in rows}
+
+
+def load_stages(
+    connection: Connection, group: str, *, last: int | None
+) -> tuple[list[StagePlanned], list[StoredProblem]]:
+    """Return a group's stages in order, or only the last so many; and what was passed over on the way."""
+    statement = _STAGES.where(tables.stages.c.group_name == group).order_by(tables.stages.c.stage.desc())
+    stages: list[StagePlanned] = []
+    problems: list[StoredProblem] = []
+    for row in connection.execute(statement):
+        if len(stages) == last:
+            break
+        found = stage_or_problem(row)
+        if isinstance(found, StagePlanned):
+            stages.append(found)
+        else:
+            problems.append(found)
+    return stages[::-1], problems
+
+
+def _load_configuration(connection: Connection, group: str) -> GroupConfigured | StoredProblem | None:
     c = tables.configurations.c
-    statement = select(c.settings, c.arms).where(c.group_name == group)
+    statement: Select[Any] = select(c.group_name, c.settings, c.arms).where(c.group_name == group)
     row = connection.execute(statement).one_or_none()
-    return None if row is None else GroupConfigured(group=group, settings=row.settings, arms=row.arms)
+    return None if row is None else configuration_or_problem(row)
 
 
-def load_stages(connection: Connection, group: str, *, last: int | None) -> list[StagePlanned]:
-    """Return a group's stages in order, or only the last so many."""
-    statement = (
-        _STAGES.where(tables.stages.c.group_name == group).order_by(tables.stages.c.stage.desc()).limit(last)
-    )
-    return [_stage_of(row) for row in connection.execute(statement)][::-1]
-
-
-def _ledger_of(connection: Connection, *, ids: Iterable[str], reward_keys: Iterable[str]) -> Ledger:
+def _ledger_of(
+    connection: Connection, *, ids: Iterable[str], reward_keys: Iterable[str], folded_up_to: float
+) -> Ledger:
     """Return a ledger with the decisions of these ids and those that rewards may mean."""
     rows: dict[str, Row[Any]] = {}
     for row in _fetch(connection, _DECISIONS_BY_ID, {**dict.fromkeys(ids), **dict.fromkeys(reward_keys)}):
@@ -184,7 +254,7 @@ def _ledger_of(connection: Connection, *, ids: Iterable[str], reward_keys: Itera
     others = [key for key in reward_keys if key not in rows]
     for row in _fetch(connection, _DECISIONS_BY_OTHER_KEY, others):
         rows[row.decision_id] = row
-    ledger = Ledger()
+    ledger = Ledger(folded_up_to=folded_up_to)
     for row in sorted(rows.values(), key=_row_number):
         ledger.insert(_entry_of(row))
     for decision_id, source, reward, key, reported_at in _fetch(connection, _REWARDS, ledger.decisions):
@@ -203,21 +273,14 @@ def _row_number(row: Row[Any]) -> int:
     return int(row.row_number)
 
 
-def _account_of(row: Row[Any]) -> Account:
-    return Account(**dict(zip(_TOTALS, row[1:], strict=True)))
-
-
-def _stage_of(row: Row[Any]) -> StagePlanned:
-    return StagePlanned(
-        group=row.group_name,
-        stage=row.stage,
-        live=tuple(json.loads(row.live)),
-        explored=row.explored,
-        explore_share=row.explore_share,
-        reason=row.reason,
-        opened_at=row.opened_at,
-        opened_at_call=row.opened_at_call,
-    )
+def _account_of(connection: Connection, row: Row[Any]) -> tuple[Account, StoredProblem | None]:
+    """Return an account; where the stored one cannot be used, what the log amounts to, and the problem."""
+    stored = {name: getattr(row, name) for name in _TOTALS}
+    if row.is_sound:
+        return Account(**stored), None
+    cells = cells_of(fold_log(connection, group=row.group_name), row.group_name)
+    problem = bad_sums(tables.groups.name, (row.group_name,), stored)
+    return folded_account(Account(), cells.values()), problem
 
 
 def _entry_of(row: Sequence[Any]) -> Entry:
@@ -244,6 +307,7 @@ def _entry_of(row: Sequence[Any]) -> Entry:
         completion_tokens,
         response_id,
         closed_at,
+        lost_at,
     ) = row[1:]
     decision = DecisionMade(
         decision_id=decision_id,
@@ -267,7 +331,7 @@ def _entry_of(row: Sequence[Any]) -> Entry:
     return Entry(
         decision,
         served_arm=served_arm,
-        state=state,
+        state=state if lost_at is None else "lost",
         cost_usd=cost_usd,
         prompt_tokens=prompt_tokens,
         completion_tokens=completion_tokens,

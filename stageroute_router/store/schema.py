@@ -2,39 +2,52 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from sqlalchemy import Connection, delete, false, inspect, text
 
 from stageroute_router.errors import SchemaError
-from stageroute_router.store import sqlite_file, tables
+from stageroute_router.store import postgres, sqlite_file, tables
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 """The newest schema this version knows: the number of the last revision in ``migrations/versions``."""
 
 VERSION_TABLE = "stageroute_alembic_version"
 """Alembic's table for our revisions: a name of our own, so that the application's Alembic is not touched."""
 
+Migrate = Literal["auto", "verify"]
+"""``auto``: create and migrate tables when a database is opened. ``verify``: refuse one that needs it."""
 
-def ensure_schema(connection: Connection, *, place: str) -> None:
+
+def ensure_schema(connection: Connection, *, place: str, migrate: Migrate) -> None:
     """Create or migrate the tables, inside the caller's transaction.
 
     The caller's transaction has to be serialised with those of other processes: the first one migrates, the
-    others find it done. A database that is up to date costs one look at its version.
+    others find it done. A database that is up to date costs one look at its version. An SQLite file with older
+    tables is first copied beside itself.
 
     Args:
         connection: in a transaction.
         place: the database as messages name it.
+        migrate: whether to change tables.
 
     Raises:
-        SchemaError: the database was written by a newer version.
+        SchemaError: the database was written by a newer version, or it needs a migration and may not have one.
+        StoreError: the copy could not be written.
     """
+    found = check_not_newer(connection, place=place)
     is_sqlite = connection.dialect.name == "sqlite"
-    found = (sqlite_file.stamped_version(connection) if is_sqlite else 0) or revision(connection)
-    if found > SCHEMA_VERSION:
-        raise SchemaError(
-            f"the database {place} was written by a newer version of stageroute_router (schema {found}, "
-            f"this version knows {SCHEMA_VERSION}); run: pip install --upgrade stageroute-router"
-        )
     if found < SCHEMA_VERSION:
+        if migrate == "verify":
+            state = f"has schema {found}" if found else "has no tables of stageroute_router yet"
+            raise SchemaError(
+                f"the database {place} {state}, this version needs schema {SCHEMA_VERSION}; nothing was changed. "
+                f"Run once: stageroute db upgrade --database URL (or let a database administrator run what "
+                f"stageroute db upgrade --sql --database URL prints)"
+            )
+        if found and is_sqlite:
+            sqlite_file.back_up_beside(connection.engine.url, schema=found)
+        postgres.without_time_limit(connection)
         # Imported here, because Alembic is slow to import and nearly every start finds nothing to do.
         from stageroute_router.store.migrations import upgrade  # noqa: PLC0415
 
@@ -43,6 +56,23 @@ def ensure_schema(connection: Connection, *, place: str) -> None:
         sqlite_file.stamp(connection, version=SCHEMA_VERSION)
     # SQLite opens a file it may not write without a word: better to fail now than at the first reward.
     connection.execute(delete(tables.groups).where(false()))
+
+
+def check_not_newer(connection: Connection, *, place: str) -> int:
+    """Return the schema version of a database, 0 for one without our tables.
+
+    Raises:
+        SchemaError: a newer version has written it.
+    """
+    stamped = sqlite_file.stamped_version(connection) if connection.dialect.name == "sqlite" else 0
+    # The stamp of a file that was migrated by hand is out of date.
+    found = stamped if stamped >= SCHEMA_VERSION else revision(connection)
+    if found > SCHEMA_VERSION:
+        raise SchemaError(
+            f"the database {place} was written by a newer version of stageroute_router (schema {found}, "
+            f"this version knows {SCHEMA_VERSION}); run: pip install --upgrade stageroute-router"
+        )
+    return found
 
 
 def revision(connection: Connection) -> int:

@@ -5,34 +5,36 @@ from __future__ import annotations
 import re
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 
-from sqlalchemy import URL, Connection, Engine, create_engine, delete, make_url, select, text, union
+from sqlalchemy import URL, Connection, Engine, make_url, text
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError
 
 from stageroute_router.errors import StoreError
-from stageroute_router.store import reading, sqlite_file, tables
+from stageroute_router.forking import ForkAware, survive_fork
+from stageroute_router.store import checking, postgres, reading, sqlite_file, upkeep
 from stageroute_router.store.base import (
-    EXPIRY_INTERVAL_S,
-    PENDING_REWARD_LIFETIME_S,
+    DEFAULT_RETENTION_S,
     CommitReport,
     StagePlanned,
     StoredDecision,
     StoredGroup,
     Write,
 )
+from stageroute_router.store.connections import Connections
 from stageroute_router.store.failures import translated
-from stageroute_router.store.schema import ensure_schema
+from stageroute_router.store.findings import Difference
+from stageroute_router.store.schema import Migrate, ensure_schema
 from stageroute_router.store.sqlite_file import Durability
-from stageroute_router.store.validation import check_batch
+from stageroute_router.store.validation import check_batch, check_retention
 from stageroute_router.store.writing import write_back
 
 # Any number will do, as long as all workers use the same and no other program does.
 _POSTGRES_LOCK = 0x53527465
 
 
-class SqlStore:
+class SqlStore(ForkAware):
     """Keeps everything in an SQL database; a new or older SQLite file gets its tables when it is opened.
 
     Write transactions are serialised among all processes (``BEGIN IMMEDIATE`` on SQLite), which makes a
@@ -45,7 +47,14 @@ class SqlStore:
         durability: ``"full"``: what was committed survives a power failure. ``"normal"``: the last commits
             may be lost in a power failure, never in a crash of the process. SQLite only; PostgreSQL does as
             it is configured.
-        clock: returns seconds since the epoch; by it, rewards nobody claims are dropped after a day.
+        retention_s: how old decisions and rewards become before they are folded into sums, in seconds, at least
+            a day; None for ever. Statistics never change by it.
+        migrate: ``"auto"``: a new database gets its tables, and an older one is brought up to date, at once.
+            ``"verify"``: such a database is refused, naming the command to run, and nothing is created. By
+            default ``"auto"`` for SQLite and ``"verify"`` for PostgreSQL, where workers may not change tables.
+        clock: returns seconds since the epoch, by which everything ages.
+        lazily: whether to speak to the database when it is first needed, and not now. What is raised below is
+            then raised there, except for a URL, driver or folder that cannot be right.
 
     Raises:
         StoreError: the URL, the folder, the file or the driver cannot be used; the message says how to go on.
@@ -57,21 +66,32 @@ class SqlStore:
         url: str,
         *,
         durability: Durability = "full",
+        retention_s: float | None = DEFAULT_RETENTION_S,
+        migrate: Migrate | None = None,
         clock: Callable[[], float] = time.time,
+        lazily: bool = False,
     ) -> None:
         if durability not in ("full", "normal"):
             raise StoreError(f"durability is {durability!r}; it has to be 'full' or 'normal'")
-        parsed = _parsed(url)
-        self._place = _place(parsed)
+        check_retention(retention_s)
+        parsed = parsed_url(url)
+        self._place = place_of(parsed)
         self._clock = clock
-        self._expired_at = clock()
+        self._retention_s = retention_s
         self._lock = threading.Lock()
         self._closed = False
         with translated(self._place):
-            self._writer, self._reader = _engines(parsed, durability=durability)
+            self._writer, self._reader = engines(parsed, durability=durability)
+            is_file = parsed.get_backend_name() == "sqlite"
+            self._migrate: Migrate = migrate or ("auto" if is_file else "verify")
+            self._connections = Connections(
+                self._writer, self._reader, wait_s=sqlite_file.BUSY_TIMEOUT_S + 1 if is_file else 0.0
+            )
+            survive_fork(self)
+        self._ready = False
+        if not lazily:
             try:
-                with self._writing() as connection:
-                    ensure_schema(connection, place=self._place)
+                self._prepare()
             except BaseException:
                 self.close()
                 raise
@@ -79,25 +99,22 @@ class SqlStore:
     def load(self, group: str) -> StoredGroup:
         """Return what is stored of a group; an empty one when nothing is."""
         with self._reading() as connection:
-            stages = reading.load_stages(connection, group, last=1)
-            return StoredGroup(
-                account=reading.load_account(connection, group),
-                statistics=reading.load_statistics(connection, group),
-                stage=stages[0] if stages else None,
-                configuration=reading.load_configuration(connection, group),
-            )
+            return reading.load_group(connection, group)
 
     def groups(self) -> Sequence[str]:
         """Return the names of all groups with anything stored, sorted."""
-        tables_of_groups = (tables.groups, tables.stages, tables.configurations)
-        names = union(*(select(table.c.group_name) for table in tables_of_groups))
         with self._reading() as connection:
-            return sorted(connection.execute(names).scalars())
+            return checking.groups_in(connection)
+
+    def versions(self) -> Mapping[str, int]:
+        """Return the version of each group."""
+        with self._reading() as connection:
+            return reading.load_versions(connection)
 
     def stages(self, group: str, *, last: int | None = None) -> Sequence[StagePlanned]:
         """Return a group's stages in order, or only the ``last`` so many."""
         with self._reading() as connection:
-            return reading.load_stages(connection, group, last=last)
+            return reading.load_stages(connection, group, last=last)[0]
 
     def decision(self, key: str) -> StoredDecision | None:
         """Return the decision a key names (decision, response or call id), or None."""
@@ -116,17 +133,40 @@ class SqlStore:
         check_batch(batch)
         now = self._clock()
         with translated(self._place), self._writing() as connection:
-            ledger = reading.load_ledger(connection, batch)
-            applied = ledger.apply(batch, now=now)
+            state = upkeep.read_upkeep(connection)
+            is_due = state.is_due(now)
+            lost = upkeep.overdue(connection, now) if is_due else ()
+            ledger = reading.load_ledger(connection, batch, lost=lost, folded_up_to=state.folded_up_to)
+            applied = ledger.apply(batch, now=now, lost=lost)
             write_back(connection, ledger, applied)
-            expire = now - self._expired_at > EXPIRY_INTERVAL_S
-            if expire:
-                received_at = tables.pending_rewards.c.received_at
-                too_old = received_at < now - PENDING_REWARD_LIFETIME_S
-                connection.execute(delete(tables.pending_rewards).where(too_old))
-        if expire:
-            self._expired_at = now
+            if is_due:
+                upkeep.do_upkeep(connection, state, now=now, retention_s=self._retention_s, lost=len(lost))
         return applied.report
+
+    def interrupt(self) -> None:
+        """Break off what other threads are waiting for the database to do; their calls raise ``StoreError``."""
+        self._connections.interrupt()
+
+    def after_fork_in_child(self) -> None:
+        """Begin with a lock that no thread of the parent holds."""
+        self._lock = threading.Lock()
+
+    def verify(self) -> Sequence[Difference]:
+        """Compare statistics and accounts with what all decisions and rewards amount to; nothing when all is well.
+
+        Surplus and debt are not compared: they depend on the order of events.
+        """
+        with self._reading() as connection:
+            return checking.verify(connection)
+
+    def rebuild(self) -> Sequence[Difference]:
+        """Repair what :meth:`verify` finds, and return what was found. Other workers' commits wait for it.
+
+        Raises:
+            StoreError: the database cannot be written. Nothing was changed.
+        """
+        with translated(self._place), self._writing() as connection:
+            return checking.rebuild(connection)
 
     def close(self) -> None:
         """Release files and connections. Closing twice is harmless."""
@@ -139,21 +179,42 @@ class SqlStore:
     def __repr__(self) -> str:
         return f"SqlStore({self._place!r})"
 
+    def _prepare(self) -> None:
+        """Bring the database to our schema, once."""
+        if not self._ready:
+            with translated(self._place), self._transaction() as connection:
+                ensure_schema(connection, place=self._place, migrate=self._migrate)
+            self._ready = True
+
     @contextmanager
     def _writing(self) -> Iterator[Connection]:
-        with self._lock:
+        self._prepare()
+        with self._transaction() as connection:
+            yield connection
+
+    @contextmanager
+    def _transaction(self) -> Iterator[Connection]:
+        with self._connections.in_use(), self._lock:
             self._check_open()
-            with self._writer.begin() as connection:
-                if connection.dialect.name == "postgresql":
-                    connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _POSTGRES_LOCK})
-                yield connection
+            try:
+                with self._writer.begin() as connection:
+                    if connection.dialect.name == "postgresql":
+                        connection.execute(
+                            text("SELECT pg_advisory_xact_lock(:key)"), {"key": _POSTGRES_LOCK}
+                        )
+                    yield connection
+            except BaseException:
+                # A file that was made writable, or restored, in the meantime shows to a new connection only.
+                self._connections.close_idle()
+                raise
 
     @contextmanager
     def _reading(self) -> Iterator[Connection]:
         self._check_open()
+        self._prepare()
         # A database in memory has a single connection, so its readers do wait for its writers.
         alone = self._lock if self._reader is self._writer else nullcontext()
-        with translated(self._place), alone, self._reader.begin() as connection:
+        with translated(self._place), self._connections.in_use(), alone, self._reader.begin() as connection:
             yield connection
 
     def _check_open(self) -> None:
@@ -161,7 +222,12 @@ class SqlStore:
             raise StoreError(f"the database {self._place} was closed by this process; open it again")
 
 
-def _parsed(url: str) -> URL:
+def parsed_url(url: str) -> URL:
+    """Return a URL as SQLAlchemy's, with our driver; a new SQLite file is created.
+
+    Raises:
+        StoreError: it names no database we know, or a folder that is not there.
+    """
     try:
         parsed = make_url(url)
     except ArgumentError:
@@ -175,26 +241,30 @@ def _parsed(url: str) -> URL:
     if parsed.drivername in ("postgres", "postgresql", "postgresql+psycopg"):
         return parsed.set(drivername="postgresql+psycopg")
     raise StoreError(
-        f"database_url {_place(parsed)!r} names {parsed.drivername!r}; "
+        f"database_url {place_of(parsed)!r} names {parsed.drivername!r}; "
         f"what is supported is sqlite:///file and postgresql://user@host/name"
     )
 
 
-def _place(url: URL) -> str:
+def place_of(url: URL) -> str:
     """Return a URL as messages and logs name it: without its password."""
     return url.render_as_string(hide_password=True)
 
 
-def _engines(url: URL, *, durability: Durability) -> tuple[Engine, Engine]:
-    """Return an engine to write with and one to read with: the same one for a database in memory."""
+def engines(url: URL, *, durability: Durability) -> tuple[Engine, Engine]:
+    """Return an engine to write with and one to read with: the same one for a database in memory.
+
+    Raises:
+        StoreError: the driver is not installed.
+    """
     if url.get_backend_name() == "sqlite":
         writer = sqlite_file.writer_engine(url, durability=durability)
         return writer, writer if sqlite_file.is_in_memory(url) else sqlite_file.reader_engine(url)
     try:
-        engine = create_engine(url, pool_size=2, max_overflow=0, pool_pre_ping=True, hide_parameters=True)
+        engine = postgres.engine(url)
     except (ModuleNotFoundError, NoSuchModuleError) as error:
         raise StoreError(
-            f"the database {_place(url)} needs a driver that is not installed; "
+            f"the database {place_of(url)} needs a driver that is not installed; "
             f'run: pip install "stageroute-router[postgres]"'
         ) from error
     return engine, engine.execution_options(isolation_level="REPEATABLE READ")

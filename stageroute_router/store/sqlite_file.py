@@ -13,7 +13,7 @@ import random
 import sqlite3
 import time
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Literal
 
@@ -100,6 +100,62 @@ def stamp(connection: Connection, *, version: int) -> None:
     """Mark a file as ours, with its schema version, as part of the running transaction."""
     connection.exec_driver_sql(f"PRAGMA application_id = {APPLICATION_ID:d}")
     connection.exec_driver_sql(f"PRAGMA user_version = {version:d}")
+
+
+def path_of(url: URL) -> Path | None:
+    """Return the file a URL names; None for a database in memory."""
+    if is_in_memory(url) or not url.database:
+        return None
+    return Path(url.database.removeprefix("file:"))
+
+
+def back_up(path: Path, to: Path) -> None:
+    """Write a copy of a database into a new file, readable by its owner only, while others go on using it.
+
+    Copying the file itself would miss what is still in its write-ahead log.
+
+    Raises:
+        StoreError: there is such a file already, or it cannot be written.
+    """
+    try:
+        with translated(str(to)):
+            os.close(os.open(to, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+    except StoreError as error:
+        if to.exists():
+            raise StoreError(f"the file {to} exists already; give the backup another name") from error
+        raise
+    try:
+        with translated(str(path)), closing(sqlite3.connect(path, timeout=BUSY_TIMEOUT_S)) as connection:
+            connection.execute("VACUUM INTO ?", (str(to),))
+    except BaseException:
+        to.unlink()
+        raise
+
+
+def damage(path: Path) -> list[str]:
+    """Return what SQLite finds wrong with a file; nothing when all is well.
+
+    Raises:
+        StoreError: it is too damaged to be read, or not a database.
+    """
+    with translated(str(path)), closing(sqlite3.connect(path, timeout=BUSY_TIMEOUT_S)) as connection:
+        found = [str(line) for (line,) in connection.execute("PRAGMA quick_check")]
+    return [] if found == ["ok"] else found
+
+
+def back_up_beside(url: URL, *, schema: int) -> None:
+    """Copy a database that is about to be migrated to ``<file>.schema-<number>.backup``; none in memory.
+
+    Replaces the copy of a migration that failed half-way: the database has not changed its schema since.
+    """
+    path = path_of(url)
+    if path is None:
+        return
+    unfinished = path.with_name(f"{path.name}.schema-{schema}.{os.getpid()}.unfinished")
+    unfinished.unlink(missing_ok=True)
+    back_up(path, unfinished)
+    with translated(str(path)):
+        unfinished.replace(path.with_name(f"{path.name}.schema-{schema}.backup"))
 
 
 def _configured(engine: Engine, *, begin: str, synchronous: str, pragmas: tuple[str, ...]) -> Engine:

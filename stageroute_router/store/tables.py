@@ -15,6 +15,7 @@ from sqlalchemy import (
     MetaData,
     Table,
     Text,
+    text,
 )
 
 metadata = MetaData()
@@ -35,10 +36,11 @@ groups = Table(
     Column("token_calls", BigInteger, nullable=False),
     Column("prompt_tokens", BigInteger, nullable=False),
     Column("completion_tokens", BigInteger, nullable=False),
+    Column("version", BigInteger, nullable=False, server_default="0"),
     CheckConstraint("calls >= 0 AND open_calls >= 0 AND token_calls >= 0", name="stageroute_groups_counts"),
     CheckConstraint("spend_usd >= 0", name="stageroute_groups_spend"),
 )
-"""One row per model group: its account."""
+"""One row per model group: its account, and how often account, statistics and stages have changed."""
 
 statistics = Table(
     "stageroute_statistics",
@@ -110,6 +112,7 @@ decisions = Table(
     Column("prompt_tokens", BigInteger, nullable=True),
     Column("completion_tokens", BigInteger, nullable=True),
     Column("closed_at", Double, nullable=True),
+    Column("lost_at", Double, nullable=True),
     CheckConstraint("state IN ('open', 'settled', 'failed', 'withdrawn')", name="stageroute_decisions_state"),
     CheckConstraint("booking IN ('surplus', 'debt', 'none')", name="stageroute_decisions_booking"),
     CheckConstraint("cost_usd >= 0", name="stageroute_decisions_cost"),
@@ -117,8 +120,19 @@ decisions = Table(
     Index("stageroute_decisions_id", "decision_id", unique=True),
     Index("stageroute_decisions_call", "call_id"),
     Index("stageroute_decisions_response", "response_id"),
+    Index("stageroute_decisions_made", "made_at"),
+    Index(
+        "stageroute_decisions_open",
+        "made_at",
+        sqlite_where=text("state = 'open'"),
+        postgresql_where=text("state = 'open'"),
+    ),
 )
-"""One row per decision, in the order of arrival: ``row_number`` tells which one of a call was the last."""
+"""One row per decision, in the order of arrival: ``row_number`` tells which one of a call was the last.
+
+``lost_at`` is set on one whose end was never reported; its ``state`` is then ``settled``, so that a worker of the
+first release, which does not know the column, leaves it alone.
+"""
 
 rewards = Table(
     "stageroute_rewards",
@@ -144,3 +158,35 @@ pending_rewards = Table(
     Index("stageroute_pending_rewards_received", "received_at"),
 )
 """Rewards whose key is not known yet."""
+
+folded = Table(
+    "stageroute_folded",
+    metadata,
+    Column("group_name", Text, primary_key=True),
+    Column("segment", Text, primary_key=True),
+    Column("arm", Text, primary_key=True),
+    Column("pulls", BigInteger, nullable=False),
+    Column("failures", BigInteger, nullable=False),
+    Column("reward_count", BigInteger, nullable=False),
+    Column("reward_sum", Double, nullable=False),
+    Column("reward_sumsq", Double, nullable=False),
+    Column("cost_count", BigInteger, nullable=False),
+    Column("cost_sum", Double, nullable=False),
+    Column("cost_sumsq", Double, nullable=False),
+    Column("spend_usd", Double, nullable=False),
+    Column("token_calls", BigInteger, nullable=False),
+    Column("prompt_tokens", BigInteger, nullable=False),
+    Column("completion_tokens", BigInteger, nullable=False),
+)
+"""What the decisions and rewards that were folded away amount to, per cell: with the rows above, the whole log."""
+
+upkeep = Table(
+    "stageroute_upkeep",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=False),
+    Column("folded_up_to", Double, nullable=True),
+    Column("last_at", Double, nullable=False),
+    CheckConstraint("id = 1", name="stageroute_upkeep_one_row"),
+)
+"""A single row. Decisions made up to ``folded_up_to`` are folded away; ``last_at`` is when a worker last looked for
+decisions that are lost or too old. Both are seconds since the epoch."""

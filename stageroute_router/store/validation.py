@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 
-from stageroute_router.errors import InvalidRewardError
+from stageroute_router.errors import InvalidRewardError, StoreError
 from stageroute_router.store.base import (
     FAILURE_SOURCE,
+    PENDING_REWARD_LIFETIME_S,
     CallFailed,
     CallSettled,
     DecisionMade,
     RewardReported,
+    RewardRevoked,
     StagePlanned,
     Write,
 )
+
+LONGEST_SOURCE = 64
+"""Characters of a reward's source, which is stored with each reward."""
+
+_SOURCE = re.compile(rf"[A-Za-z0-9_.:/@+ -]{{1,{LONGEST_SOURCE}}}")
 
 
 def check_batch(batch: Sequence[Write]) -> None:
@@ -30,6 +38,9 @@ def check_batch(batch: Sequence[Write]) -> None:
                 _check_reward(write.reward)
                 check_source(write.source)
                 _check_finite("reported_at", write.reported_at)
+            case RewardRevoked():
+                check_source(write.source)
+                _check_finite("revoked_at", write.revoked_at)
             case DecisionMade():
                 _check_decision(write)
             case CallSettled():
@@ -43,6 +54,19 @@ def check_batch(batch: Sequence[Write]) -> None:
                     _check_reward(write.reward)
             case StagePlanned():
                 _check_stage(write)
+
+
+def check_retention(retention_s: float | None) -> None:
+    """Raise unless decisions can be folded away after this time.
+
+    Raises:
+        StoreError: it is shorter than a day, or no time at all.
+    """
+    if retention_s is not None and not PENDING_REWARD_LIFETIME_S <= retention_s < math.inf:
+        raise StoreError(
+            f"the retention is {retention_s!r} seconds; it has to be at least a day (86400), because rewards and "
+            "the ends of calls may come that late, or None for ever"
+        )
 
 
 def _check_decision(write: DecisionMade) -> None:
@@ -75,12 +99,19 @@ def check_source(source: str) -> None:
     """Raise unless an application may report rewards under this name.
 
     Raises:
-        InvalidRewardError: it is empty, or the one under which failures are kept: the two would replace each other.
+        InvalidRewardError: it is no name of 1 to 64 letters, digits, spaces and ``_ . : / @ + -``, or the one under
+            which failures are kept: the two would replace each other.
     """
-    if not source or source == FAILURE_SOURCE:
+    if not _SOURCE.fullmatch(source):
+        # Without the value: a text that is no name may be a client's.
         raise InvalidRewardError(
-            f"the source of a reward is {source!r}; it needs a name of its own, other than {FAILURE_SOURCE!r}, "
-            "under which the rewards of failed calls are kept"
+            f"the source of a reward must be a name of 1 to {LONGEST_SOURCE} letters, digits, spaces or _ . : / @ + -; "
+            f"this one has {len(source)} characters. Name who judged, such as 'judge', and never a client's text"
+        )
+    if source == FAILURE_SOURCE:
+        raise InvalidRewardError(
+            f"the source of a reward is {source!r}, under which the rewards of failed calls are kept; "
+            "give it another name"
         )
 
 

@@ -1,4 +1,4 @@
-"""The thread behind a :class:`~stageroute_router.store.writer.Writer`: its queue, its loop and its state."""
+"""The thread behind a :class:`~stageroute_router.store.writer.Writer`: its loop and its state."""
 
 from __future__ import annotations
 
@@ -15,18 +15,17 @@ from concurrent.futures import Future
 from typing import Any, TypeVar
 
 from stageroute_router.errors import StoreError, StoreOverloadedError, StoreUnavailableError
+from stageroute_router.forking import ForkAware, survive_fork
+from stageroute_router.health import Incident, WriterState
 from stageroute_router.store.base import (
-    CallFailed,
-    CallSettled,
-    CallWithdrawn,
     CommitReport,
-    GroupConfigured,
     RewardReceipt,
-    RewardReported,
-    StagePlanned,
+    RewardWrite,
     Store,
     Write,
 )
+from stageroute_router.store.queueing import WriteQueue
+from stageroute_router.store.watchdog import Watchdog, fail, succeed
 
 OnCommit = Callable[[CommitReport, Sequence[Write]], object]
 Tick = Callable[[], "float | None"]
@@ -39,8 +38,8 @@ _TICK_AGAIN_S = 5.0
 _EXIT_TIMEOUT_S = 2.0
 
 
-class Worker:
-    """The queue, the thread and their state: everything that a forked process would have to begin anew.
+class Worker(ForkAware):
+    """The queue, the thread and their state: everything that a forked process has to begin anew.
 
     The thread holds this and not the :class:`Writer`, so that a forgotten writer is noticed.
     """
@@ -55,6 +54,7 @@ class Worker:
         max_batch: int,
         linger_s: float,
         reward_deadline_s: float,
+        patience_s: float,
         retry_s: tuple[float, float],
         clock: Callable[[], float],
     ) -> None:
@@ -65,9 +65,14 @@ class Worker:
         self.max_batch = max_batch
         self.linger_s = linger_s
         self.reward_deadline_s = reward_deadline_s
+        self.patience_s = patience_s
         self.retry_s = retry_s
         self.clock = clock
+        self.closing = False
+        self._begin()
+        survive_fork(self)
 
+    def _begin(self) -> None:
         # Re-entrant, because forgetting a Writer may be noticed in the middle of anything.
         lock = threading.RLock()
         self.work = threading.Condition(lock)
@@ -76,54 +81,77 @@ class Worker:
         """Those who flush wait here."""
         self.thread: threading.Thread | None = None
         self.idle = False
-        self.closing = False
         self.given_up = False
 
-        self.queue: deque[tuple[Write, Future[RewardReceipt] | None]] = deque()
-        self.batch: list[tuple[Write, Future[RewardReceipt] | None]] = []
-        self.isolated = 0
-        """So many of the next writes are committed one by one, to find the one that cannot be stored."""
+        self.queue = WriteQueue(most=self.max_queue, most_at_once=self.max_batch)
+        self.watchdog = Watchdog(
+            clock=self.clock,
+            rewards=self.queue,
+            deadline_s=self.reward_deadline_s,
+            patience_s=self.patience_s,
+            reason=lambda: self.last_error or "the database is slow",
+            interrupt=self.store.interrupt,
+        )
         self.jobs: deque[tuple[Callable[[], Any], Future[Any]]] = deque()
-        self.deadlines: deque[tuple[float, Future[RewardReceipt]]] = deque()
-        self.submitted = 0
-        self.done = 0
         self.wanted = 0
         """Somebody waits until so many are done."""
-        self.linger_until = 0.0
+        self.linger_until: float | None = None
+        """Until then the first write that waits may wait for company; None if none waits, as far as is known."""
 
-        self.last_error: Exception | None = None
+        self.incident: Incident | None = None
         self.failures = 0
         self.retry_at: float | None = None
-        self.tick_at: float | None = clock() if tick is not None else None
+        self.tick_at: float | None = self.clock() if self.tick is not None else None
 
+        self.last_commit_at: float | None = None
         self.dropped = 0
         self.rejected = 0
         self.callback_errors = 0
         self._complained_at: dict[str, float] = {}
 
+    def after_fork_in_child(self) -> None:
+        """Begin with an empty queue: what is queued, and its futures, are the parent's."""
+        self._begin()
+        self.given_up = self.closing
+
     # -- called from any thread ----------------------------------------------------------------------------
 
     @property
-    def pending(self) -> int:
-        """Writes submitted that are not stored yet."""
-        return self.submitted - self.done
+    def last_error(self) -> Exception | None:
+        """Why commits are failing now; None when they are not."""
+        incident = self.incident
+        return None if incident is None else incident.error
+
+    def state(self) -> WriterState:
+        """Return what an operator should know."""
+        return WriterState(
+            incident=self.incident,
+            unanswered_s=self.watchdog.busy_s,
+            is_full=self.queue.is_full,
+            queued=self.queue.pending,
+            dropped=self.dropped,
+            rejected=self.rejected,
+            last_commit_at=self.last_commit_at,
+        )
 
     def put(self, write: Write, future: Future[RewardReceipt] | None) -> bool:
         """Queue a write, with the future of a reward somebody waits for."""
-        with self.work:
-            if (self.closing or len(self.queue) >= self.max_queue) and not self._squeeze_in(write):
-                return False
-            now = self.clock()
-            first = not self.queue
-            if first:
-                self.linger_until = now + self.linger_s
-            self.queue.append((write, future))
-            self.submitted += 1
-            if future is not None:
-                self.deadlines.append((now + self.reward_deadline_s, future))
-            if first or self._is_urgent():
-                self._rouse(unless_retrying=True)
-            return True
+        # What the last commits lead to, such as a stage, is stored before the end.
+        closed = self.closing and threading.current_thread() is not self.thread
+        if closed or not self.queue.has_room_for(write):
+            return self._refuse(write)
+        queued = (write, future, self.clock() + self.reward_deadline_s if future is not None else 0.0)
+        self.queue.add(queued)
+        # In this order: first the write is there, then we look whether the thread waits. The thread first says that
+        # it waits, then looks whether there is a write. So one of the two sees the other, without a lock.
+        if self.idle or self.thread is None or self.closing:
+            with self.work:
+                if self.given_up or (self.closing and self.thread is None):
+                    self.queue.take_back(queued)
+                    return self._refuse(write)
+                if self.linger_until is None or self._is_urgent():
+                    self._rouse(unless_retrying=True)
+        return True
 
     def put_job(self, job: Callable[[], T], future: Future[T]) -> None:
         """Queue a function to run on the thread."""
@@ -135,6 +163,7 @@ class Worker:
 
     def wake(self) -> None:
         """Have the tick called, and deadlines looked at, soon."""
+        self.watchdog.look()
         with self.work:
             if self.closing:
                 return
@@ -147,12 +176,13 @@ class Worker:
         if threading.current_thread() is self.thread:
             raise RuntimeError("flush() on the writer's own thread would wait for itself")
         with self.work:
-            target = self.submitted
-            if self.done < target:
+            queue = self.queue
+            target = queue.done + queue.pending
+            if queue.done < target:
                 self.wanted = max(self.wanted, target)
                 self._retry_now()
-            return self.progress.wait_for(lambda: self.done >= target or self.given_up, timeout) and (
-                self.done >= target
+            return self.progress.wait_for(lambda: queue.done >= target or self.given_up, timeout) and (
+                queue.done >= target
             )
 
     def close(self, timeout: float | None) -> int:
@@ -165,17 +195,19 @@ class Worker:
             thread = self.thread
             if thread is not None:
                 self._retry_now()
-                self.progress.wait_for(lambda: self.pending == 0 and not self.jobs, timeout)
-            left = self.pending
+                self.progress.wait_for(
+                    lambda: self.given_up or (self.queue.pending == 0 and not self.jobs), timeout
+                )
+            left = self.queue.pending
             self.given_up = True
-            abandoned = [future for _, future in self.deadlines]
             jobs = [future for _, future in self.jobs]
-            self.deadlines.clear()
             self.jobs.clear()
             self.work.notify()
             self.progress.notify_all()
-        for future in (*abandoned, *jobs):
-            _fail(future, StoreUnavailableError("the writer was closed before the database took the write"))
+        error = StoreUnavailableError("the writer was closed before the database took the write")
+        self.watchdog.fail_all(error)
+        for future in jobs:
+            fail(future, error)
         if thread is not None and not left:
             thread.join(None if give_up_at is None else max(0.1, give_up_at - time.monotonic()))
         return left
@@ -191,68 +223,56 @@ class Worker:
     def loop(self) -> None:
         """Do what is due until the end: the thread's whole life."""
         while (step := self._next_step()) is not None:
-            step()
+            with self.watchdog.operation():
+                step()
 
     def _next_step(self) -> Callable[[], None] | None:
         """Wait until there is something to do, and return it; None to end."""
         with self.work:
             while not self.given_up:
+                self.idle = True  # before looking at the queue, see put()
                 now = self.clock()
                 step = self._due(now)
                 if step is not None:
+                    self.idle = False
                     return step
-                if self.closing and not self.batch and not self.queue:
+                if self.closing and not self.queue.pending:
                     break
-                self.idle = True
                 self.work.wait(self._seconds_to_wait(now))
-                self.idle = False
+            self.idle = False
             self.thread = None
             return None
 
     def _due(self, now: float) -> Callable[[], None] | None:
-        while self.deadlines and self.deadlines[0][1].done():
-            self.deadlines.popleft()
-        if self.deadlines and self.deadlines[0][0] <= now:
-            return self._expire
         if self.jobs:
             return self._run_job
         if self.tick_at is not None and self.tick_at <= now and not self.closing:
             return self._tick
         if self.retry_at is not None and self.retry_at > now:
             return None
-        if self.batch or (self.queue and (self._is_urgent() or self.linger_until <= now)):
-            self._fill_batch()
+        if not self.queue.pending:
+            return None
+        if self.linger_until is None:
+            self.linger_until = now + self.linger_s
+        if self.queue.batch or self._is_urgent() or self.linger_until <= now:
+            self.queue.fill_batch()
+            self.linger_until = None
             return self._commit
         return None
 
     def _is_urgent(self) -> bool:
         """Whether what is queued should not wait for company."""
-        return bool(
-            self.closing
-            or self.deadlines
-            or self.isolated
-            or self.done < self.wanted
-            or len(self.queue) >= self.max_batch
-        )
+        return self.closing or self.queue.is_urgent or self.queue.done < self.wanted
 
     def _seconds_to_wait(self, now: float) -> float | None:
         moments = [self.retry_at, None if self.closing else self.tick_at]
-        if self.queue and self.retry_at is None:
+        if self.retry_at is None:
             moments.append(self.linger_until)
-        if self.deadlines:
-            moments.append(self.deadlines[0][0])
         known = [moment for moment in moments if moment is not None]
-        return max(0.0, min(known) - now) if known else None
-
-    def _fill_batch(self) -> None:
-        if self.batch:
-            return  # kept since a commit failed: the very same batch again
-        size = 1 if self.isolated else self.max_batch
-        self.batch = [self.queue.popleft() for _ in range(min(size, len(self.queue)))]
-        self.isolated = max(0, self.isolated - 1)
+        return min(max(0.0, min(known) - now), threading.TIMEOUT_MAX) if known else None
 
     def _commit(self) -> None:
-        writes = [write for write, _ in self.batch]
+        writes = [write for write, _, _ in self.queue.batch]
         try:
             report = self.store.commit(writes)
         except StoreError as error:
@@ -263,70 +283,53 @@ class Worker:
             self._acknowledge(report, writes)
 
     def _acknowledge(self, report: CommitReport, writes: Sequence[Write]) -> None:
-        batch = self.batch
         with self.work:
-            self.batch = []
-            self.last_error = None
+            self.last_commit_at = time.time()
+            self.incident = None
             self.failures = 0
             self.retry_at = None
         receipts = iter(report.rewards)
-        for write, future in batch:
-            if isinstance(write, RewardReported):
+        for write, future, _ in self.queue.batch:
+            if isinstance(write, RewardWrite):
                 receipt = next(receipts)
-                if future is not None and not future.done():
-                    future.set_result(receipt)
+                if future is not None:
+                    succeed(future, receipt)
         on_commit = self.on_commit() if self.on_commit is not None else None
         if on_commit is not None:
             try:
                 on_commit(report, writes)
             except Exception:  # noqa: BLE001 - somebody else's code must not end the thread
                 self._count_callback_error("on_commit")
-        self._finish(len(batch))
+        with self.work:
+            self.queue.finish()
+            self.progress.notify_all()
 
     def _keep(self, error: StoreError) -> None:
         shortest, longest = self.retry_s
         with self.work:
-            self.last_error = error
+            incident = self.incident
+            self.incident = (
+                Incident(since=time.time(), error=error) if incident is None else incident.again(error)
+            )
             delay = min(longest, shortest * 2.0 ** min(self.failures, 30))
             self.failures += 1
             self.retry_at = self.clock() + delay * random.uniform(0.5, 1.0)
-        self._complain("commit", "cannot store %d writes, will try again: %s", len(self.batch), error)
+        self._complain("commit", "cannot store %d writes, will try again: %s", len(self.queue.batch), error)
 
     def _reject(self, error: Exception) -> None:
         """Drop a write that no attempt will ever store; first find it, if it came with others."""
         with self.work:
-            batch, self.batch = self.batch, []
-            if len(batch) > 1:
-                self.queue.extendleft(reversed(batch))
-                self.isolated = len(batch)
+            if len(self.queue.batch) > 1:
+                self.queue.take_apart()
                 return
             self.rejected += 1
-        for write, future in batch:
+        for write, future, _ in self.queue.batch:
             self._complain("reject", "dropped a %s that cannot be stored: %r", type(write).__name__, error)
             if future is not None:
-                _fail(future, error)
-        self._finish(len(batch))
-
-    def _finish(self, count: int) -> None:
+                fail(future, error)
         with self.work:
-            self.done += count
+            self.queue.finish()
             self.progress.notify_all()
-
-    def _expire(self) -> None:
-        with self.work:
-            now = self.clock()
-            late = []
-            while self.deadlines and self.deadlines[0][0] <= now:
-                late.append(self.deadlines.popleft()[1])
-            reason = self.last_error
-        for future in late:
-            _fail(
-                future,
-                StoreUnavailableError(
-                    f"the reward was not stored within {self.reward_deadline_s:g} s "
-                    f"({reason or 'the database is slow'}); it stays queued, and repeating it is harmless"
-                ),
-            )
 
     def _run_job(self) -> None:
         with self.work:
@@ -334,10 +337,9 @@ class Worker:
         try:
             result = job()
         except Exception as error:  # noqa: BLE001 - handed to whoever waits for the future
-            _fail(future, error)
+            fail(future, error)
         else:
-            if not future.done():
-                future.set_result(result)
+            succeed(future, result)
         with self.work:
             self.progress.notify_all()
 
@@ -359,23 +361,21 @@ class Worker:
 
     # -- helpers -------------------------------------------------------------------------------------------
 
-    def _squeeze_in(self, write: Write) -> bool:
-        """Whether a write may still be taken by a queue that is full or closed."""
-        if not self.closing:
-            if isinstance(write, (StagePlanned, GroupConfigured)):
-                return True
-            is_outcome = isinstance(write, (CallSettled, CallFailed, CallWithdrawn))
-            if is_outcome and len(self.queue) < self.max_queue + self.max_queue // 10:
-                return True
-        self.dropped += 1
-        if isinstance(write, RewardReported):
-            if self.closing:
-                raise StoreUnavailableError("the writer was closed; rewards can no longer be stored")
+    def _refuse(self, write: Write) -> bool:
+        """Count a write that is not taken, and raise if somebody should know."""
+        with self.work:
+            self.dropped += 1
+        if not isinstance(write, RewardWrite):
+            self._complain(
+                "drop", "dropped a %s: the writer is closed, or its queue full", type(write).__name__
+            )
+        elif self.closing:
+            raise StoreUnavailableError("the writer was closed; rewards can no longer be stored")
+        else:
             raise StoreOverloadedError(
                 f"{len(self.queue)} writes are waiting for the database, which is all that may "
                 f"({self.last_error or 'it is slow'}); report rewards more slowly, or this one again later"
             )
-        self._complain("drop", "dropped a %s: the writer is closed, or its queue full", type(write).__name__)
         return False
 
     def _rouse(self, *, unless_retrying: bool = False) -> None:
@@ -390,7 +390,7 @@ class Worker:
         try:
             thread.start()
         except RuntimeError as error:  # the interpreter is ending, or the system has no thread left
-            self.last_error = error
+            self.incident = Incident(since=time.time(), error=error)
             return
         self.thread = thread
         _running.add(self)
@@ -419,15 +419,15 @@ _running: weakref.WeakSet[Worker] = weakref.WeakSet()
 def _close_all() -> None:
     """Store what is queued when the program ends without closing its writers."""
     for worker in list(_running):
-        worker.close(_EXIT_TIMEOUT_S)
+        was_closed = worker.given_up
+        lost = worker.close(_EXIT_TIMEOUT_S)
+        if lost and not was_closed:
+            logger.error(
+                "the program ends with %d writes that the database did not take: they are lost", lost
+            )
 
 
 def _weakly(function: Callable[..., Any] | None) -> Callable[[], Callable[..., Any] | None] | None:
     if function is None:
         return None
     return weakref.WeakMethod(function) if inspect.ismethod(function) else lambda: function
-
-
-def _fail(future: Future[Any], error: Exception) -> None:
-    if not future.done():
-        future.set_exception(error)

@@ -7,7 +7,8 @@ import warnings
 from collections.abc import Callable
 from concurrent.futures import Future
 
-from stageroute_router.store.base import RewardReceipt, RewardReported, Store, Write
+from stageroute_router.health import WriterState
+from stageroute_router.store.base import RewardReceipt, RewardWrite, Store, Write
 from stageroute_router.store.worker import OnCommit, T, Tick, Worker
 
 
@@ -24,6 +25,8 @@ class Writer:
     outcome silently but counted in :attr:`dropped` (they are telemetry; a caller's answer must not wait for
     them). Outcomes get a tenth more room than decisions, so that calls already counted as open can close.
 
+    A forked child begins with an empty queue and a thread of its own; what was queued stays the parent's.
+
     Args:
         store: where to write. It is not closed with the writer.
         on_commit: called on the writer's thread after every commit, and after the futures of its rewards are
@@ -36,8 +39,9 @@ class Writer:
         linger_s: how long a decision or outcome may wait for company, in seconds. A crash loses at most so
             much of them; never a reward that was acknowledged, nor its decision.
         reward_deadline_s: after how many seconds without a commit a reward's future gets
-            :class:`StoreUnavailableError`. The reward stays queued. (A commit that hangs cannot be
-            interrupted: give ``result()`` a timeout of its own.)
+            :class:`StoreUnavailableError`, even while a commit hangs. The reward stays queued.
+        patience_s: after how many seconds a commit, or whatever else the thread is doing, is broken off by
+            :meth:`Store.interrupt`, to be tried again over a new connection.
         retry_s: the shortest and longest wait after a failed commit, in seconds; it doubles from one to the
             other, with jitter.
         clock: seconds from any origin, never going back.
@@ -53,6 +57,7 @@ class Writer:
         max_batch: int = 500,
         linger_s: float = 0.05,
         reward_deadline_s: float = 10.0,
+        patience_s: float = 15.0,
         retry_s: tuple[float, float] = (0.05, 5.0),
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -64,6 +69,7 @@ class Writer:
             max_batch=max_batch,
             linger_s=linger_s,
             reward_deadline_s=reward_deadline_s,
+            patience_s=patience_s,
             retry_s=retry_s,
             clock=clock,
         )
@@ -77,16 +83,21 @@ class Writer:
         """
         return self._worker.put(write, None)
 
-    def submit_reward(self, write: RewardReported) -> Future[RewardReceipt]:
-        """Queue a reward; the future gives its receipt once it is stored.
+    def submit_reward(
+        self, write: RewardWrite, future: Future[RewardReceipt] | None = None
+    ) -> Future[RewardReceipt]:
+        """Queue a reward, or its revocation; the future gives its receipt once it is stored.
 
-        The future cannot be cancelled: the reward is on its way.
+        Args:
+            write: the reward.
+            future: the one to use, for a kind of its own; a plain one by default. It cannot be cancelled: the
+                reward is on its way.
 
         Raises:
             StoreOverloadedError: the queue is full.
             StoreUnavailableError: the writer was closed.
         """
-        future: Future[RewardReceipt] = Future()
+        future = Future() if future is None else future
         future.set_running_or_notify_cancel()
         self._worker.put(write, future)
         return future
@@ -131,7 +142,12 @@ class Writer:
     @property
     def pending(self) -> int:
         """Writes submitted that are not stored yet."""
-        return self._worker.pending
+        return self._worker.queue.pending
+
+    @property
+    def state(self) -> WriterState:
+        """What an operator should know."""
+        return self._worker.state()
 
     @property
     def healthy(self) -> bool:
@@ -162,9 +178,9 @@ class Writer:
         worker = getattr(self, "_worker", None)
         if worker is None or worker.closing:
             return
-        if worker.pending:
+        if worker.queue.pending:
             warnings.warn(
-                f"a Writer with {worker.pending} pending writes was forgotten; call close() to be sure of them",
+                f"a Writer with {worker.queue.pending} pending writes was forgotten; call close() to be sure of them",
                 ResourceWarning,
                 source=self,
                 stacklevel=2,

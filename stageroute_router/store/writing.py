@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, fields
+from dataclasses import asdict
 from functools import cache
 
 from sqlalchemy import Connection, Table, and_, bindparam, delete, insert, update
 from sqlalchemy.dialects import postgresql, sqlite
 
-from stageroute_router.core.statistics import ArmStatistics
 from stageroute_router.store import tables
 from stageroute_router.store.base import GroupChange, StagePlanned
-from stageroute_router.store.ledger import Applied, Entry, Ledger
+from stageroute_router.store.entries import NOTHING, Applied, Entry
+from stageroute_router.store.folding import SUMS
+from stageroute_router.store.ledger import Ledger
+from stageroute_router.store.quarantine import SOUND_STATISTICS
 
-_SUMS = tuple(f.name for f in fields(ArmStatistics))
-_NO_SUMS = asdict(ArmStatistics())
+_NO_SUMS = asdict(NOTHING)
 _CHANGEABLE = (
     "served_arm",
     "state",
@@ -25,6 +26,7 @@ _CHANGEABLE = (
     "completion_tokens",
     "response_id",
     "closed_at",
+    "lost_at",
 )
 
 _d = tables.decisions.c
@@ -46,9 +48,10 @@ _DELETE_PENDING = delete(tables.pending_rewards).where(
 _ADD_STATISTICS = (
     update(tables.statistics)
     .where(
-        and_(_s.group_name == bindparam("group"), _s.segment == bindparam("seg"), _s.arm == bindparam("of"))
+        and_(_s.group_name == bindparam("group"), _s.segment == bindparam("seg"), _s.arm == bindparam("of")),
+        SOUND_STATISTICS,
     )
-    .values({name: _s[name] + bindparam(f"more_{name}") for name in _SUMS})
+    .values({name: _s[name] + bindparam(f"more_{name}") for name in SUMS})
 )
 
 
@@ -64,11 +67,14 @@ def write_back(connection: Connection, ledger: Ledger, applied: Applied) -> None
     _write_pending(connection, ledger, applied)
     if applied.stages:
         plans = [ledger.stages[key] for key in sorted(applied.stages)]
-        connection.execute(insert(tables.stages), [_stage_row(plan) for plan in plans])
+        # Where there is a row already, no plan can be read from it.
+        connection.execute(
+            upsert(tables.stages, connection.dialect.name), [_stage_row(plan) for plan in plans]
+        )
     if applied.configurations:
         given = [asdict(ledger.configurations[group]) for group in sorted(applied.configurations)]
         rows = [{"group_name": row.pop("group"), **row} for row in given]
-        connection.execute(_upsert(tables.configurations, connection.dialect.name), rows)
+        connection.execute(upsert(tables.configurations, connection.dialect.name), rows)
     _write_groups(connection, applied.report.changes)
 
 
@@ -89,7 +95,7 @@ def _write_rewards(connection: Connection, ledger: Ledger, applied: Applied) -> 
                 }
             )
     if given:
-        connection.execute(_upsert(tables.rewards, connection.dialect.name), given)
+        connection.execute(upsert(tables.rewards, connection.dialect.name), given)
     if gone:
         connection.execute(_DELETE_REWARD, gone)
 
@@ -111,7 +117,7 @@ def _write_pending(connection: Connection, ledger: Ledger, applied: Applied) -> 
                 }
             )
     if waiting:
-        connection.execute(_upsert(tables.pending_rewards, connection.dialect.name), waiting)
+        connection.execute(upsert(tables.pending_rewards, connection.dialect.name), waiting)
     if gone:
         connection.execute(_DELETE_PENDING, gone)
 
@@ -119,23 +125,24 @@ def _write_pending(connection: Connection, ledger: Ledger, applied: Applied) -> 
 def _write_groups(connection: Connection, changes: Mapping[str, GroupChange]) -> None:
     accounts, cells, increments = [], [], []
     for group, change in sorted(changes.items()):
-        accounts.append({"group_name": group, **asdict(change.account)})
+        accounts.append({"group_name": group, "version": change.version, **asdict(change.account)})
         for (segment, arm), statistics in sorted(change.statistics.items()):
             cells.append({"group_name": group, "segment": segment, "arm": arm, **_NO_SUMS})
-            increment = {f"more_{name}": getattr(statistics, name) for name in _SUMS}
+            increment = {f"more_{name}": getattr(statistics, name) for name in SUMS}
             increments.append({"group": group, "seg": segment, "of": arm, **increment})
     if accounts:
-        connection.execute(_upsert(tables.groups, connection.dialect.name), accounts)
+        connection.execute(upsert(tables.groups, connection.dialect.name), accounts)
     if cells:
         # Not one upsert: an increment can be negative, and a table's checks look at the row to be inserted
         # before they find that it is there already.
-        connection.execute(_insert_missing(tables.statistics, connection.dialect.name), cells)
+        connection.execute(insert_missing(tables.statistics, connection.dialect.name), cells)
         connection.execute(_ADD_STATISTICS, increments)
 
 
 # Building such a statement takes longer than running it, so each is built once.
 @cache
-def _upsert(table: Table, dialect: str) -> sqlite.Insert | postgresql.Insert:
+def upsert(table: Table, dialect: str) -> sqlite.Insert | postgresql.Insert:
+    """Return the statement that inserts rows, or replaces those that are there."""
     statement = _insert_for(table, dialect)
     keys = [column.name for column in table.primary_key]
     return statement.on_conflict_do_update(
@@ -145,7 +152,8 @@ def _upsert(table: Table, dialect: str) -> sqlite.Insert | postgresql.Insert:
 
 
 @cache
-def _insert_missing(table: Table, dialect: str) -> sqlite.Insert | postgresql.Insert:
+def insert_missing(table: Table, dialect: str) -> sqlite.Insert | postgresql.Insert:
+    """Return the statement that inserts those rows that are not there yet."""
     return _insert_for(table, dialect).on_conflict_do_nothing(
         index_elements=[column.name for column in table.primary_key]
     )
@@ -173,14 +181,28 @@ def _decision_row(entry: Entry) -> dict[str, object]:
         "cost_lcb_usd": decision.cost_lcb_usd,
         "shadow_price": decision.shadow_price,
         "made_at": decision.made_at,
-        **{name: getattr(entry, name) for name in _CHANGEABLE},
+        **_changeable(entry),
     }
 
 
 def _changed_row(entry: Entry) -> dict[str, object]:
     return {
         "id": entry.decision.decision_id,
-        **{f"new_{name}": getattr(entry, name) for name in _CHANGEABLE},
+        **{f"new_{name}": value for name, value in _changeable(entry).items()},
+    }
+
+
+def _changeable(entry: Entry) -> dict[str, object]:
+    is_lost = entry.state == "lost"
+    return {
+        "served_arm": entry.served_arm,
+        "state": "settled" if is_lost else entry.state,
+        "cost_usd": entry.cost_usd,
+        "prompt_tokens": entry.prompt_tokens,
+        "completion_tokens": entry.completion_tokens,
+        "response_id": entry.response_id,
+        "closed_at": entry.closed_at,
+        "lost_at": entry.closed_at if is_lost else None,
     }
 
 

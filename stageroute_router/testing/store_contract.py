@@ -18,7 +18,7 @@ from __future__ import annotations
 import math
 import threading
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import ClassVar
 
@@ -26,22 +26,30 @@ import pytest
 
 from stageroute_router.core.account import Account
 from stageroute_router.core.statistics import ArmStatistics
+from stageroute_router.decision_id import new_decision_id
 from stageroute_router.errors import InvalidRewardError
 from stageroute_router.store.base import (
+    DEFAULT_RETENTION_S,
     FAILURE_SOURCE,
+    OPEN_LIFETIME_S,
     PENDING_REWARD_LIFETIME_S,
+    UPKEEP_INTERVAL_S,
+    UPKEEP_STEP,
     GroupConfigured,
     Store,
     StoredGroup,
     Write,
 )
+from stageroute_router.store.memory import MemoryStore
 from stageroute_router.testing.clock import FakeClock
 from stageroute_router.testing.writes import (
     CHARGE,
+    EPOCH,
     decided,
     failed,
     fold,
     planned,
+    revoked,
     rewarded,
     same_statistics,
     settled,
@@ -216,7 +224,7 @@ class StoreContract:
     def test_the_same_reward_again_changes_nothing(self, store: Store) -> None:
         """Whichever key it names, and whether or not it comes in one batch."""
         store.commit([decided("d1"), settled("d1", response="r1"), rewarded("d1", 0.5)])
-        report = store.commit([rewarded("r1", 0.5, at=1_003.0), rewarded("call-d1", 0.5, at=1_004.0)])
+        report = store.commit([rewarded("r1", 0.5, at=EPOCH + 3.0), rewarded("call-d1", 0.5, at=EPOCH + 4.0)])
         assert [receipt.status for receipt in report.rewards] == ["unchanged", "unchanged"]
         assert not report.changes
         assert store.load("chat").statistics["", "small"].reward_count == 1
@@ -229,6 +237,32 @@ class StoreContract:
         assert store.load("chat").statistics["", "small"] == ArmStatistics(
             pulls=1, reward_count=1, reward_sum=0.75, reward_sumsq=0.5625
         )
+
+    def test_a_report_that_may_not_replace_leaves_the_first_value(self, store: Store) -> None:
+        """Also before the decision is known, and inside one batch; a report that may replace still does."""
+        firm = [replace(rewarded("d1", value, keep=True), replace=False) for value in (0.5, 1.0, 0.0)]
+        assert store.commit(firm[:1]).rewards[0].status == "kept"
+        assert store.commit(firm[1:2]).rewards[0].status == "unchanged"
+        report = store.commit([decided("d1"), *firm])
+        assert [receipt.status for receipt in report.rewards] == ["unchanged"] * 3
+        found = store.decision("d1")
+        assert found is not None
+        assert found.rewards == {"app": 0.5}
+        assert store.load("chat").statistics["", "small"].reward_sum == 0.5
+        assert store.commit([rewarded("d1", 1.0)]).rewards[0].status == "replaced"
+        assert store.commit([firm[2]]).rewards[0].status == "unchanged"
+        assert store.load("chat").statistics["", "small"].reward_sum == 1.0
+
+    def test_a_first_value_that_was_kept_too_long_does_not_keep_out_a_second(
+        self, store: Store, clock: FakeClock
+    ) -> None:
+        """It will never count, so the next one may."""
+        first, second = (replace(rewarded("d1", value, keep=True), replace=False) for value in (0.5, 1.0))
+        store.commit([first])
+        clock.advance(PENDING_REWARD_LIFETIME_S + 1)
+        assert store.commit([second]).rewards[0].status == "kept"
+        store.commit([decided("d1")])
+        assert store.load("chat").statistics["", "small"].reward_sum == 1.0
 
     def test_rewards_of_different_sources_count_each(self, store: Store) -> None:
         """A user's thumb does not replace a test's verdict."""
@@ -245,7 +279,7 @@ class StoreContract:
         store.commit([decided("d1", call="c"), failed("d1"), decided("d2", call="c", arm="large")])
         assert store.commit([rewarded("c", 0.5)]).rewards[0].decision_id == "d2"
         store.commit([decided("d3", call="c")])
-        assert store.commit([rewarded("c", 1.0, at=1_010.0)]).rewards[0].decision_id == "d3"
+        assert store.commit([rewarded("c", 1.0, at=EPOCH + 10.0)]).rewards[0].decision_id == "d3"
 
     def test_each_reward_of_a_batch_finds_its_own_decision(self, store: Store) -> None:
         """Whatever the order in which the batch names the decisions of a call."""
@@ -255,8 +289,9 @@ class StoreContract:
 
     def test_a_report_committed_again_stays_with_its_decision(self, store: Store) -> None:
         """Also when its call was decided again in the meantime."""
-        first = rewarded("c", 0.5, at=1_002.0)
-        store.commit([decided("d1", call="c"), first, decided("d2", call="c", arm="large")])
+        first = rewarded("c", 0.5, at=EPOCH + 2.0)
+        again = decided("d2", call="c", arm="large", at=EPOCH + 3.0)
+        store.commit([decided("d1", call="c"), first, again])
         report = store.commit([first])
         assert (report.rewards[0].status, report.rewards[0].decision_id) == ("unchanged", "d1")
         assert not report.changes
@@ -306,8 +341,8 @@ class StoreContract:
 
     def test_a_kept_reward_does_not_replace_a_later_one(self, store: Store) -> None:
         """The answer's id becomes known only after a newer reward named the decision."""
-        store.commit([rewarded("r1", 0.25, at=1_000.0, keep=True), decided("d1")])
-        store.commit([rewarded("d1", 0.75, at=2_000.0), settled("d1", response="r1")])
+        store.commit([rewarded("r1", 0.25, at=EPOCH + 0.0, keep=True), decided("d1")])
+        store.commit([rewarded("d1", 0.75, at=EPOCH + 1_000.0), settled("d1", response="r1")])
         found = store.decision("d1")
         assert found is not None
         assert found.rewards == {"app": 0.75}
@@ -321,6 +356,203 @@ class StoreContract:
         store.commit([decided("d2")])
         found = [store.decision("d1"), store.decision("d2")]
         assert [stored and stored.rewards for stored in found] == [{"app": 1.0}, {}]
+
+    def test_a_reward_by_call_id_means_what_had_been_decided_when_it_was_reported(self, store: Store) -> None:
+        """Whatever arrived since; and what was reported before all decisions, as clocks may have it, the first."""
+        store.commit([decided(f"d{i}", call="c", at=EPOCH + 10.0 * i) for i in (1, 2, 3)])
+        reports = [rewarded("c", 0.5, source=f"at {at}", at=EPOCH + at) for at in (5.0, 10.0, 25.0, 99.0)]
+        receipts = store.commit(reports).rewards
+        assert [receipt.decision_id for receipt in receipts] == ["d1", "d1", "d2", "d3"]
+
+    # -- revoking ----------------------------------------------------------------------------------------
+
+    @pytest.mark.parametrize("key", ["d1", "call-d1", "r1"])
+    def test_a_revoked_reward_counts_no_longer(self, store: Store, key: str) -> None:
+        """Other sources' rewards stay."""
+        store.commit([decided("d1"), settled("d1", response="r1")])
+        store.commit([rewarded("d1", 0.5, source="judge")])
+        before = store.load("chat").statistics
+        store.commit([rewarded("d1", 0.25)])
+        report = store.commit([revoked(key)])
+        assert (report.rewards[0].status, report.rewards[0].decision_id) == ("revoked", "d1")
+        assert report.changes["chat"].statistics == {
+            ("", "small"): ArmStatistics() - ArmStatistics.of_reward(0.25)
+        }
+        assert store.load("chat").statistics == before
+        found = store.decision("d1")
+        assert found is not None
+        assert found.rewards == {"judge": 0.5}
+
+    def test_revoking_again_changes_nothing(self, store: Store) -> None:
+        """Nor does revoking what was never given; a reward given afterwards counts."""
+        store.commit([decided("d1"), rewarded("d1", 0.5), revoked("d1")])
+        report = store.commit([revoked("d1"), revoked("d1", source="judge"), revoked("nobody's")])
+        assert [receipt.status for receipt in report.rewards] == ["unchanged", "unchanged", "unknown"]
+        assert not report.changes
+        assert store.commit([rewarded("d1", 0.75)]).rewards[0].status == "recorded"
+
+    def test_a_kept_reward_can_be_revoked(self, store: Store) -> None:
+        """Before its decision appears."""
+        store.commit([rewarded("d1", 0.5, keep=True), rewarded("d1", 0.5, source="judge", keep=True)])
+        assert store.commit([revoked("d1")]).rewards[0].status == "revoked"
+        store.commit([decided("d1")])
+        found = store.decision("d1")
+        assert found is not None
+        assert found.rewards == {"judge": 0.5}
+
+    @pytest.mark.parametrize("gone", [revoked("d1"), withdrawn("d1")])
+    def test_a_reward_taken_back_does_not_move_to_the_next_decision_of_its_call(
+        self, store: Store, gone: Write
+    ) -> None:
+        """Not when its batch is committed once more, either."""
+        batch: list[Write] = [
+            decided("d1", call="c"),
+            rewarded("c", 0.5),
+            gone,
+            decided("d2", call="c", arm="large", at=EPOCH + 5.0),
+        ]
+        store.commit(batch)
+        before = store.load("chat")
+        assert not store.commit(batch).changes
+        assert store.load("chat") == before
+        found = store.decision("d2")
+        assert found is not None
+        assert found.rewards == {}
+
+    # -- decisions nobody reports on ---------------------------------------------------------------------
+
+    def test_a_decision_nobody_reports_on_is_closed_as_lost(self, store: Store, clock: FakeClock) -> None:
+        """Its account books what it was expected to cost; its arm learns no cost from that. Any commit does it."""
+        made = clock()
+        store.commit([decided("d1", at=made), decided("d2", at=made + 10.0)])
+        clock.advance(OPEN_LIFETIME_S - 1.0)
+        assert not store.commit([]).changes
+        clock.advance(1.0 + UPKEEP_INTERVAL_S)
+        change = store.commit([]).changes["chat"]
+        assert (change.account.open_calls, change.account.in_flight_usd) == (0, 0.0)
+        assert (change.account.calls, change.account.spend_usd) == (2, 2 * CHARGE.expected_cost_usd)
+        assert change.statistics == {}
+        assert store.load("chat").statistics == {("", "small"): ArmStatistics(pulls=2)}
+        found = store.decision("d1")
+        assert found is not None
+        assert (found.state, found.cost_usd) == ("lost", CHARGE.expected_cost_usd)
+        assert list(store.verify()) == []
+        clock.advance(UPKEEP_INTERVAL_S)
+        assert not store.commit([]).changes
+
+    @pytest.mark.parametrize(
+        "outcome",
+        [
+            settled("d1", arm="large", cost_usd=0.0007),
+            settled("d1", response="r1"),
+            failed("d1"),
+            withdrawn("d1"),
+        ],
+    )
+    def test_a_late_outcome_corrects_a_lost_decision(
+        self, store: Store, clock: FakeClock, outcome: Write
+    ) -> None:
+        """Everything is then as if it had come in time; and once."""
+        store.commit([decided("d1", at=clock()), rewarded("d1", 0.5), decided("other", group="other")])
+        clock.advance(OPEN_LIFETIME_S + UPKEEP_INTERVAL_S)
+        store.commit([])
+        store.commit([outcome])
+        before = store.load("chat")
+        assert not store.commit([outcome]).changes
+        assert list(store.verify()) == []
+        expected = MemoryStore(clock=clock)
+        expected.commit([decided("d1", at=clock()), rewarded("d1", 0.5), outcome])
+        assert same_statistics(before.statistics, expected.load("chat").statistics)
+        for name, value in asdict(expected.load("chat").account).items():
+            assert getattr(before.account, name) == pytest.approx(value, abs=1e-12), name
+
+    def test_many_lost_decisions_are_closed_in_steps(self, store: Store, clock: FakeClock) -> None:
+        """A commit stays short however many a killed cluster has left."""
+        count = UPKEEP_STEP + 10
+        store.commit([decided(f"d{i}", at=clock() + i / count) for i in range(count)])
+        clock.advance(OPEN_LIFETIME_S + UPKEEP_INTERVAL_S)
+        opened = [store.commit([]).changes["chat"].account.open_calls for _ in range(2)]
+        assert opened == [10, 0]
+        assert not store.commit([]).changes
+
+    # -- retention ---------------------------------------------------------------------------------------
+
+    def test_old_decisions_are_folded_away_and_the_sums_stay(self, store: Store, clock: FakeClock) -> None:
+        """Their keys name nothing any more; younger ones are not touched."""
+        start = clock()
+        ids = [new_decision_id(start + i) for i in range(6)]
+        store.commit([decided(one, arm=f"arm{i % 2}", at=start + i) for i, one in enumerate(ids)])
+        store.commit([settled(ids[0], response="r0"), failed(ids[1], reward=0.0), withdrawn(ids[2])])
+        store.commit([settled(one) for one in ids[3:]] + [rewarded(one, 0.5) for one in ids])
+        young = new_decision_id(start + 100.0)
+        store.commit(
+            [decided(young, at=start + 100.0), settled(young, cost_usd=0.0003), rewarded(young, 1.0)]
+        )
+        before = store.load("chat")
+        clock.advance(DEFAULT_RETENTION_S + 50.0)
+        assert not store.commit([]).changes
+        assert store.load("chat") == before
+        assert [store.decision(key) for key in (*ids, "r0", f"call-{ids[0]}")] == [None] * 8
+        assert store.decision(young) is not None
+        assert list(store.verify()) == []
+        assert store.commit([rewarded(young, 0.25, at=clock())]).rewards[0].status == "replaced"
+        assert list(store.verify()) == []
+
+    def test_what_comes_after_its_decision_was_folded_away_is_refused(
+        self, store: Store, clock: FakeClock
+    ) -> None:
+        """It is not counted again, and a reward is not kept for somebody who never comes."""
+        start = clock()
+        old = new_decision_id(start)
+        batch: list[Write] = [decided(old, at=start), rewarded(old, 0.5), settled(old)]
+        store.commit(batch)
+        clock.advance(DEFAULT_RETENTION_S + 1.0)
+        store.commit([])
+        before = store.load("chat")
+        report = store.commit([*batch, rewarded(old, 1.0, source="judge", keep=True), revoked(old)])
+        assert [receipt.status for receipt in report.rewards] == ["expired"] * 3
+        assert not report.changes
+        assert store.load("chat") == before
+        assert store.commit([rewarded(new_decision_id(clock()), 1.0, keep=True)]).rewards[0].status == "kept"
+
+    def test_decisions_are_folded_away_in_steps(self, store: Store, clock: FakeClock) -> None:
+        """Oldest first, so that the boundary is one moment."""
+        count = UPKEEP_STEP + 10
+        store.commit(
+            [decided(f"d{i}", at=clock() + i) for i in range(count)]
+            + [settled(f"d{i}") for i in range(count)]
+        )
+        before = store.load("chat")
+        clock.advance(DEFAULT_RETENTION_S + count)
+        store.commit([])
+        assert store.decision(f"d{UPKEEP_STEP - 1}") is None
+        assert store.decision(f"d{UPKEEP_STEP}") is not None
+        assert list(store.verify()) == []
+        store.commit([])
+        assert store.decision(f"d{count - 1}") is None
+        assert store.load("chat") == before
+        assert list(store.verify()) == []
+
+    # -- checking itself ---------------------------------------------------------------------------------
+
+    def test_statistics_and_accounts_are_what_decisions_and_rewards_amount_to(self, store: Store) -> None:
+        """And rebuilding what is right changes nothing."""
+        for i in range(40):
+            one = f"d{i}"
+            store.commit(
+                [decided(one, arm=f"arm{i % 4}", segment=("", "law")[i % 2], group=("a", "b")[i % 5 == 0])]
+            )
+            store.commit([rewarded(one, (i % 7) / 7), rewarded(one, (i % 3) / 3, source="judge")])
+            if i % 7 == 0:
+                store.commit([withdrawn(one) if i % 2 else failed(one, reward=0.0)])
+            elif i % 5:
+                store.commit([settled(one, arm=f"arm{i % 3}", cost_usd=0.001 / (i + 1))])
+            if i % 4 == 0:
+                store.commit([rewarded(one, 0.9), revoked(one, source="judge")])
+        before = [store.load(group) for group in store.groups()]
+        assert list(store.verify()) == []
+        assert list(store.rebuild()) == []
+        assert [store.load(group) for group in store.groups()] == before
 
     # -- batches -----------------------------------------------------------------------------------------
 
@@ -431,6 +663,38 @@ class StoreContract:
         assert stage.stage == 10
         assert list(store.groups()) == ["chat", "other"]
 
+    # -- versions ----------------------------------------------------------------------------------------
+
+    def test_every_commit_that_changes_a_group_moves_its_version_by_one(self, store: Store) -> None:
+        """Statistics, account and stages do; and only the group's own."""
+        assert dict(store.versions()) == {}
+        assert store.load("chat").version == 0
+        batches: list[list[Write]] = [
+            [planned(1)],
+            [decided("d1"), decided("d2")],
+            [rewarded("d1", 0.5)],
+            [settled("d1"), withdrawn("d2")],
+        ]
+        for version, batch in enumerate(batches, start=1):
+            report = store.commit([*batch, decided(f"other-{version}", group="other")])
+            assert {group: change.version for group, change in report.changes.items()} == {
+                "chat": version,
+                "other": version,
+            }
+            assert dict(store.versions()) == {"chat": version, "other": version}
+            assert store.load("chat").version == version
+
+    def test_what_changes_nothing_leaves_the_version_alone(self, store: Store) -> None:
+        """Else workers would read a group again for nothing."""
+        store.commit([decided("d1"), rewarded("d1", 0.5), planned(1)])
+        store.commit([decided("d1"), rewarded("d1", 0.5), planned(1)])
+        store.commit([rewarded("d1", 0.7), rewarded("d1", 0.5)])
+        store.commit(
+            [GroupConfigured(group="chat", settings="{}", arms="[]"), rewarded("d9", 1.0, keep=True)]
+        )
+        store.commit([])
+        assert dict(store.versions()) == {"chat": 1}
+
     # -- configurations ----------------------------------------------------------------------------------
 
     def test_the_latest_configuration_of_a_group_is_kept(self, store: Store) -> None:
@@ -461,7 +725,7 @@ class StoreContract:
         store.commit([planned(1), rewarded("r9", 0.9, keep=True)])
         store.commit([GroupConfigured(group="chat", settings="{}", arms="[]")])
         for i in range(30):
-            store.commit([decided(f"d{i}", arm=f"arm{i % 4}", at=1_000.0 + i / 3)])
+            store.commit([decided(f"d{i}", arm=f"arm{i % 4}", at=EPOCH + 0.0 + i / 3)])
             store.commit([rewarded(f"d{i}", (i % 7) / 7)])
             if i % 5:
                 store.commit(

@@ -15,9 +15,16 @@ from stageroute_router.store.base import (
     CellKey,
     DecisionMade,
     RewardReported,
+    RewardRevoked,
     StagePlanned,
     StoredDecision,
 )
+
+EPOCH = 4_000_000_000.0
+"""When these things happen unless told otherwise, in seconds since the epoch: in the year 2096.
+
+So that to a store with a real clock they are never old enough to be lost or folded away.
+"""
 
 CHARGE = Charge(expected_cost_usd=0.003, budget_usd=0.002, surplus_cap_usd=0.1, booking="surplus")
 """What a decision of :func:`decided` books."""
@@ -31,7 +38,7 @@ def decided(
     segment: str = "",
     arm: str = "small",
     charge: Charge = CHARGE,
-    at: float = 1_000.0,
+    at: float = EPOCH,
 ) -> DecisionMade:
     """Return a decision; its call's id is ``call-`` and its own unless given."""
     return DecisionMade(
@@ -56,7 +63,7 @@ def settled(
     arm: str = "small",
     cost_usd: float = 0.001,
     response: str | None = None,
-    at: float = 1_001.0,
+    at: float = EPOCH + 1.0,
 ) -> CallSettled:
     """Return an answer of 10 tokens to a prompt of 20."""
     return CallSettled(
@@ -70,7 +77,7 @@ def settled(
     )
 
 
-def failed(decision_id: str, *, reward: float | None = None, at: float = 1_001.0) -> CallFailed:
+def failed(decision_id: str, *, reward: float | None = None, at: float = EPOCH + 1.0) -> CallFailed:
     """Return a failure at the provider."""
     return CallFailed(decision_id=decision_id, reward=reward, failed_at=at)
 
@@ -81,10 +88,15 @@ def withdrawn(decision_id: str) -> CallWithdrawn:
 
 
 def rewarded(
-    key: str, reward: float, *, source: str = "app", at: float = 1_002.0, keep: bool = False
+    key: str, reward: float, *, source: str = "app", at: float = EPOCH + 2.0, keep: bool = False
 ) -> RewardReported:
     """Return a reported reward."""
     return RewardReported(key=key, reward=reward, source=source, reported_at=at, keep=keep)
+
+
+def revoked(key: str, *, source: str = "app", at: float = EPOCH + 3.0) -> RewardRevoked:
+    """Return the revocation of a reward."""
+    return RewardRevoked(key=key, source=source, revoked_at=at)
 
 
 def planned(stage: int, *, group: str = "chat", live: tuple[str, ...] = ("small", "large")) -> StagePlanned:

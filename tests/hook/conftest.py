@@ -26,6 +26,7 @@ from stageroute_router.errors import InvalidRewardError, UnknownDecisionError
 from stageroute_router.hook.control import Control
 from stageroute_router.hook.strategy import StageRouteStrategy
 from stageroute_router.receipt import RewardReceipt
+from stageroute_router.reward_token import RewardTokens, TokenKey
 
 DEADLINE_S = 20.0
 MESSAGES = [{"role": "user", "content": "hello"}]
@@ -105,7 +106,9 @@ class FakeRouting:
     def withdrawn(self, decision_id: str) -> None:
         self._heard("withdrawn", decision_id, {})
 
-    def record_reward(self, key: str, reward: object, *, source: str = "app") -> Future[RewardReceipt]:
+    def record_reward(
+        self, key: str, reward: object, *, source: str = "app", replace: bool = True
+    ) -> Future[RewardReceipt]:
         if not isinstance(reward, float) or not 0 <= reward <= 1:
             raise InvalidRewardError(repr(reward))
         done: Future[RewardReceipt] = Future()
@@ -113,7 +116,9 @@ class FakeRouting:
         if decision is None:
             done.set_exception(UnknownDecisionError(key))
         else:
-            self._heard("reward", decision, {"reward": reward, "source": source, "key": key})
+            self._heard(
+                "reward", decision, {"reward": reward, "source": source, "key": key, "replace": replace}
+            )
             done.set_result(RewardReceipt(status="recorded", key=key, decision_id=decision))
         return done
 
@@ -126,8 +131,9 @@ class FakeRouting:
     def redeploy(self, group: str) -> object:
         return group
 
-    def close(self) -> None:
+    def close(self, timeout: float = 10.0) -> int:
         self.closed = True
+        return 0
 
     def wait(self, count: int, kind: str | None = None) -> list[tuple[str, str, dict[str, Any]]]:
         """Wait for reports (of one kind) and return them."""
@@ -223,6 +229,8 @@ def routed(watched: list[FakeRouting]) -> Callable[..., Routed]:
         watched.append(routing)
         strategy = StageRouteStrategy(router, routing, seed=1)
         strategy.listen()
-        return Routed(router, routing, Control(strategy, routing))
+        keys = (TokenKey(key_id="test", secret=b"only known to these tests, all of them"),)
+        tokens = RewardTokens(lambda: keys, lifetime_s=3600.0)
+        return Routed(router, routing, Control(strategy, routing, tokens=tokens))
 
     return make

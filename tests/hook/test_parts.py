@@ -25,7 +25,9 @@ Call = Callable[..., Any]
 
 
 def decision(number: int, *, model_id: str = "a", minted: bool = False) -> OpenDecision:
-    return OpenDecision(decision_id=f"d{number}", group="chat", arm="m", model_id=model_id, minted=minted)
+    return OpenDecision(
+        decision_id=f"d{number}", group="chat", arm="m", stage=1, model_id=model_id, minted=minted
+    )
 
 
 def claimed(ledger: Ledger, **said: Any) -> str | None:
@@ -63,6 +65,18 @@ def test_different_calls_under_one_call_id_are_told_apart_by_their_metadata() ->
     for number in range(3):
         ledger.opened("c", decision(number))
     assert [claimed(ledger, noted="d1"), claimed(ledger, noted="d2"), claimed(ledger)] == ["d1", "d2", "d0"]
+
+
+def test_closed_decisions_are_remembered_by_both_ids_until_newer_ones_take_their_place() -> None:
+    ledger = Ledger(remembered=4)
+    for number in range(3):
+        ledger.opened(f"c{number}", decision(number, minted=True))
+        found = ledger.claim(f"c{number}", model_id="a", noted=None, failed=False)
+        assert found is not None
+        ledger.served(found, f"r{number}")
+    remembered = {key: ledger.made(key) for key in ("c0", "r0", "c1", "r1", "c2", "r2")}
+    names = {key: made.decision_id for key, made in remembered.items() if made is not None}
+    assert names == {"c1": "d1", "r1": "d1", "c2": "d2", "r2": "d2"}
 
 
 def test_a_success_whose_deployment_is_not_told_goes_to_the_noted_decision() -> None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
+
+import pytest
 
 from stageroute_router.store.base import Store
 from stageroute_router.store.memory import MemoryStore
@@ -39,3 +42,26 @@ class TestSQLiteInMemory(StoreContract):
 
     def make_store(self, folder: Path, clock: FakeClock) -> Store:
         return SqlStore("sqlite://", clock=clock)
+
+
+class TestPostgreSQL(StoreContract):
+    """In a real PostgreSQL."""
+
+    persistent = True
+
+    @pytest.fixture(autouse=True)
+    def _database(self, postgres_tables: str) -> None:
+        self.url = postgres_tables
+
+    def make_store(self, folder: Path, clock: FakeClock) -> Store:
+        return SqlStore(self.url, migrate="auto", clock=clock)
+
+
+if os.environ.get("STAGEROUTE_TEST_DATABASE_URL"):
+
+    class TestGivenPostgreSQL(TestPostgreSQL):
+        """In the PostgreSQL that ``STAGEROUTE_TEST_DATABASE_URL`` names."""
+
+        @pytest.fixture(autouse=True)
+        def _database(self, given_url: str) -> None:
+            self.url = given_url

@@ -49,10 +49,18 @@ class Stubborn(MemoryStore):
         self.broken = False
         self.attempted = threading.Event()
         self.lost_acknowledgements = 0
+        self.interrupted = threading.Event()
+
+    def interrupt(self) -> None:
+        self.interrupted.set()
+        self.gate.set()
 
     def commit(self, batch: Sequence[Write]) -> CommitReport:
         self.entered.set()
+        was_open = self.gate.is_set()
         assert self.gate.wait(DEADLINE_S)
+        if not was_open and self.interrupted.is_set():
+            raise StoreError("interrupted")
         if self.broken:
             self.attempted.set()
             raise StoreError("the disk is on holiday")
@@ -315,6 +323,67 @@ def test_a_reward_fails_at_its_deadline_and_is_stored_all_the_same(
     assert found.rewards == {"app": 0.75}
 
 
+def test_a_reward_that_comes_during_an_outage_fails_at_its_deadline(
+    store: Stubborn, make_writer: Callable[..., Writer]
+) -> None:
+    clock = FakeClock()
+    store.broken = True
+    writer = make_writer(clock=clock, reward_deadline_s=10.0, retry_s=(3_600.0, 3_600.0), linger_s=0.0)
+    writer.submit(decided("d1"))
+    assert store.attempted.wait(DEADLINE_S)
+    for _ in range(20):  # whoever watches has time to find nothing to watch
+        writer.wake()
+        writer.run(lambda: None).result(DEADLINE_S)
+    future = writer.submit_reward(rewarded("d1", 0.5))
+    clock.advance(10.0)
+    writer.wake()
+    with pytest.raises(StoreUnavailableError, match="on holiday"):
+        future.result(DEADLINE_S)
+
+
+def test_a_reward_fails_at_its_deadline_even_while_a_commit_hangs(
+    store: Stubborn, make_writer: Callable[..., Writer]
+) -> None:
+    clock = FakeClock()
+    store.hold()
+    writer = make_writer(clock=clock, reward_deadline_s=10.0)
+    writer.submit(decided("d1"))
+    hanging = writer.submit_reward(rewarded("d1", 0.5))
+    assert store.entered.wait(DEADLINE_S)
+    waiting = writer.submit_reward(rewarded("d1", 0.75))
+    clock.advance(10.0)
+    writer.wake()
+    for future in (hanging, waiting):
+        with pytest.raises(StoreUnavailableError, match=r"not stored within 10 s .*stays queued"):
+            future.result(DEADLINE_S)
+    assert writer.state.unanswered_s == 10.0
+    store.gate.set()
+    assert writer.flush(DEADLINE_S)
+    assert writer.state.unanswered_s == 0.0
+    found = store.decision("d1")
+    assert found is not None
+    assert found.rewards == {"app": 0.75}
+
+
+def test_a_commit_that_hangs_is_broken_off_and_tried_again(
+    store: Stubborn, make_writer: Callable[..., Writer]
+) -> None:
+    clock = FakeClock()
+    store.hold()
+    writer = make_writer(clock=clock, patience_s=15.0, reward_deadline_s=60.0, retry_s=(0.0, 0.0))
+    writer.submit(decided("d1"))
+    future = writer.submit_reward(rewarded("d1", 0.5))
+    assert store.entered.wait(DEADLINE_S)
+    clock.advance(14.0)
+    writer.wake()
+    assert not store.interrupted.wait(0.05)
+    clock.advance(1.0)
+    writer.wake()
+    assert store.interrupted.wait(DEADLINE_S)
+    assert future.result(DEADLINE_S).status == "recorded"
+    assert [len(batch) for batch in store.batches] == [2]
+
+
 def test_a_commit_whose_acknowledgement_was_lost_counts_once(
     store: Stubborn, make_writer: Callable[..., Writer]
 ) -> None:
@@ -382,6 +451,18 @@ def test_a_full_queue_refuses_rewards_and_counts_the_decisions_it_drops(
     assert store.load("chat").account.calls == 10
     assert store.decision("too many") is None
     assert [stage.stage for stage in store.stages("chat")] == [1]
+
+
+def test_watching_over_many_rewards_keeps_only_those_that_wait(
+    store: Stubborn, make_writer: Callable[..., Writer]
+) -> None:
+    writer = make_writer()
+    for number in range(3_000):
+        writer.submit_reward(rewarded(f"d{number}", 0.5))
+        if number % 100 == 0:
+            assert writer.flush(DEADLINE_S)
+    assert writer.flush(DEADLINE_S)
+    assert writer._worker.queue.awaited == []
 
 
 # -- callbacks -----------------------------------------------------------------------------------------------

@@ -1,0 +1,317 @@
+"""Durable, acknowledged rewards per second, against the plainest program that keeps the same promise, in one run.
+
+    python -m benchmarks.durability [--database sqlite|postgresql|both] [--pairs 9] [--json FILE]
+
+**SQLite**: 64 threads of one process report rewards, each for another stored decision, and wait for each one to be
+durable (``Runtime.record_reward(...).result()``). Beside it a bare ``sqlite3`` loop with the same acknowledgement:
+a queue, a writer thread that takes what is there, one transaction (reward row and statistic, WAL,
+``synchronous=FULL``), then the futures. It knows no decisions, no receipts, no account and no snapshot.
+
+**PostgreSQL** (a server of its own, started for this, at its default durability): 4 processes of 16 threads each.
+Beside it 4 processes that commit one transaction per reward, on one connection each.
+
+Blocks of both alternate, in an order that alternates too; the ratio is the median over the pairs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import multiprocessing
+import queue
+import sqlite3
+import statistics
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from itertools import islice
+from multiprocessing.synchronize import Barrier
+from pathlib import Path
+
+import psycopg
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks.durability_fixture import (
+    ARMS,
+    GROUP,
+    decisions,
+    postgresql,
+    prepare,
+    runtime_on,
+    store_decisions,
+)
+
+CALLERS = 64
+PROCESSES = 4
+
+
+def timed(callers: int, keys: Sequence[str], report: Callable[[str], object]) -> float:
+    """Report a reward for every key from so many threads, each waiting for its own; return rewards per second."""
+    start = threading.Barrier(callers + 1)
+    failures: list[BaseException] = []
+
+    def work(mine: Sequence[str]) -> None:
+        start.wait()
+        try:
+            for key in mine:
+                report(key)
+        except BaseException as error:  # noqa: BLE001 - told to the main thread
+            failures.append(error)
+
+    threads = [threading.Thread(target=work, args=(keys[i::callers],)) for i in range(callers)]
+    for thread in threads:
+        thread.start()
+    start.wait()
+    begun = time.perf_counter()
+    for thread in threads:
+        thread.join()
+    seconds = time.perf_counter() - begun
+    if failures:
+        raise failures[0]
+    return len(keys) / seconds
+
+
+class BareLoop:
+    """The same group commit with nothing around it."""
+
+    def __init__(self, path: Path) -> None:
+        self._connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+        for statement in (
+            "PRAGMA journal_mode=WAL",
+            "PRAGMA synchronous=FULL",
+            "CREATE TABLE rewards (decision TEXT PRIMARY KEY, source TEXT, reward REAL, at REAL) WITHOUT ROWID",
+            "CREATE TABLE statistics (arm TEXT PRIMARY KEY, count INTEGER, total REAL, squares REAL) WITHOUT ROWID",
+        ):
+            self._connection.execute(statement)
+        self._queue: queue.SimpleQueue[tuple[tuple[str, str, float, float], Future[None]] | None]
+        self._queue = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._write)
+        self._thread.start()
+
+    def report(self, key: str) -> None:
+        """Report a reward and wait until it is durable."""
+        future: Future[None] = Future()
+        self._queue.put(((key, "app", 0.5, time.time()), future))
+        future.result()
+
+    def close(self) -> None:
+        """End the thread."""
+        self._queue.put(None)
+        self._thread.join()
+        self._connection.close()
+
+    def _write(self) -> None:
+        connection = self._connection
+        while True:
+            batch = [self._queue.get()]
+            while not self._queue.empty():
+                batch.append(self._queue.get())
+            given = [item for item in batch if item is not None]
+            connection.execute("BEGIN IMMEDIATE")
+            connection.executemany(
+                "INSERT INTO rewards VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING", [row for row, _ in given]
+            )
+            connection.executemany(
+                "INSERT INTO statistics VALUES ('arm', 1, ?, ?) ON CONFLICT (arm) DO UPDATE SET"
+                " count = count + 1, total = total + excluded.total, squares = squares + excluded.squares",
+                [(reward, reward * reward) for (_, _, reward, _), _ in given],
+            )
+            connection.execute("COMMIT")
+            for _, future in given:
+                future.set_result(None)
+            if None in batch:
+                return
+
+
+def on_sqlite(*, pairs: int, per_caller: int) -> dict[str, float]:
+    """Measure both on SQLite files in one folder."""
+    size = CALLERS * per_caller
+    with tempfile.TemporaryDirectory() as folder:
+        url = f"sqlite:///{folder}/ours.db"
+        names = decisions(1, count=size * (pairs + 1))
+        prepare(url)
+        store_decisions(url, names)
+        runtime = runtime_on(url)
+        bare = BareLoop(Path(folder, "bare.db"))
+        keys = iter(names)
+
+        def ours() -> float:
+            return timed(
+                CALLERS, list(islice(keys, size)), lambda key: runtime.record_reward(key, 0.5).result(60)
+            )
+
+        fresh = iter(decisions(2, count=size * (pairs + 1)))
+
+        def theirs() -> float:
+            return timed(CALLERS, list(islice(fresh, size)), bare.report)
+
+        try:
+            found = alternate(ours, theirs, pairs=pairs)
+            recorded = runtime.status(GROUP).arms  # type: ignore[union-attr]
+            if sum(arm.reward_count for arm in recorded) != size * (pairs + 1):
+                raise RuntimeError("the rewards stored are not the rewards reported")
+        finally:
+            bare.close()
+            runtime.close()
+    return found
+
+
+class Plain:
+    """One transaction per reward: the row, then the statistic of its arm."""
+
+    def __init__(self, url: str) -> None:
+        self._connection = psycopg.connect(url, autocommit=True)
+
+    @staticmethod
+    def prepare(url: str) -> None:
+        """Make the tables."""
+        with psycopg.connect(url) as connection:
+            connection.execute(
+                "CREATE TABLE plain_rewards (decision TEXT PRIMARY KEY, source TEXT, reward FLOAT8)"
+            )
+            connection.execute(
+                "CREATE TABLE plain_statistics (arm TEXT PRIMARY KEY, count INT8, total FLOAT8)"
+            )
+
+    def report(self, key: str, *, arm: str) -> None:
+        """Report a reward; it is durable on return."""
+        with self._connection.transaction():
+            self._connection.execute(
+                "INSERT INTO plain_rewards VALUES (%s, 'app', 0.5) ON CONFLICT DO NOTHING", (key,)
+            )
+            self._connection.execute(
+                "INSERT INTO plain_statistics VALUES (%s, 1, 0.5) ON CONFLICT (arm) DO UPDATE SET"
+                " count = plain_statistics.count + 1, total = plain_statistics.total + excluded.total",
+                (arm,),
+            )
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._connection.close()
+
+
+def on_postgresql(*, pairs: int, per_caller: int) -> dict[str, float]:
+    """Measure both with four processes on one server."""
+    callers = CALLERS // PROCESSES
+    size = callers * per_caller
+    with postgresql() as url:
+        Plain.prepare(url)
+        prepare(url)
+        for number in range(PROCESSES):
+            store_decisions(url, decisions(1 + number, count=size * (pairs + 1)))
+        context = multiprocessing.get_context("spawn")
+        step = context.Barrier(PROCESSES + 1)
+        blocks = (pairs, per_caller)
+        processes = [
+            context.Process(target=_reporter, args=(url, number, blocks, step), daemon=True)
+            for number in range(PROCESSES)
+        ]
+        for process in processes:
+            process.start()
+
+        def block(rewards: int) -> float:
+            step.wait(120)
+            begun = time.perf_counter()
+            step.wait(600)
+            return rewards / (time.perf_counter() - begun)
+
+        found = alternate(
+            lambda: block(PROCESSES * size), lambda: block(PROCESSES * _plain_size(size)), pairs=pairs
+        )
+        for process in processes:
+            process.join(60)
+        runtime = runtime_on(url)
+        recorded = runtime.status(GROUP).arms  # type: ignore[union-attr]
+        runtime.close()
+        if sum(arm.reward_count for arm in recorded) != PROCESSES * size * (pairs + 1):
+            raise RuntimeError("the rewards stored are not the rewards reported")
+    return found
+
+
+def _plain_size(size: int) -> int:
+    """Return how many rewards a block of the slow one has: both blocks should take about as long."""
+    return size // 8
+
+
+def _reporter(url: str, number: int, blocks: tuple[int, int], step: Barrier) -> None:
+    """Report, as one of the processes, in step with the others."""
+    pairs, per_caller = blocks
+    callers = CALLERS // PROCESSES
+    size = callers * per_caller
+    keys = iter(decisions(1 + number, count=size * (pairs + 1)))
+    fresh = iter(decisions(100 + number, count=size * (pairs + 1)))
+    runtime, plain = runtime_on(url, seed=number), Plain(url)
+
+    def ours() -> float:
+        mine = list(islice(keys, size))
+        step.wait()
+        timed(callers, mine, lambda key: runtime.record_reward(key, 0.5).result(60))
+        step.wait()
+        return 1.0
+
+    def theirs() -> float:
+        mine = list(islice(fresh, _plain_size(size)))
+        step.wait()
+        for index, key in enumerate(mine):
+            plain.report(key, arm=ARMS[(index + number) % len(ARMS)])
+        step.wait()
+        return 1.0
+
+    alternate(ours, theirs, pairs=pairs)
+    plain.close()
+    runtime.close()
+
+
+def alternate(ours: Callable[[], float], theirs: Callable[[], float], *, pairs: int) -> dict[str, float]:
+    """Run blocks of both, a first pair for nothing; return the medians of the rates and of the pairs' ratios."""
+    ours(), theirs()
+    rates = []
+    for number in range(pairs):
+        if number % 2:
+            second = theirs()
+            rates.append((ours(), second))
+        else:
+            rates.append((ours(), theirs()))
+    ratios = [one / other for one, other in rates]
+    return {
+        "ours_per_s": statistics.median(one for one, _ in rates),
+        "reference_per_s": statistics.median(other for _, other in rates),
+        "ratio": statistics.median(ratios),
+        "lowest_ratio": min(ratios),
+        "highest_ratio": max(ratios),
+    }
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--database", choices=("sqlite", "postgresql", "both"), default="both")
+    parser.add_argument("--pairs", type=int, default=9)
+    parser.add_argument("--per-caller", type=int, default=100, help="rewards of each caller in a block")
+    parser.add_argument("--json", type=Path)
+    arguments = parser.parse_args()
+    blocks = {"pairs": arguments.pairs, "per_caller": arguments.per_caller}
+    results = {}
+    if arguments.database != "postgresql":
+        results["SQLite, against a bare loop"] = on_sqlite(**blocks)
+    if arguments.database != "sqlite":
+        results["PostgreSQL, against a transaction per reward"] = on_postgresql(**blocks)
+    table = Table("durable rewards", "ours / s", "reference / s", "ratio", "lowest", "highest")
+    for name, row in results.items():
+        table.add_row(
+            name,
+            *(f"{row[key]:,.0f}" for key in ("ours_per_s", "reference_per_s")),
+            *(f"{row[key]:.2f}" for key in ("ratio", "lowest_ratio", "highest_ratio")),
+        )
+    Console().print(table)
+    if arguments.json:
+        arguments.json.write_text(json.dumps(results, indent=2))
+
+
+if __name__ == "__main__":
+    main()

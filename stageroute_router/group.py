@@ -1,0 +1,256 @@
+"""One managed group in one process: its engine, its latest snapshot, and its calls under way.
+
+Memory only. The runtime brings what is stored, and takes away the plans that are to be stored.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import asdict, replace
+
+from stageroute_router.core.arm import Arm
+from stageroute_router.core.engine import Choice, Engine, Snapshot, Stage
+from stageroute_router.errors import SettingsError
+from stageroute_router.in_flight import InFlight
+from stageroute_router.settings import GroupSettings
+from stageroute_router.store.base import GroupChange, GroupConfigured, StagePlanned, StoredGroup
+from stageroute_router.store.findings import StoredProblem
+from stageroute_router.stored_state import by_arm, plan_of, stage_of
+
+UNREAD_STAGE = 0
+"""Number of the stage that calls belong to while the database has not been read yet: which stage the group is in,
+and whether it has ever had one, is not known then, so nothing is planned for others."""
+
+
+class Group:
+    """What a process believes of a group, and how that moves on.
+
+    Methods that open a stage return its plan, for the caller to store: the first one stored for a stage's number is
+    everybody's, see :meth:`adopt`. Only :meth:`choose`, :meth:`ended` and :meth:`set_arms` are called outside the
+    writer's thread. ``choose`` waits for nothing but other choices.
+
+    Args:
+        name: of the model group.
+        settings: its settings.
+        seed: of exploration.
+    """
+
+    def __init__(self, name: str, settings: GroupSettings, *, seed: int) -> None:
+        self.name = name
+        self.settings = settings
+        self.policy = settings.policy()
+        self.snapshot: Snapshot | None = None
+        self.problems: Sequence[
+            StoredProblem
+        ] = ()  # rows that could not be used when the group was last read
+        self._stored: StoredGroup | None = None  # until the first arms are known
+        self._version: int | None = None  # of the stored state that the snapshot has all of
+        self._unread = True
+        self._settled = UNREAD_STAGE  # the latest stage of ours whose plan is known to be the one stored
+        self._begin(seed)
+
+    def begin_anew(self, *, seed: int) -> None:
+        """Go on in a forked child: with a randomness of its own, and none of the parent's calls."""
+        self._begin(seed)
+        self._version = None
+        self._inherited = self.snapshot is not None
+
+    def _begin(self, seed: int) -> None:
+        self.engine = Engine(self.policy, seed=seed)
+        self._inherited = False
+        self._stepping = threading.Lock()  # from one snapshot to the next
+        self._choosing = threading.Lock()  # each choice must see the one before it
+        self._in_flight = InFlight()
+
+    # --- routing -------------------------------------------------------------------------------------------
+
+    def choose(
+        self, *, decision_id: str, uniform: float, eligible: Collection[str], now: float
+    ) -> tuple[Choice, Sequence[str]] | None:
+        """Choose an arm, and count the call as under way.
+
+        Returns:
+            The choice, and older decisions that are taken to be over; None if there are no arms yet.
+        """
+        with self._choosing:
+            snapshot = self.snapshot
+            if snapshot is None:
+                return None
+            choice = self.engine.choose(
+                snapshot, uniform=uniform, eligible=eligible, in_flight=self._in_flight.count
+            )
+            return choice, self._in_flight.started(decision_id, arm=choice.arm, now=now)
+
+    def ended(self, decision_ids: Iterable[str]) -> None:
+        """Count calls no longer as under way; those of other groups are ignored."""
+        with self._choosing:
+            for decision_id in decision_ids:
+                self._in_flight.ended(decision_id)
+
+    # --- candidates ----------------------------------------------------------------------------------------
+
+    def set_arms(self, arms: Sequence[Arm], *, now: float) -> Sequence[GroupConfigured | StagePlanned]:
+        """Take over the candidates there are now, at least one; return what is to be stored.
+
+        Raises:
+            SettingsError: the arms cannot serve all calls: their shares sum to less than 1.
+        """
+        with self._stepping:
+            before = None if self.snapshot is None else self.snapshot.stage.number
+            if self.snapshot is None:
+                _check_shares(self.name, arms, most_live=self.policy.max_live)
+                stored, self._stored = self._stored or StoredGroup(), None
+                before, snapshot = self._started(arms, stored, now=now)
+            else:
+                snapshot = self.engine.with_arms(self.snapshot, arms, now=now)
+            configured = GroupConfigured(
+                group=self.name,
+                settings=self.settings.model_dump_json(exclude_unset=True),
+                arms=json.dumps([asdict(arm) for arm in arms]),
+            )
+            plan = self._step(snapshot, before=before)
+            return [configured] if plan is None else [configured, plan]
+
+    # --- what was stored -----------------------------------------------------------------------------------
+
+    def is_behind(self, version: int) -> bool:
+        """Return whether what is stored is not what the snapshot knows."""
+        return self._version != version
+
+    def must_read(self, change: GroupChange, *, now: float) -> bool:
+        """Return whether a change that this process has stored is not enough to go on with.
+
+        It usually is, even where other workers have stored changes in between: those are read within the refresh
+        interval. But a window is to be planned with everything that is known, and by whoever knows the stage.
+        """
+        snapshot = self.snapshot
+        if self._unread or snapshot is None:
+            return True
+        return not self._continues(change) and self._is_due(snapshot, calls=change.account.calls, now=now)
+
+    def committed(self, change: GroupChange, *, now: float) -> StagePlanned | None:
+        """Learn from what this process has stored."""
+        with self._stepping:
+            snapshot = self.snapshot
+            if self._unread or snapshot is None:
+                return None
+            if self._continues(change):
+                self._version = change.version
+            return self._step(
+                self.engine.advance(
+                    snapshot, increments=by_arm(change.statistics), account=change.account, now=now
+                ),
+                before=snapshot.stage.number,
+            )
+
+    def read(self, stored: StoredGroup, *, now: float) -> StagePlanned | None:
+        """Learn everything that is stored, whoever stored it."""
+        with self._stepping:
+            unread, self._unread = self._unread, False
+            self._version = stored.version
+            self.problems = stored.problems
+            if self.snapshot is None:
+                self._stored = stored
+                return None
+            if unread:
+                before, snapshot = self._started(self.snapshot.arms, stored, now=now)
+                return self._step(snapshot, before=before)
+            stage = self._stage_after(self.snapshot.stage, stored.stage)
+            if self._inherited:
+                # The mix was drawn in the parent: every worker would explore alike until the next draw.
+                self._inherited = False
+                stage = replace(stage)
+            snapshot = self.engine.take_over(
+                self.snapshot,
+                statistics=by_arm(stored.statistics),
+                account=stored.account,
+                stage=stage,
+                now=now,
+            )
+            before = snapshot.stage.number
+            if self._is_due(snapshot, calls=snapshot.account.calls, now=now):
+                snapshot = self.engine.open_stage(snapshot, reason="schedule", now=now)
+            return self._step(snapshot, before=before)
+
+    def adopt(self, plan: StagePlanned) -> None:
+        """Take over the plan that is stored for a stage, where another worker's came first."""
+        with self._stepping:
+            if self.snapshot is not None and not self._unread:
+                stage = self._stage_after(self.snapshot.stage, plan)
+                if stage is not self.snapshot.stage:
+                    self.snapshot = self.engine.adopt_stage(self.snapshot, stage)
+
+    # --- maintenance windows -------------------------------------------------------------------------------
+
+    def due_at(self) -> float | None:
+        """Return when the next window opens by time, seconds since the epoch; None if none does."""
+        snapshot = self.snapshot
+        if snapshot is None or self._unread:
+            return None
+        return self.policy.schedule.due_at(opened_at=snapshot.stage.opened_at)
+
+    def open_window(self, *, reason: str, now: float) -> StagePlanned | None:
+        """Open a maintenance window now."""
+        with self._stepping:
+            if self.snapshot is None:
+                return None
+            snapshot = self.engine.open_stage(self.snapshot, reason=reason, now=now)
+            return self._step(snapshot, before=self.snapshot.stage.number)
+
+    # --- inside --------------------------------------------------------------------------------------------
+
+    def _started(
+        self, arms: Sequence[Arm], stored: StoredGroup, *, now: float
+    ) -> tuple[int | None, Snapshot]:
+        """Return the number of the stored stage, and the first snapshot: in that stage, or in a new one."""
+        stage = None if stored.stage is None else stage_of(self.policy, stored.stage)
+        if stage is not None:
+            self._settled = stage.number
+        snapshot = self.engine.start(
+            arms, now=now, statistics=by_arm(stored.statistics), account=stored.account, stage=stage
+        )
+        return None if stage is None else stage.number, snapshot
+
+    def _step(self, snapshot: Snapshot, *, before: int | None) -> StagePlanned | None:
+        """Make this the snapshot; return the plan of its stage if that is new."""
+        if self._unread:
+            self.snapshot = replace(snapshot, stage=replace(snapshot.stage, number=UNREAD_STAGE))
+            return None
+        self.snapshot = snapshot
+        return None if snapshot.stage.number == before else plan_of(self.name, snapshot.stage)
+
+    def _stage_after(self, ours: Stage, stored: StagePlanned | None) -> Stage:
+        """Return the stage to be in: ours, unless there is a later one, or another plan for it came first."""
+        if stored is None or stored.stage < ours.number or stored.stage == self._settled:
+            return ours
+        self._settled = stored.stage
+        if stored == plan_of(self.name, ours):
+            return ours
+        theirs = stage_of(self.policy, stored)
+        if stored.stage == ours.number:
+            return replace(theirs, calls_per_stage=ours.calls_per_stage)
+        if stored.stage == ours.number + 1:
+            calls = stored.opened_at_call - ours.opened_at_call
+            return replace(theirs, calls_per_stage=self.policy.schedule.calls_per_stage(previous_calls=calls))
+        return theirs
+
+    def _continues(self, change: GroupChange) -> bool:
+        return self._version is not None and change.version == self._version + 1
+
+    def _is_due(self, snapshot: Snapshot, *, calls: int, now: float) -> bool:
+        stage = snapshot.stage
+        return self.policy.schedule.is_due(
+            opened_at=stage.opened_at, opened_at_call=stage.opened_at_call, now=now, calls=calls
+        )
+
+
+def _check_shares(group: str, arms: Sequence[Arm], *, most_live: int) -> None:
+    shares = sorted((arm.max_share for arm in arms), reverse=True)[:most_live]
+    if sum(shares) < 1 - 1e-9:
+        msg = (
+            f"group {group!r}: the max_share of its {len(shares)} largest arms sum to {sum(shares):g}, so they "
+            "cannot serve all calls; raise max_share in model_info.stageroute, or max_live_models"
+        )
+        raise SettingsError(msg)

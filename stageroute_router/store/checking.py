@@ -1,0 +1,83 @@
+"""Whether an SQL database's statistics and accounts are what its log amounts to, and setting them right."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import asdict, replace
+from typing import Any
+
+from sqlalchemy import Connection, select, union
+
+from stageroute_router.core.account import Account
+from stageroute_router.store import reading, tables
+from stageroute_router.store.comparing import differences
+from stageroute_router.store.entries import NOTHING
+from stageroute_router.store.findings import Difference
+from stageroute_router.store.folding import cells_of, fold_log
+from stageroute_router.store.postgres import without_time_limit
+from stageroute_router.store.writing import upsert
+
+
+def groups_in(connection: Connection) -> list[str]:
+    """Return the names of all groups with anything stored, sorted."""
+    tables_of_groups = (tables.groups, tables.stages, tables.configurations)
+    names = union(*(select(table.c.group_name) for table in tables_of_groups))
+    return sorted(connection.execute(names).scalars())
+
+
+def verify(connection: Connection) -> list[Difference]:
+    """Return where what is stored differs from what the log amounts to."""
+    without_time_limit(connection)
+    folds = fold_log(connection)
+    found: list[Difference] = []
+    for group in sorted({*_with_sums(connection), *(group for group, _ in folds)}):
+        found += differences(
+            group,
+            statistics={cell: sums for cell, sums, _ in reading.load_statistics(connection, group)},
+            account=reading.load_account(connection, group),
+            cells=cells_of(folds, group),
+        )
+    return found
+
+
+def rebuild(connection: Connection) -> list[Difference]:
+    """Make statistics and accounts what the log amounts to where they differ; return where they did."""
+    found = verify(connection)
+    folds = fold_log(connection)
+    dialect = connection.dialect.name
+    versions = reading.load_versions(connection)
+    for group in sorted({difference.group for difference in found}):
+        cells = cells_of(folds, group)
+        wrong = sorted({one.cell for one in found if one.group == group and one.cell is not None})
+        rows = [
+            {
+                "group_name": group,
+                "segment": cell[0],
+                "arm": cell[1],
+                **asdict(cells[cell].statistics if cell in cells else NOTHING),
+            }
+            for cell in wrong
+        ]
+        if rows:
+            connection.execute(upsert(tables.statistics, dialect), rows)
+        account = _without_nonsense(reading.load_account(connection, group))
+        right = {one.name: one.folded for one in found if one.group == group and one.cell is None}
+        row = {"group_name": group, "version": versions.get(group, 0) + 1, **asdict(account), **right}
+        connection.execute(upsert(tables.groups, dialect), [row])
+    return found
+
+
+def _with_sums(connection: Connection) -> Iterable[str]:
+    return connection.execute(
+        union(select(tables.groups.c.group_name), select(tables.statistics.c.group_name))
+    ).scalars()
+
+
+def _without_nonsense(account: Account) -> Account:
+    """Return an account whose surplus and debt, which no sum gives, start again at 0 if they are no numbers."""
+    usable: dict[str, Any] = {
+        name: value if isinstance(value, (int, float)) and math.isfinite(value) else 0.0
+        for name, value in (("surplus_usd", account.surplus_usd), ("debt_usd", account.debt_usd))
+    }
+    return replace(account, **usable)

@@ -1,0 +1,144 @@
+"""The working set's records: a decision and what became of it, and what a batch has touched."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass, field
+from typing import Literal
+
+from stageroute_router.core.statistics import ArmStatistics
+from stageroute_router.store.base import (
+    PENDING_REWARD_LIFETIME_S,
+    CellKey,
+    CommitReport,
+    DecisionMade,
+    StoredDecision,
+)
+
+EntryState = Literal["open", "settled", "failed", "lost", "withdrawn"]
+"""A withdrawn decision stays as a tombstone, so that committing its batch again does not bring it back."""
+
+
+@dataclass(frozen=True, slots=True)
+class GivenReward:
+    """A reward as it was reported: its value, and the key it named and when: a repeat has the same."""
+
+    reward: float
+    key: str
+    reported_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class PendingReward:
+    """A reward whose key nobody knows yet, and when it was received (seconds since the epoch)."""
+
+    given: GivenReward
+    received_at: float
+
+    def is_expired(self, now: float) -> bool:
+        """Whether it has been kept for longer than :data:`PENDING_REWARD_LIFETIME_S`."""
+        return now - self.received_at > PENDING_REWARD_LIFETIME_S
+
+
+@dataclass(slots=True)
+class Entry:
+    """A decision and what became of it so far."""
+
+    decision: DecisionMade
+    served_arm: str
+    state: EntryState = "open"
+    cost_usd: float | None = None
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+    response_id: str | None = None
+    closed_at: float | None = None
+    rewards: dict[str, GivenReward] = field(default_factory=dict)
+
+    @property
+    def statistics(self) -> ArmStatistics:
+        """What it counts for in its cell."""
+        if self.state == "withdrawn":
+            return NOTHING
+        total = ArmStatistics.of_pull()
+        if self.state == "failed":
+            total += ArmStatistics.of_failure()
+        if self.state == "settled" and self.cost_usd is not None:
+            total += ArmStatistics.of_cost(self.cost_usd)
+        for given in self.rewards.values():
+            total += ArmStatistics.of_reward(given.reward)
+        return total
+
+    @property
+    def cell(self) -> CellKey:
+        """The (segment, arm) that its pull, cost and rewards are credited to."""
+        return (self.decision.segment, self.served_arm)
+
+    def stored(self) -> StoredDecision | None:
+        """Return it as the outside sees it: a withdrawn one is not seen."""
+        if self.state == "withdrawn":
+            return None
+        return StoredDecision(
+            decision=self.decision,
+            served_arm=self.served_arm,
+            state=self.state,
+            cost_usd=self.cost_usd,
+            response_id=self.response_id,
+            rewards={source: given.reward for source, given in self.rewards.items()},
+        )
+
+
+@dataclass(slots=True)
+class Applied:
+    """What applying a batch did, and which rows have to be written back."""
+
+    report: CommitReport
+    created: list[str]
+    """Decisions that are new."""
+    updated: list[str]
+    """Decisions that were there before and have changed."""
+    rewards: list[tuple[str, str]]
+    """(decision, source) whose reward was set or taken back."""
+    pending: list[tuple[str, str]]
+    """(key, source) whose pending reward was set or removed."""
+    stages: list[tuple[str, int]]
+    """(group, stage) planned first by this batch."""
+    configurations: list[str]
+    """Groups configured by this batch."""
+
+
+@dataclass(slots=True)
+class Changes:
+    """What the batch being applied has touched. Dicts serve as sets that remember the order."""
+
+    cells: defaultdict[str, dict[CellKey, ArmStatistics]] = field(default_factory=lambda: defaultdict(dict))
+    accounts: dict[str, None] = field(default_factory=dict)
+    created: dict[str, None] = field(default_factory=dict)
+    updated: dict[str, None] = field(default_factory=dict)
+    rewards_before: dict[tuple[str, str], tuple[CellKey, float] | None] = field(default_factory=dict)
+    pending: dict[tuple[str, str], None] = field(default_factory=dict)
+    stages: dict[tuple[str, int], None] = field(default_factory=dict)
+    configurations: dict[str, None] = field(default_factory=dict)
+
+    def add(self, group: str, cell: CellKey, statistics: ArmStatistics) -> None:
+        """Count observations in a cell."""
+        cells = self.cells[group]
+        cells[cell] = cells[cell] + statistics if cell in cells else statistics
+
+    def subtract(self, group: str, cell: CellKey, statistics: ArmStatistics) -> None:
+        """Take observations back."""
+        self.cells[group][cell] = self.cells[group].get(cell, NOTHING) - statistics
+
+    def touch(self, decision_id: str) -> None:
+        """Remember that a decision has changed."""
+        if decision_id not in self.created:
+            self.updated[decision_id] = None
+
+    def before(self, entry: Entry, source: str) -> None:
+        """Remember a reward as it was before the batch, before it is set, moved or taken back."""
+        key = (entry.decision.decision_id, source)
+        if key not in self.rewards_before:
+            given = entry.rewards.get(source)
+            self.rewards_before[key] = None if given is None else (entry.cell, given.reward)
+
+
+NOTHING = ArmStatistics()

@@ -1,0 +1,46 @@
+"""Stores and writers with one mistake each: a suite that cannot tell them from ours proves nothing about ours."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from stageroute_router.testing.mutants import MUTANTS
+
+HERE = Path(__file__).parent
+IN_MEMORY, IN_SQL = ("test_contract.py", "TestMemoryStore"), ("test_contract.py", "TestSQLiteInMemory")
+CAUGHT_BY = {
+    "counts_repeats": IN_MEMORY,
+    "replaces_without_moving_the_sums": IN_MEMORY,
+    "lets_the_last_plan_win": IN_MEMORY,
+    "forgets_what_was_folded": IN_MEMORY,
+    "folds_rewards_away": IN_SQL,
+    "drops_what_failed": ("test_writer.py", "test"),
+}
+"""A file of tests by mutant, and which of them are run."""
+
+CAUGHT_BY_KILLING = {"commits_twice", "acknowledges_before_the_commit"}
+"""Only a crash shows these: see ``tests/crash``."""
+
+
+@pytest.mark.parametrize("mutant", CAUGHT_BY)
+def test_the_suite_catches(mutant: str) -> None:
+    file, tests = CAUGHT_BY[mutant]
+    plugins = ("-p", "no:cacheprovider", "-p", "stageroute_router.testing.mutants")
+    finished = subprocess.run(
+        [sys.executable, "-m", "pytest", "-x", "-q", *plugins, "-k", tests, str(HERE / file)],
+        env=os.environ | {"STAGEROUTE_MUTANT": mutant},
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert finished.returncode == pytest.ExitCode.TESTS_FAILED, finished.stdout
+
+
+def test_every_mutant_is_hunted() -> None:
+    assert set(MUTANTS) == set(CAUGHT_BY) | CAUGHT_BY_KILLING
