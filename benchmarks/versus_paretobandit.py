@@ -31,9 +31,10 @@ from rich.console import Console
 from rich.table import Table
 
 from stageroute_router.core.arm import Arm
-from stageroute_router.core.engine import Engine, GroupPolicy
+from stageroute_router.core.engine import Engine
 from stageroute_router.core.posterior_rule import PosteriorRule
 from stageroute_router.core.schedule import EveryCalls
+from stageroute_router.core.snapshot import GroupPolicy
 from stageroute_router.core.statistics import ArmStatistics
 
 BLOCKS = 20

@@ -26,12 +26,12 @@ from pydantic import (
 )
 from pytimeparse2 import parse as parse_duration
 
-from stageroute_router.core.engine import GroupPolicy
 from stageroute_router.core.evidence import ExpectedTokens
 from stageroute_router.core.paper_rule import PaperRule
 from stageroute_router.core.posterior_rule import PosteriorRule
 from stageroute_router.core.rule import ConfidenceRule
 from stageroute_router.core.schedule import AtTimes, EveryCalls, EverySeconds, Manual, Schedule
+from stageroute_router.core.snapshot import GroupPolicy
 from stageroute_router.errors import SettingsError
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
 from stageroute_router.core.arm import Arm
-from stageroute_router.core.engine import GroupPolicy, Snapshot
+from stageroute_router.core.snapshot import GroupPolicy, Snapshot
 from stageroute_router.core.statistics import ArmStatistics
 
 _NOTHING = ArmStatistics()

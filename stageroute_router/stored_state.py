@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from functools import reduce
 from operator import add
 
-from stageroute_router.core.engine import GroupPolicy, Stage
+from stageroute_router.core.snapshot import GroupPolicy, Stage
 from stageroute_router.core.statistics import ArmStatistics
 from stageroute_router.store.base import CellKey, StagePlanned
 from stageroute_router.store.findings import StoredProblem

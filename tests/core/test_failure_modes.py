@@ -14,10 +14,11 @@ import pytest
 
 from stageroute_router.core.account import Account
 from stageroute_router.core.arm import Arm
-from stageroute_router.core.engine import Engine, GroupPolicy
+from stageroute_router.core.engine import Engine
 from stageroute_router.core.pacing import surplus_cap_usd
 from stageroute_router.core.posterior_rule import PosteriorRule
 from stageroute_router.core.schedule import EveryCalls
+from stageroute_router.core.snapshot import GroupPolicy
 from stageroute_router.core.statistics import ArmStatistics
 
 WINDOW = 740

@@ -14,9 +14,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stageroute_router.core.arm import Arm
-from stageroute_router.core.engine import PROVEN_BY_COSTS, Engine, GroupPolicy, Snapshot
+from stageroute_router.core.choosing import PROVEN_BY_COSTS
+from stageroute_router.core.engine import Engine
 from stageroute_router.core.posterior_rule import PosteriorRule
 from stageroute_router.core.schedule import Manual
+from stageroute_router.core.snapshot import GroupPolicy, Snapshot
 from stageroute_router.core.statistics import ArmStatistics
 from stageroute_router.in_flight import LIFETIME_S, MOST, InFlight
 from stageroute_router.runtime import Routed, Runtime

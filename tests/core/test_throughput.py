@@ -12,11 +12,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stageroute_router.core.arm import Arm
-from stageroute_router.core.engine import Engine, GroupPolicy, Snapshot
+from stageroute_router.core.engine import Engine
 from stageroute_router.core.paper_rule import PaperRule
 from stageroute_router.core.posterior_rule import PosteriorRule
 from stageroute_router.core.rule import ConfidenceRule
 from stageroute_router.core.schedule import EveryCalls, Schedule
+from stageroute_router.core.snapshot import GroupPolicy, Snapshot
 from stageroute_router.core.statistics import ArmStatistics
 from stageroute_router.core.throughput import (
     LEAST_SEEN_S,

@@ -1,0 +1,234 @@
+"""Choosing: sample an arm for one call from the snapshot, among those that can serve it now. The hot path."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from stageroute_router.core.account import Charge
+from stageroute_router.core.evidence import IntArray
+from stageroute_router.core.mix import Mix, even_mix, solve_mix
+from stageroute_router.core.pacing import surplus_cap_usd
+from stageroute_router.core.rule import Scenarios
+from stageroute_router.core.snapshot import Estimate, GroupPolicy, Snapshot, Stage
+
+PROVEN_BY_COSTS = 5
+"""From how many known costs on an arm's expected cost counts as known.
+
+After five the cost posterior is more the observations' than the price list's, whatever their spread.
+"""
+
+MOST_EXPLORED_SPEND = 0.05
+"""Fraction of the budget that the calls of a second look may cost, whatever was planned.
+
+The rule plans with the same limit; the arm may turn out dearer than its price said, and then it binds here.
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Choice:
+    """One routing choice. ``probability`` is exactly what the arm was sampled with.
+
+    ``outside_live_set`` is True when none of the live arms could serve and another candidate was taken.
+    """
+
+    arm: str
+    probability: float
+    stage: int
+    charge: Charge
+    reward_ucb: float
+    cost_lcb_usd: float
+    shadow_price: float
+    outside_live_set: bool
+
+
+def choose(
+    policy: GroupPolicy,
+    snapshot: Snapshot,
+    *,
+    uniform: float,
+    eligible: Collection[str] | None = None,
+    in_flight: Mapping[str, int] | None = None,
+) -> Choice:
+    """Sample an arm for one call. Reads the snapshot only; no I/O, no lock.
+
+    Arms of unknown cost that have their fill of calls under way are left out. Where the others cannot keep the
+    budget, the cheapest by its price stays in: the calls have to go somewhere, and a dear arm of known cost is no
+    safer place. Where there are no others, the call goes to the cheapest by its price.
+
+    Args:
+        policy: the group's.
+        snapshot: the latest one.
+        uniform: a uniform random number in [0, 1).
+        eligible: the arms that could serve this call right now (healthy, large enough a context, ...);
+            None for all.
+        in_flight: calls under way by arm whose costs the snapshot does not know yet; None for none.
+
+    Raises:
+        ValueError: none of the candidates is eligible.
+    """
+    outside = False
+    usable = snapshot.live
+    if eligible is not None:
+        usable = tuple(name for name in usable if name in eligible)
+        if not usable:
+            usable = tuple(arm.name for arm in snapshot.arms if arm.name in eligible)
+            outside = True
+            if not usable:
+                msg = f"none of the eligible arms {sorted(eligible)} is a candidate of the group"
+                raise ValueError(msg)
+    open_to_more = usable
+    if in_flight:
+        open_to_more = _open_to_more(policy, snapshot, usable, in_flight=in_flight, outside=outside)
+    if not open_to_more:
+        mix = _cheapest(policy, snapshot, usable)
+    elif open_to_more == snapshot.live:
+        usable, mix = open_to_more, snapshot.mix
+    else:
+        usable, mix = open_to_more, _restricted(policy, snapshot, open_to_more, outside=outside)
+    index = mix.pick(uniform)
+    return _choice(
+        policy, snapshot, usable[index], mix.probabilities[index], mix.shadow_price, outside=outside
+    )
+
+
+def _open_to_more(
+    policy: GroupPolicy,
+    snapshot: Snapshot,
+    usable: tuple[str, ...],
+    *,
+    in_flight: Mapping[str, int],
+    outside: bool,
+) -> tuple[str, ...]:
+    open_to_more = tuple(
+        name for name in usable if not _has_its_fill(policy, snapshot, name, in_flight=in_flight)
+    )
+    if not open_to_more or len(open_to_more) == len(usable):
+        return open_to_more
+    if _restricted(policy, snapshot, open_to_more, outside=outside).feasible:
+        return open_to_more
+    estimate = snapshot.estimate
+    cost = {name: float(estimate.bounds.expected_cost[estimate.position[name]]) for name in usable}
+    full = [name for name in usable if name not in open_to_more and _has_a_price(snapshot, name)]
+    cheapest = min(full, key=cost.__getitem__, default=None)
+    if cheapest is None or cost[cheapest] >= min(cost[name] for name in open_to_more):
+        return open_to_more
+    return tuple(name for name in usable if name in open_to_more or name == cheapest)
+
+
+def _has_a_price(snapshot: Snapshot, name: str) -> bool:
+    """Return whether anything is known of an arm's cost: a price, or a call."""
+    estimate = snapshot.estimate
+    return bool(estimate.priced[estimate.position[name]])
+
+
+def _has_its_fill(
+    policy: GroupPolicy, snapshot: Snapshot, name: str, *, in_flight: Mapping[str, int]
+) -> bool:
+    if in_flight.get(name, 0) < policy.max_unproven_in_flight:
+        return False
+    # By the estimate, not by the statistics: a cost is known when the mix reckons with it.
+    estimate = snapshot.estimate
+    return bool(estimate.costs[estimate.position[name]] < PROVEN_BY_COSTS)
+
+
+def _cheapest(policy: GroupPolicy, snapshot: Snapshot, usable: tuple[str, ...]) -> Mix:
+    """Return equal parts of the arms that are expected to be cheapest: several where nothing tells them apart.
+
+    Arms of which nothing is known come last: what is expected of them is no more than the budget.
+    """
+    estimate = snapshot.estimate
+    indices = [estimate.position[name] for name in usable]
+    cost = estimate.bounds.expected_cost[indices]
+    priced = estimate.priced[indices]
+    if priced.any():
+        cost = np.where(priced, cost, np.inf)
+    limit = float(cost.min()) * (1 + policy.rule.cost_tolerance)
+    return even_mix(cost <= limit, shadow_price=snapshot.mix.shadow_price)
+
+
+def _choice(
+    policy: GroupPolicy,
+    snapshot: Snapshot,
+    name: str,
+    probability: float,
+    shadow_price: float,
+    *,
+    outside: bool,
+) -> Choice:
+    estimate = snapshot.estimate
+    index = estimate.position[name]
+    budget = policy.budget_usd
+    return Choice(
+        arm=name,
+        probability=probability,
+        stage=snapshot.stage.number,
+        charge=Charge(
+            expected_cost_usd=float(estimate.bounds.expected_cost[index]),
+            budget_usd=budget,
+            surplus_cap_usd=surplus_cap_usd(
+                budget_usd=budget, calls_per_stage=snapshot.stage.calls_per_stage
+            ),
+            booking=estimate.booking if policy.rule.paced else "none",
+        ),
+        reward_ucb=float(estimate.bounds.reward_ucb[index]),
+        cost_lcb_usd=float(estimate.bounds.cost_lcb[index]),
+        shadow_price=shadow_price,
+        outside_live_set=outside,
+    )
+
+
+def _restricted(policy: GroupPolicy, snapshot: Snapshot, usable: tuple[str, ...], *, outside: bool) -> Mix:
+    mix = snapshot.restricted.get(usable)
+    if mix is None:
+        estimate = snapshot.estimate
+        indices = np.array([estimate.position[name] for name in usable], dtype=np.intp)
+        if outside:
+            # Arms that are not live have no scenarios: one is made of their bounds.
+            scenarios = Scenarios(
+                reward=estimate.bounds.reward_ucb[indices][None, :],
+                cost=estimate.bounds.expected_cost[indices][None, :],
+            )
+        else:
+            scenarios = estimate.scenarios.take([snapshot.live.index(name) for name in usable])
+        mix = live_mix(policy, estimate, scenarios, names=usable, indices=indices, stage=snapshot.stage)
+        snapshot.restricted[usable] = mix
+    return mix
+
+
+def live_mix(
+    policy: GroupPolicy,
+    estimate: Estimate,
+    scenarios: Scenarios,
+    *,
+    names: tuple[str, ...],
+    indices: IntArray,
+    stage: Stage,
+) -> Mix:
+    """Return the mix of some arms: the programme in every scenario, after the share that a second look gets.
+
+    Args:
+        policy: the group's.
+        estimate: the group's present one.
+        scenarios: rewards and costs of these arms, one column each.
+        names: the arms.
+        indices: their positions in the estimate.
+        stage: says which arm is looked at again, and how often.
+    """
+    explored, explore_share = None, 0.0
+    if stage.explored in names:
+        explored = names.index(stage.explored)
+        spend = float(estimate.bounds.expected_cost[indices[explored]])
+        limit = MOST_EXPLORED_SPEND * policy.budget_usd
+        explore_share = stage.explore_share if not spend else min(stage.explore_share, limit / spend)
+    return solve_mix(
+        scenarios,
+        budget_usd=estimate.budget_usd,
+        max_share=estimate.max_share[indices],
+        cost_tolerance=policy.rule.cost_tolerance,
+        preference=estimate.observations[indices].tolist(),
+        explored=explored,
+        explore_share=explore_share,
+    )

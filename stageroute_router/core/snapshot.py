@@ -1,0 +1,120 @@
+"""What a group's engine hands on: the operator's policy, the stage, and the snapshot that the hot path reads."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from stageroute_router.core.account import Account, Booking
+from stageroute_router.core.arm import Arm
+from stageroute_router.core.evidence import ExpectedTokens, FloatArray
+from stageroute_router.core.mix import BoolArray, Mix
+from stageroute_router.core.rule import Bounds, ConfidenceRule, Scenarios
+from stageroute_router.core.schedule import Schedule
+from stageroute_router.core.statistics import ArmStatistics
+from stageroute_router.core.throughput import ShareLimit, Traffic
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GroupPolicy:
+    """What the operator asked for.
+
+    Args:
+        budget_usd: average US dollars per call, > 0.
+        max_live: most arms live at once, >= 1.
+        schedule: when maintenance windows open.
+        rule: how evidence becomes the programmes' rewards and costs.
+        expected_tokens: token counts of a typical call, to turn list prices into expected costs.
+        max_unproven_in_flight: most calls under way to an arm of which fewer than ``PROVEN_BY_COSTS`` costs are
+            known, >= 1. A burst cannot spend more than this many calls on a wrong price. 8 by default: enough to
+            know the arm one round trip later.
+    """
+
+    budget_usd: float
+    max_live: int
+    schedule: Schedule
+    rule: ConfidenceRule
+    expected_tokens: ExpectedTokens = field(default_factory=ExpectedTokens)
+    max_unproven_in_flight: int = 8
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stage:
+    """The calls between two maintenance windows.
+
+    Args:
+        number: counts from 1.
+        live: names of the live arms; some may have been removed since.
+        explored: the live arm that is there for a second look, or None.
+        explore_share: the share of calls it gets, whatever the programme says.
+        reason: why the window opened: "start", "schedule", "manual" or "departure".
+        opened_at: seconds since the epoch.
+        opened_at_call: the group's decisions before it.
+        calls_per_stage: how many calls it has, or is expected to have.
+    """
+
+    number: int
+    live: tuple[str, ...]
+    explored: str | None
+    explore_share: float
+    reason: str
+    opened_at: float
+    opened_at_call: int
+    calls_per_stage: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Estimate:
+    """What was concluded from the evidence, until it is worth concluding anew. Arrays have shape (arms,).
+
+    Args:
+        bounds: of every candidate.
+        position: index of each arm by name, in ``bounds`` and the arrays below.
+        scenarios: rewards and costs of the live arms.
+        budget_usd: the paced budget of the next call, US dollars.
+        booking: where a call's difference from the budget is booked now.
+        limits: what limits each arm's share.
+        max_share: these limits as numbers in (0, 1].
+        observations: rewards known of each arm.
+        costs: costs known of each arm.
+        priced: whether anything is known of an arm's cost: a price, or a call.
+    """
+
+    bounds: Bounds
+    position: Mapping[str, int]
+    scenarios: Scenarios
+    budget_usd: float
+    booking: Booking
+    limits: tuple[ShareLimit, ...]
+    max_share: FloatArray
+    observations: FloatArray
+    costs: FloatArray
+    priced: BoolArray
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Snapshot:
+    """Everything the hot path reads: immutable, swapped as a whole.
+
+    Args:
+        arms: the current candidates.
+        statistics: per arm name, those of departed arms included.
+        account: the group's totals.
+        traffic: how many calls the group makes.
+        stage: the current stage.
+        mix: the distribution over ``live``.
+        live: names of the live arms that still exist, in the order of ``mix``.
+    """
+
+    arms: tuple[Arm, ...]
+    statistics: Mapping[str, ArmStatistics]
+    account: Account
+    traffic: Traffic
+    stage: Stage
+    live: tuple[str, ...]
+    mix: Mix
+    estimate: Estimate
+    stale: int = 0
+    # Mixes over fewer arms than are live (one is cooling down), solved when first needed. A cache inside an
+    # immutable value: whoever races computes the same mix from the same scenarios.
+    restricted: dict[tuple[str, ...], Mix] = field(default_factory=dict, compare=False, repr=False)
