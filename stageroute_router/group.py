@@ -16,6 +16,7 @@ from stageroute_router.errors import SettingsError
 from stageroute_router.in_flight import InFlight
 from stageroute_router.settings import GroupSettings
 from stageroute_router.store.base import GroupChange, GroupConfigured, StagePlanned, StoredGroup
+from stageroute_router.store.findings import StoredProblem
 from stageroute_router.stored_state import by_arm, plan_of, stage_of
 
 UNREAD_STAGE = 0
@@ -41,6 +42,9 @@ class Group:
         self.settings = settings
         self.policy = settings.policy()
         self.snapshot: Snapshot | None = None
+        self.problems: Sequence[
+            StoredProblem
+        ] = ()  # rows that could not be used when the group was last read
         self._stored: StoredGroup | None = None  # until the first arms are known
         self._version: int | None = None  # of the stored state that the snapshot has all of
         self._unread = True
@@ -146,6 +150,7 @@ class Group:
         with self._stepping:
             unread, self._unread = self._unread, False
             self._version = stored.version
+            self.problems = stored.problems
             if self.snapshot is None:
                 self._stored = stored
                 return None

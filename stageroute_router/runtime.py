@@ -46,6 +46,7 @@ from stageroute_router.store.opening import Durability, open_store
 from stageroute_router.store.schema import Migrate
 from stageroute_router.store.validation import check_source
 from stageroute_router.store.writer import Writer
+from stageroute_router.stored_state import notes_on
 
 logger = logging.getLogger("stageroute_router")
 
@@ -528,6 +529,7 @@ class Runtime(ForkAware):
         if state.snapshot is None:
             msg = f"group {state.name!r} has no deployments yet"
             raise SettingsError(msg)
+        notes = [*notes, *notes_on(state.problems)]
         return describe(state.name, policy=state.policy, snapshot=state.snapshot, notes=notes)
 
     def _notes(self) -> list[str]:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import reduce
 from operator import add
 
 from stageroute_router.core.engine import GroupPolicy, Stage
 from stageroute_router.core.statistics import ArmStatistics
 from stageroute_router.store.base import CellKey, StagePlanned
+from stageroute_router.store.findings import StoredProblem
 
 
 def by_arm(statistics: Mapping[CellKey, ArmStatistics]) -> dict[str, ArmStatistics]:
@@ -17,6 +18,16 @@ def by_arm(statistics: Mapping[CellKey, ArmStatistics]) -> dict[str, ArmStatisti
     for (_, arm), cell in statistics.items():
         arms.setdefault(arm, []).append(cell)
     return {arm: reduce(add, cells) for arm, cells in arms.items()}
+
+
+def notes_on(problems: Sequence[StoredProblem]) -> list[str]:
+    """Return what a status says about rows that cannot be used: one line, or none."""
+    if not problems:
+        return []
+    return [
+        f"{len(problems)} rows of the database cannot be used and were left out, such as {problems[0]}; "
+        "run: stageroute db check, then stageroute db rebuild"
+    ]
 
 
 def stage_of(policy: GroupPolicy, plan: StagePlanned) -> Stage:

@@ -11,7 +11,7 @@ from stageroute_router.settings import GroupSettings
 from stageroute_router.status import GroupStatus, Status, describe
 from stageroute_router.store.base import Store
 from stageroute_router.store.opening import open_existing_store
-from stageroute_router.stored_state import by_arm, stage_of
+from stageroute_router.stored_state import by_arm, notes_on, stage_of
 
 
 def status_of(database_url: str) -> Status:
@@ -45,4 +45,4 @@ def _status_of(store: Store, name: str) -> GroupStatus | None:
         account=stored.account,
         stage=stage_of(policy, stored.stage),
     )
-    return describe(name, policy=policy, snapshot=snapshot)
+    return describe(name, policy=policy, snapshot=snapshot, notes=notes_on(stored.problems))

@@ -5,8 +5,10 @@ from __future__ import annotations
 import gc
 import logging
 import math
+import sqlite3
 import tracemalloc
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -18,6 +20,7 @@ from stageroute_router.runtime import Routed, Runtime, open_runtime
 from stageroute_router.settings import parse_groups
 from stageroute_router.status import GroupStatus, Status
 from stageroute_router.store.memory import MemoryStore
+from stageroute_router.stored_status import status_of
 from stageroute_router.testing.clock import FakeClock
 
 ARMS = [Arm(name="small", prior_cost_usd=0.001), Arm(name="large", prior_cost_usd=0.01)]
@@ -392,3 +395,25 @@ def test_memory_of_a_worker_does_not_grow_with_history(tmp_path: Path) -> None:
         finally:
             tracemalloc.stop()
     assert grown < 200_000, f"1,500 calls left {grown} bytes behind; each kept would be about 1,000"
+
+
+def test_row_that_cannot_be_used_never_reaches_routing_and_shows_in_the_status(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/s.db"
+    first = open_runtime(settings(), known_groups={"chat"}, database_url=url, seed=1)
+    first.set_arms("chat", ARMS)
+    arm = call(first).arm
+    first.close()
+    with closing(sqlite3.connect(tmp_path / "s.db")) as connection:
+        connection.execute("PRAGMA ignore_check_constraints = ON")
+        connection.execute("UPDATE stageroute_statistics SET reward_sum = 'many' WHERE arm = ?", (arm,))
+        connection.commit()
+    second = open_runtime(settings(), known_groups={"chat"}, database_url=url, seed=2)
+    second.set_arms("chat", ARMS)
+    call(second, call_id="call-2")
+    status = group_status(second)
+    (warning,) = [text for text in status.warnings if "database" in text]
+    second.close()
+    assert status.calls == 2
+    assert "1 rows of the database cannot be used and were left out" in warning
+    assert "stageroute db check" in warning
+    assert warning in status_of(url).groups[0].warnings

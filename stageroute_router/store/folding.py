@@ -169,19 +169,24 @@ def fold_log(connection: Connection, *, group: str | None = None) -> Folds:
     folded = _FOLDED if group is None else _FOLDED.where(_f.group_name == group)
     return add_up(
         [
-            *_fold_rows(connection, *rows).items(),
+            *_add_up_rows(connection, _DECISIONS.where(*rows), _REWARDS.where(*rows)).items(),
             *(_parsed(row) for row in connection.execute(folded).mappings()),
         ]
     )
 
 
 def fold_until(connection: Connection, moment: float) -> Folds:
-    """Return what the decisions made up to a moment amount to, with their rewards."""
-    return _fold_rows(connection, _d.made_at <= moment)
+    """Return what the decisions made up to a moment amount to, with their rewards.
+
+    Takes as long as there are such decisions, whatever else is stored.
+    """
+    old = _d.made_at <= moment
+    # Said of the rewards too, because SQLite would read all of them otherwise.
+    of_old = _r.decision_id.in_(select(_d.decision_id).where(old))
+    return _add_up_rows(connection, _DECISIONS.where(old), _REWARDS.where(old, of_old))
 
 
-def _fold_rows(connection: Connection, *conditions: ColumnElement[bool]) -> Folds:
-    statements = (_DECISIONS.where(*conditions), _REWARDS.where(*conditions))
+def _add_up_rows(connection: Connection, *statements: Select[Any]) -> Folds:
     return add_up(
         _parsed(row) for statement in statements for row in connection.execute(statement).mappings()
     )

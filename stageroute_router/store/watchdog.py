@@ -111,7 +111,8 @@ class Watchdog:
                 late = [future for due, future in open_ones if due <= now]
                 is_stuck = self._is_stuck(now)
                 if not late and not is_stuck:
-                    if self._since is None and not open_ones:
+                    # While commits fail, nobody else would begin to watch over a reward that is added.
+                    if self._since is None and not self._rewards.pending:
                         self._thread = None
                         return
                     # Whoever begins to wait from now on has a later deadline than this.

@@ -195,7 +195,9 @@ class Worker(ForkAware):
             thread = self.thread
             if thread is not None:
                 self._retry_now()
-                self.progress.wait_for(lambda: self.queue.pending == 0 and not self.jobs, timeout)
+                self.progress.wait_for(
+                    lambda: self.given_up or (self.queue.pending == 0 and not self.jobs), timeout
+                )
             left = self.queue.pending
             self.given_up = True
             jobs = [future for _, future in self.jobs]
@@ -417,8 +419,9 @@ _running: weakref.WeakSet[Worker] = weakref.WeakSet()
 def _close_all() -> None:
     """Store what is queued when the program ends without closing its writers."""
     for worker in list(_running):
+        was_closed = worker.given_up
         lost = worker.close(_EXIT_TIMEOUT_S)
-        if lost:
+        if lost and not was_closed:
             logger.error(
                 "the program ends with %d writes that the database did not take: they are lost", lost
             )

@@ -20,6 +20,7 @@ from stageroute_router.errors import (
     UnknownDecisionError,
     UnmanagedCallError,
 )
+from stageroute_router.stored_status import status_of
 from stageroute_router.testing.provider import SimulatedModel, SimulatedProvider
 
 MESSAGES = [{"role": "user", "content": "hello"}]
@@ -183,12 +184,35 @@ def test_a_setting_lets_clients_change_their_mind(make: Call) -> None:
     assert rewards(router) == (1, 1.0)
 
 
-async def test_clients_that_repeat_themselves_at_the_same_time_count_once(make: Call) -> None:
+async def test_a_client_that_repeats_itself_at_several_workers_at_once_counts_once(
+    make: Call, tmp_path: Path
+) -> None:
+    url = f"sqlite:///{tmp_path / 'stageroute.db'}"
+    here, there = make(url), make(url)
+    token = here.stageroute.reward_token(await here.acompletion(model="chat", messages=MESSAGES))
+    repeats = [
+        router.stageroute.areward_by_token(token, number / 20)
+        for number in range(20)
+        for router in (here, there)
+    ]
+    receipts = await asyncio.gather(*repeats)
+    # The other worker may not know the decision yet: then the first value is kept for it.
+    statuses = [receipt.status for receipt in receipts]
+    assert set(statuses) <= {"recorded", "kept", "unchanged"}
+    assert statuses.count("recorded") + statuses.count("kept") == 1
+    here.stageroute.close()
+    there.stageroute.close()
+    (group,) = status_of(url).groups
+    assert sum(arm.reward_count for arm in group.arms) == 1
+
+
+def test_your_own_code_may_take_a_clients_reward_back(make: Call) -> None:
     router = make()
-    token = router.stageroute.reward_token(await router.acompletion(model="chat", messages=MESSAGES))
-    receipts = await asyncio.gather(*(router.stageroute.areward_by_token(token, n / 20) for n in range(20)))
-    assert sorted(receipt.status for receipt in receipts) == ["recorded"] + ["unchanged"] * 19
-    assert rewards(router)[0] == 1
+    token = router.stageroute.reward_token(router.completion(model="chat", messages=MESSAGES))
+    router.stageroute.reward_by_token(token, 1.0)
+    statuses = [router.stageroute.revoke_reward(token, source="client").status for _ in range(2)]
+    assert statuses == ["revoked", "unchanged"]
+    assert rewards(router) == (0, 0)
 
 
 def test_routers_on_one_database_file_take_each_others_tokens(make: Call, tmp_path: Path) -> None:

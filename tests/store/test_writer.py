@@ -323,6 +323,24 @@ def test_a_reward_fails_at_its_deadline_and_is_stored_all_the_same(
     assert found.rewards == {"app": 0.75}
 
 
+def test_a_reward_that_comes_during_an_outage_fails_at_its_deadline(
+    store: Stubborn, make_writer: Callable[..., Writer]
+) -> None:
+    clock = FakeClock()
+    store.broken = True
+    writer = make_writer(clock=clock, reward_deadline_s=10.0, retry_s=(3_600.0, 3_600.0), linger_s=0.0)
+    writer.submit(decided("d1"))
+    assert store.attempted.wait(DEADLINE_S)
+    for _ in range(20):  # whoever watches has time to find nothing to watch
+        writer.wake()
+        writer.run(lambda: None).result(DEADLINE_S)
+    future = writer.submit_reward(rewarded("d1", 0.5))
+    clock.advance(10.0)
+    writer.wake()
+    with pytest.raises(StoreUnavailableError, match="on holiday"):
+        future.result(DEADLINE_S)
+
+
 def test_a_reward_fails_at_its_deadline_even_while_a_commit_hangs(
     store: Stubborn, make_writer: Callable[..., Writer]
 ) -> None:
