@@ -144,7 +144,7 @@ def on_sqlite(*, pairs: int, per_caller: int) -> dict[str, float]:
 
         def ours() -> float:
             return timed(
-                CALLERS, list(islice(keys, size)), lambda key: runtime.record_reward(key, 0.5).result(60)
+                CALLERS, list(islice(keys, size)), lambda key: runtime.record_reward(key, 0.5).result()
             )
 
         fresh = iter(decisions(2, count=size * (pairs + 1), at=time.time()))
@@ -300,7 +300,7 @@ def _reporter(url: str, number: int, blocks: Blocks, step: Barrier) -> None:
     def ours() -> float:
         mine = list(islice(keys, blocks.size))
         step.wait()
-        timed(blocks.callers, mine, lambda key: runtime.record_reward(key, 0.5).result(60))
+        timed(blocks.callers, mine, lambda key: runtime.record_reward(key, 0.5).result())
         step.wait()
         return 1.0
 
