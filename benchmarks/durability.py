@@ -7,8 +7,9 @@ durable (``Runtime.record_reward(...).result()``). Beside it a bare ``sqlite3`` 
 a queue, a writer thread that takes what is there, one transaction (reward row and statistic, WAL,
 ``synchronous=FULL``), then the futures. It knows no decisions, no receipts, no account and no snapshot.
 
-**PostgreSQL** (a server of its own, started for this, at its default durability): 4 processes of 16 threads each.
-Beside it 4 processes that commit one transaction per reward, on one connection each.
+**PostgreSQL** (a server of its own, started for this, at its default durability): 4 processes, of 16 threads each and
+of 64. Beside it 4 processes that commit one transaction per reward, on a connection each: through our own store, which
+does the same work per reward; and in bare psycopg, which inserts a row and adds to a sum, and knows no decisions.
 
 Blocks of both alternate, in an order that alternates too; the ratio is the median over the pairs.
 """
@@ -26,6 +27,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
+from dataclasses import dataclass
 from itertools import islice
 from multiprocessing.synchronize import Barrier
 from pathlib import Path
@@ -43,6 +45,8 @@ from benchmarks.durability_fixture import (
     runtime_on,
     store_decisions,
 )
+from stageroute_router.store.base import RewardReported
+from stageroute_router.store.opening import open_store
 
 CALLERS = 64
 PROCESSES = 4
@@ -131,7 +135,7 @@ def on_sqlite(*, pairs: int, per_caller: int) -> dict[str, float]:
     size = CALLERS * per_caller
     with tempfile.TemporaryDirectory() as folder:
         url = f"sqlite:///{folder}/ours.db"
-        names = decisions(1, count=size * (pairs + 1))
+        names = decisions(1, count=size * (pairs + 1), at=time.time())
         prepare(url)
         store_decisions(url, names)
         runtime = runtime_on(url)
@@ -140,10 +144,10 @@ def on_sqlite(*, pairs: int, per_caller: int) -> dict[str, float]:
 
         def ours() -> float:
             return timed(
-                CALLERS, list(islice(keys, size)), lambda key: runtime.record_reward(key, 0.5).result(60)
+                CALLERS, list(islice(keys, size)), lambda key: runtime.record_reward(key, 0.5).result()
             )
 
-        fresh = iter(decisions(2, count=size * (pairs + 1)))
+        fresh = iter(decisions(2, count=size * (pairs + 1), at=time.time()))
 
         def theirs() -> float:
             return timed(CALLERS, list(islice(fresh, size)), bare.report)
@@ -193,18 +197,71 @@ class Plain:
         self._connection.close()
 
 
-def on_postgresql(*, pairs: int, per_caller: int) -> dict[str, float]:
+class OneByOne:
+    """Our own store, with a transaction for every reward: what group commit itself is worth."""
+
+    def __init__(self, url: str) -> None:
+        self._store = open_store(url)
+
+    @staticmethod
+    def prepare(url: str) -> None:
+        """Our tables are there already."""
+
+    def report(self, key: str, *, arm: str) -> None:
+        """Report a reward; it is durable on return."""
+        self._store.commit(
+            [RewardReported(key=key, reward=0.5, source="app", reported_at=time.time(), keep=False)]
+        )
+
+    def close(self) -> None:
+        """Close the store."""
+        self._store.close()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Blocks:
+    """What the processes on PostgreSQL do, block by block.
+
+    Args:
+        pairs: of blocks that count.
+        per_caller: rewards of each caller in a block of ours.
+        callers: of each process.
+        reference: what ours is compared with.
+        at: when the decisions were made, in seconds since the epoch.
+    """
+
+    pairs: int
+    per_caller: int
+    callers: int
+    reference: type[Plain] | type[OneByOne]
+    at: float
+
+    @property
+    def size(self) -> int:
+        """Rewards of a process in a block of ours."""
+        return self.callers * self.per_caller
+
+    @property
+    def reference_size(self) -> int:
+        """Rewards of a process in a block of the reference, which should take about as long."""
+        return self.size // 8
+
+    def keys(self, number: int, *, of_reference: bool) -> list[str]:
+        """Return the decisions that a process rewards."""
+        size = self.reference_size if of_reference else self.size
+        return decisions(100 * of_reference + number, count=size * (self.pairs + 1), at=self.at)
+
+
+def on_postgresql(blocks: Blocks) -> dict[str, float]:
     """Measure both with four processes on one server."""
-    callers = CALLERS // PROCESSES
-    size = callers * per_caller
     with postgresql() as url:
-        Plain.prepare(url)
         prepare(url)
+        blocks.reference.prepare(url)
         for number in range(PROCESSES):
-            store_decisions(url, decisions(1 + number, count=size * (pairs + 1)))
+            store_decisions(url, blocks.keys(number, of_reference=False))
+            store_decisions(url, blocks.keys(number, of_reference=True))
         context = multiprocessing.get_context("spawn")
         step = context.Barrier(PROCESSES + 1)
-        blocks = (pairs, per_caller)
         processes = [
             context.Process(target=_reporter, args=(url, number, blocks, step), daemon=True)
             for number in range(PROCESSES)
@@ -219,49 +276,44 @@ def on_postgresql(*, pairs: int, per_caller: int) -> dict[str, float]:
             return rewards / (time.perf_counter() - begun)
 
         found = alternate(
-            lambda: block(PROCESSES * size), lambda: block(PROCESSES * _plain_size(size)), pairs=pairs
+            lambda: block(PROCESSES * blocks.size),
+            lambda: block(PROCESSES * blocks.reference_size),
+            pairs=blocks.pairs,
         )
         for process in processes:
             process.join(60)
         runtime = runtime_on(url)
-        recorded = runtime.status(GROUP).arms  # type: ignore[union-attr]
+        recorded = sum(arm.reward_count for arm in runtime.status(GROUP).arms)  # type: ignore[union-attr]
         runtime.close()
-        if sum(arm.reward_count for arm in recorded) != PROCESSES * size * (pairs + 1):
-            raise RuntimeError("the rewards stored are not the rewards reported")
+        through_us = blocks.size + (blocks.reference_size if blocks.reference is OneByOne else 0)
+        if recorded != PROCESSES * through_us * (blocks.pairs + 1):
+            raise RuntimeError(f"{recorded} rewards are stored, which is not how many were reported")
     return found
 
 
-def _plain_size(size: int) -> int:
-    """Return how many rewards a block of the slow one has: both blocks should take about as long."""
-    return size // 8
-
-
-def _reporter(url: str, number: int, blocks: tuple[int, int], step: Barrier) -> None:
+def _reporter(url: str, number: int, blocks: Blocks, step: Barrier) -> None:
     """Report, as one of the processes, in step with the others."""
-    pairs, per_caller = blocks
-    callers = CALLERS // PROCESSES
-    size = callers * per_caller
-    keys = iter(decisions(1 + number, count=size * (pairs + 1)))
-    fresh = iter(decisions(100 + number, count=size * (pairs + 1)))
-    runtime, plain = runtime_on(url, seed=number), Plain(url)
+    keys = iter(blocks.keys(number, of_reference=False))
+    others = iter(blocks.keys(number, of_reference=True))
+    runtime, reference = runtime_on(url, seed=number), blocks.reference(url)
 
     def ours() -> float:
-        mine = list(islice(keys, size))
+        mine = list(islice(keys, blocks.size))
         step.wait()
-        timed(callers, mine, lambda key: runtime.record_reward(key, 0.5).result(60))
+        timed(blocks.callers, mine, lambda key: runtime.record_reward(key, 0.5).result())
         step.wait()
         return 1.0
 
     def theirs() -> float:
-        mine = list(islice(fresh, _plain_size(size)))
+        mine = list(islice(others, blocks.reference_size))
         step.wait()
         for index, key in enumerate(mine):
-            plain.report(key, arm=ARMS[(index + number) % len(ARMS)])
+            reference.report(key, arm=ARMS[(index + number) % len(ARMS)])
         step.wait()
         return 1.0
 
-    alternate(ours, theirs, pairs=pairs)
-    plain.close()
+    alternate(ours, theirs, pairs=blocks.pairs)
+    reference.close()
     runtime.close()
 
 
@@ -295,12 +347,23 @@ def main() -> None:
     parser.add_argument("--per-caller", type=int, default=100, help="rewards of each caller in a block")
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
-    blocks = {"pairs": arguments.pairs, "per_caller": arguments.per_caller}
     results = {}
     if arguments.database != "postgresql":
-        results["SQLite, against a bare loop"] = on_sqlite(**blocks)
+        results["SQLite, against a bare loop"] = on_sqlite(
+            pairs=arguments.pairs, per_caller=arguments.per_caller
+        )
     if arguments.database != "sqlite":
-        results["PostgreSQL, against a transaction per reward"] = on_postgresql(**blocks)
+        for name, reference in (("our store", OneByOne), ("bare psycopg", Plain)):
+            for callers in (CALLERS // PROCESSES, CALLERS):
+                blocks = Blocks(
+                    pairs=arguments.pairs,
+                    per_caller=arguments.per_caller * CALLERS // PROCESSES // callers,
+                    callers=callers,
+                    reference=reference,
+                    at=time.time(),
+                )
+                row = f"PostgreSQL, {PROCESSES} x {callers} callers, against {name}, one by one"
+                results[row] = on_postgresql(blocks)
     table = Table("durable rewards", "ours / s", "reference / s", "ratio", "lowest", "highest")
     for name, row in results.items():
         table.add_row(

@@ -21,10 +21,9 @@ ARMS = tuple(f"arm{number}" for number in range(5))
 BUDGET_USD = 0.002
 
 
-def decisions(prefix: int, *, count: int) -> list[str]:
-    """Return ids such as decisions made one after the other have; other ones for another prefix."""
-    now = time.time()
-    return [f"sr-{int(1000 * now) + number // 10:012x}7{prefix:03x}{number:016x}" for number in range(count)]
+def decisions(prefix: int, *, count: int, at: float) -> list[str]:
+    """Return ids such as decisions made one after the other from ``at`` on have; other ones for another prefix."""
+    return [f"sr-{int(1000 * at) + number // 10:012x}7{prefix:03x}{number:016x}" for number in range(count)]
 
 
 def prepare(url: str) -> None:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from functools import cache
 
-from sqlalchemy import Connection, Table, and_, bindparam, delete, insert, update
+from sqlalchemy import Connection, Insert, Table, Update, and_, bindparam, delete, insert, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from stageroute_router.store import tables
@@ -34,6 +34,7 @@ _r = tables.rewards.c
 _p = tables.pending_rewards.c
 _s = tables.statistics.c
 
+_INSERT_DECISION = insert(tables.decisions)
 _UPDATE_DECISION = (
     update(tables.decisions)
     .where(_d.decision_id == bindparam("id"))
@@ -59,10 +60,10 @@ def write_back(connection: Connection, ledger: Ledger, applied: Applied) -> None
     """Write what applying a batch has changed."""
     if applied.created:
         rows = [_decision_row(ledger.decisions[key]) for key in applied.created]
-        connection.execute(insert(tables.decisions), rows)
+        _run(connection, _INSERT_DECISION, rows)
     if applied.updated:
         changed = [ledger.decisions[key] for key in sorted(applied.updated)]
-        connection.execute(_UPDATE_DECISION, [_changed_row(entry) for entry in changed])
+        _run(connection, _UPDATE_DECISION, [_changed_row(entry) for entry in changed])
     _write_rewards(connection, ledger, applied)
     _write_pending(connection, ledger, applied)
     if applied.stages:
@@ -95,7 +96,7 @@ def _write_rewards(connection: Connection, ledger: Ledger, applied: Applied) -> 
                 }
             )
     if given:
-        connection.execute(upsert(tables.rewards, connection.dialect.name), given)
+        _run(connection, upsert(tables.rewards, connection.dialect.name), given)
     if gone:
         connection.execute(_DELETE_REWARD, gone)
 
@@ -137,6 +138,26 @@ def _write_groups(connection: Connection, changes: Mapping[str, GroupChange]) ->
         # before they find that it is there already.
         connection.execute(insert_missing(tables.statistics, connection.dialect.name), cells)
         connection.execute(_ADD_STATISTICS, increments)
+
+
+def _run(connection: Connection, statement: Insert | Update, rows: Sequence[Mapping[str, object]]) -> None:
+    """Run a statement, which has no values of its own, for each row.
+
+    For what is written for every call and reward: SQLAlchemy would look up the names of each row's values anew.
+    """
+    key = (statement, connection.dialect.name)
+    if key not in _driver_statements:
+        compiled = statement.compile(dialect=connection.dialect, column_keys=list(rows[0]))
+        positions = getattr(compiled, "positiontup", None)
+        _driver_statements[key] = str(compiled), None if positions is None else tuple(positions)
+    text, names = _driver_statements[key]
+    connection.exec_driver_sql(
+        text, [dict(row) if names is None else tuple(row[name] for name in names) for row in rows]
+    )
+
+
+_driver_statements: dict[tuple[Insert | Update, str], tuple[str, tuple[str, ...] | None]] = {}
+# In the driver's own words, with the order of the values where the driver does not name them.
 
 
 # Building such a statement takes longer than running it, so each is built once.
