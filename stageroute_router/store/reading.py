@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
-from sqlalchemy import BindParameter, Connection, Row, Select, bindparam, or_, select, tuple_
+from sqlalchemy import Connection, Row, Select, or_, select, tuple_
 
 from stageroute_router.core.account import Account, Charge
 from stageroute_router.core.statistics import ArmStatistics
@@ -31,6 +31,7 @@ from stageroute_router.store.base import (
 from stageroute_router.store.entries import Entry, GivenReward, PendingReward
 from stageroute_router.store.findings import StoredProblem
 from stageroute_router.store.folding import SUMS, cells_of, fold_log, folded_account
+from stageroute_router.store.key_list import among_keys, key_list
 from stageroute_router.store.ledger import Ledger
 from stageroute_router.store.quarantine import (
     SOUND_ACCOUNT,
@@ -39,9 +40,6 @@ from stageroute_router.store.quarantine import (
     configuration_or_problem,
     stage_or_problem,
 )
-
-# Older builds of SQLite accept 999 parameters in a statement, and one of ours uses every key twice.
-_KEYS_PER_STATEMENT = 400
 
 _TOTALS = tuple(f.name for f in fields(Account))
 
@@ -76,19 +74,18 @@ _DECISION_COLUMNS = (
     _d.closed_at,
     _d.lost_at,
 )
-_keys: BindParameter[Any] = bindparam("keys", expanding=True)
-_DECISIONS_BY_ID: Select[Any] = select(*_DECISION_COLUMNS).where(_d.decision_id.in_(_keys))
+_DECISIONS_BY_ID: Select[Any] = select(*_DECISION_COLUMNS).where(among_keys(_d.decision_id))
 _DECISIONS_BY_OTHER_KEY: Select[Any] = select(*_DECISION_COLUMNS).where(
-    or_(_d.response_id.in_(_keys), _d.call_id.in_(_keys))
+    or_(among_keys(_d.response_id), among_keys(_d.call_id))
 )
 _REWARDS: Select[Any] = (
     select(_r.decision_id, _r.source, _r.reward, _r.reported_key, _r.reported_at)
-    .where(_r.decision_id.in_(_keys))
+    .where(among_keys(_r.decision_id))
     .order_by(_r.decision_id, _r.source)
 )
 _PENDING: Select[Any] = (
     select(_p.reported_key, _p.source, _p.reward, _p.reported_at, _p.received_at)
-    .where(_p.reported_key.in_(_keys))
+    .where(among_keys(_p.reported_key))
     .order_by(_p.reported_key, _p.source)
 )
 _ACCOUNTS: Select[Any] = select(
@@ -96,7 +93,7 @@ _ACCOUNTS: Select[Any] = select(
     tables.groups.c.version,
     SOUND_ACCOUNT.label("is_sound"),
     *(tables.groups.c[name] for name in _TOTALS),
-).where(tables.groups.c.group_name.in_(_keys))
+).where(among_keys(tables.groups.c.group_name))
 _STAGES = select(tables.stages)
 
 
@@ -176,7 +173,7 @@ def load_group(connection: Connection, group: str) -> StoredGroup:
             statistics[cell] = sums
         else:
             problems.append(bad_sums(tables.statistics.name, (group, *cell), asdict(sums)))
-    row = connection.execute(_ACCOUNTS, {"keys": [group]}).one_or_none()
+    row = connection.execute(_ACCOUNTS, key_list(connection, [group])).one_or_none()
     account, problem = (Account(), None) if row is None else _account_of(connection, row)
     configuration = _load_configuration(connection, group)
     if isinstance(configuration, StoredProblem):
@@ -208,7 +205,7 @@ def load_statistics(connection: Connection, group: str) -> list[tuple[CellKey, A
 
 def load_account(connection: Connection, group: str) -> Account:
     """Return a group's account as it is stored; an empty one for a group nobody has called."""
-    row = connection.execute(_ACCOUNTS, {"keys": [group]}).one_or_none()
+    row = connection.execute(_ACCOUNTS, key_list(connection, [group])).one_or_none()
     return Account() if row is None else Account(**{name: getattr(row, name) for name in _TOTALS})
 
 
@@ -265,8 +262,8 @@ def _ledger_of(
 
 def _fetch(connection: Connection, statement: Select[Any], keys: Iterable[str]) -> Iterator[Any]:
     wanted = list(keys)
-    for start in range(0, len(wanted), _KEYS_PER_STATEMENT):
-        yield from connection.execute(statement, {"keys": wanted[start : start + _KEYS_PER_STATEMENT]})
+    if wanted:
+        yield from connection.execute(statement, key_list(connection, wanted))
 
 
 def _row_number(row: Row[Any]) -> int:

@@ -12,9 +12,6 @@ from stageroute_router.store import postgres, sqlite_file, tables
 SCHEMA_VERSION = 2
 """The newest schema this version knows: the number of the last revision in ``migrations/versions``."""
 
-VERSION_TABLE = "stageroute_alembic_version"
-"""Alembic's table for our revisions: a name of our own, so that the application's Alembic is not touched."""
-
 Migrate = Literal["auto", "verify"]
 """``auto``: create and migrate tables when a database is opened. ``verify``: refuse one that needs it."""
 
@@ -77,7 +74,7 @@ def check_not_newer(connection: Connection, *, place: str) -> int:
 
 def revision(connection: Connection) -> int:
     """Return the number of the last revision applied to a database, 0 for an empty one."""
-    if not inspect(connection).has_table(VERSION_TABLE):
+    if not inspect(connection).has_table(tables.VERSION_TABLE):
         return 0
-    found = connection.execute(text(f"SELECT version_num FROM {VERSION_TABLE}")).scalar()  # noqa: S608
+    found = connection.execute(text(f"SELECT version_num FROM {tables.VERSION_TABLE}")).scalar()  # noqa: S608
     return int(found) if found is not None else 0

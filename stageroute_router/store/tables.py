@@ -20,6 +20,9 @@ from sqlalchemy import (
 
 metadata = MetaData()
 
+VERSION_TABLE = "stageroute_alembic_version"
+"""Alembic's table for our revisions: a name of our own, so that the application's Alembic is not touched."""
+
 # SQLite counts rows by itself only in a column that is exactly INTEGER.
 _RowNumber = BigInteger().with_variant(Integer, "sqlite")
 

@@ -132,11 +132,11 @@ def _write_groups(connection: Connection, changes: Mapping[str, GroupChange]) ->
             increment = {f"more_{name}": getattr(statistics, name) for name in SUMS}
             increments.append({"group": group, "seg": segment, "of": arm, **increment})
     if accounts:
-        connection.execute(upsert(tables.groups, connection.dialect.name), accounts)
+        _run(connection, upsert(tables.groups, connection.dialect.name), accounts)
     if cells:
         # Not one upsert: an increment can be negative, and a table's checks look at the row to be inserted
         # before they find that it is there already.
-        connection.execute(insert_missing(tables.statistics, connection.dialect.name), cells)
+        _run(connection, insert_missing(tables.statistics, connection.dialect.name), cells)
         connection.execute(_ADD_STATISTICS, increments)
 
 

@@ -65,7 +65,7 @@ def test_all_migrations_together_make_exactly_the_tables_of_today(url: str) -> N
     SqlStore(url, migrate="auto").close()
     engine = create_engine(parsed_url(url))
     with engine.connect() as connection:
-        context = MigrationContext.configure(connection, opts={"version_table": schema.VERSION_TABLE})
+        context = MigrationContext.configure(connection, opts={"version_table": tables.VERSION_TABLE})
         assert compare_metadata(context, tables.metadata) == []
         inspector = inspect(connection)
         for table in tables.metadata.sorted_tables:
@@ -88,7 +88,7 @@ def test_migrations_that_forget_something_are_noticed(tmp_path: Path) -> None:
         connection.execute("DROP INDEX stageroute_decisions_made")
     engine = create_engine(f"sqlite:///{tmp_path}/s.db")
     with engine.connect() as connection:
-        context = MigrationContext.configure(connection, opts={"version_table": schema.VERSION_TABLE})
+        context = MigrationContext.configure(connection, opts={"version_table": tables.VERSION_TABLE})
         assert len(compare_metadata(context, tables.metadata)) == 1
     engine.dispose()
 
@@ -102,7 +102,7 @@ def test_the_last_revision_is_the_version_this_package_knows() -> None:
 def test_the_applications_own_alembic_is_not_touched(tmp_path: Path) -> None:
     SqlStore(f"sqlite:///{tmp_path}/s.db").close()
     names = {name for name, _ in shape(tmp_path / "s.db")}
-    assert schema.VERSION_TABLE in names
+    assert tables.VERSION_TABLE in names
     assert "alembic_version" not in names
 
 
@@ -210,7 +210,7 @@ def test_the_first_releases_workers_may_go_on_writing_after_the_upgrade(old_file
     store = SqlStore(f"sqlite:///{old_file}", clock=FakeClock(1_780_000_500.0))
     with closing(sqlite3.connect(old_file)) as old:
         for table, found in rows(FIRST_RELEASE).items():
-            if not table.startswith("stageroute_") or table == schema.VERSION_TABLE:
+            if not table.startswith("stageroute_") or table == tables.VERSION_TABLE:
                 continue
             columns = [
                 name for _, name, *_ in sqlite3.connect(FIRST_RELEASE).execute(f"PRAGMA table_info({table})")

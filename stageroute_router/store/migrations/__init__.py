@@ -15,7 +15,7 @@ from alembic.runtime.migration import MigrationContext, MigrationStep
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection
 
-from stageroute_router.store.schema import VERSION_TABLE
+from stageroute_router.store.tables import VERSION_TABLE
 
 
 def upgrade(connection: Connection, *, to: int) -> None:

@@ -1,0 +1,31 @@
+"""What a batch reads, it finds by an index: a commit takes as long with a million decisions as with none."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from sqlalchemy import event
+
+from stageroute_router.store.sql import SqlStore
+from stageroute_router.testing.clock import FakeClock
+from stageroute_router.testing.writes import EPOCH, decided, rewarded, settled
+
+
+@pytest.mark.parametrize("key", ["a", "call-a", "response-a"])
+def test_no_commit_reads_a_table_from_end_to_end(tmp_path: Path, key: str) -> None:
+    store = SqlStore(f"sqlite:///{tmp_path / 's.db'}", clock=FakeClock(EPOCH))
+    store.commit([decided("a", call="call-a"), settled("a", response="response-a")])
+    asked: list[tuple[str, object]] = []
+    event.listen(store._writer, "before_cursor_execute", lambda *said: asked.append((said[2], said[3])))
+    store.commit([rewarded(key, 0.5)])
+    selects = [(statement, values) for statement, values in asked if statement.startswith("SELECT")]
+    assert any("stageroute_decisions" in statement for statement, _ in selects)
+    with store._reader.connect() as connection:
+        for statement, values in selects:
+            plan = connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", values)
+            steps = [row.detail for row in plan]
+            assert not [
+                step for step in steps if step.startswith("SCAN stageroute_") and "upkeep" not in step
+            ], statement
+    store.close()
