@@ -117,9 +117,9 @@ class PosteriorRule:
         probabilities = np.asarray(mean_solution.probabilities)
         incumbents = np.flatnonzero(probabilities > _MASS)
         unseen = evidence.reward_count == 0
-        newcomers = (
-            max(1, round(calls_per_stage / self.calls_per_newcomer)) if not unseen.all() else len(unseen)
-        )
+        newcomers = len(unseen)
+        if not unseen.all():
+            newcomers = max(1, int(calls_per_stage / self.calls_per_newcomer))
         places = _Places(max(max_live, len(pinned)), unseen=unseen, newcomers=newcomers + len(pinned))
         places.add(pinned)
         places.add(incumbents[evidence.reward_count[incumbents] > 0])
