@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+import time
 
 os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"
 
@@ -25,8 +26,10 @@ def main() -> None:
         sys.stdout.write(json.dumps({"id": response.id, "token": token}) + "\n")
     sys.stdout.flush()
     if asked["killed"]:
-        # What was chosen, but not rewarded, is stored some milliseconds later; a flush is enough for the test.
-        router.stageroute.status()
+        # LiteLLM tells how a call ended some milliseconds later; a killed process that had not heard is another test.
+        deadline = time.monotonic() + 20
+        while router.stageroute.status("chat").open_calls and time.monotonic() < deadline:
+            pass
         os._exit(9)
     router.stageroute.close()
 
