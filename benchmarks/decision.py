@@ -31,13 +31,12 @@ from rich.console import Console
 from rich.table import Table
 
 from stageroute_router.core.arm import Arm
-from stageroute_router.core.choosing import Choice
 from stageroute_router.core.engine import Engine
 from stageroute_router.core.paper_rule import PaperRule
 from stageroute_router.core.posterior_rule import PosteriorRule
 from stageroute_router.core.rule import ConfidenceRule
 from stageroute_router.core.schedule import Manual
-from stageroute_router.core.snapshot import GroupPolicy, Snapshot
+from stageroute_router.core.snapshot import Choice, GroupPolicy, Snapshot
 from stageroute_router.core.statistics import ArmStatistics
 
 BLOCKS = 20

@@ -11,9 +11,8 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import asdict, replace
 
 from stageroute_router.core.arm import Arm
-from stageroute_router.core.choosing import Choice
 from stageroute_router.core.engine import Engine
-from stageroute_router.core.snapshot import Snapshot, Stage
+from stageroute_router.core.snapshot import Choice, Snapshot, Stage
 from stageroute_router.errors import SettingsError
 from stageroute_router.in_flight import InFlight
 from stageroute_router.settings import GroupSettings

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from types import TracebackType
 
 from stageroute_router.core.arm import Arm
-from stageroute_router.core.choosing import Choice
+from stageroute_router.core.snapshot import Choice
 from stageroute_router.decision_id import DECISION_PREFIX, new_decision_id
 from stageroute_router.error_text import loggable
 from stageroute_router.errors import SettingsError, StoreError, StoreOutageError, StoreUnavailableError

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -12,7 +11,7 @@ from stageroute_router.core.evidence import IntArray
 from stageroute_router.core.mix import Mix, even_mix, solve_mix
 from stageroute_router.core.pacing import surplus_cap_usd
 from stageroute_router.core.rule import Scenarios
-from stageroute_router.core.snapshot import Estimate, GroupPolicy, Snapshot, Stage
+from stageroute_router.core.snapshot import Choice, Estimate, GroupPolicy, Snapshot, Stage
 
 PROVEN_BY_COSTS = 5
 """From how many known costs on an arm's expected cost counts as known.
@@ -25,23 +24,6 @@ MOST_EXPLORED_SPEND = 0.05
 
 The rule plans with the same limit; the arm may turn out dearer than its price said, and then it binds here.
 """
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Choice:
-    """One routing choice. ``probability`` is exactly what the arm was sampled with.
-
-    ``outside_live_set`` is True when none of the live arms could serve and another candidate was taken.
-    """
-
-    arm: str
-    probability: float
-    stage: int
-    charge: Charge
-    reward_ucb: float
-    cost_lcb_usd: float
-    shadow_price: float
-    outside_live_set: bool
 
 
 def choose(
@@ -89,9 +71,13 @@ def choose(
     else:
         usable, mix = open_to_more, _restricted(policy, snapshot, open_to_more, outside=outside)
     index = mix.pick(uniform)
-    return _choice(
-        policy, snapshot, usable[index], mix.probabilities[index], mix.shadow_price, outside=outside
-    )
+    if mix is not snapshot.mix:
+        return _choice(policy, snapshot, usable[index], mix=mix, index=index, outside=outside)
+    choice = snapshot.choices.get(index)
+    if choice is None:
+        choice = _choice(policy, snapshot, usable[index], mix=mix, index=index, outside=outside)
+        snapshot.choices[index] = choice
+    return choice
 
 
 def _open_to_more(
@@ -150,32 +136,26 @@ def _cheapest(policy: GroupPolicy, snapshot: Snapshot, usable: tuple[str, ...]) 
 
 
 def _choice(
-    policy: GroupPolicy,
-    snapshot: Snapshot,
-    name: str,
-    probability: float,
-    shadow_price: float,
-    *,
-    outside: bool,
+    policy: GroupPolicy, snapshot: Snapshot, name: str, *, mix: Mix, index: int, outside: bool
 ) -> Choice:
     estimate = snapshot.estimate
-    index = estimate.position[name]
+    position = estimate.position[name]
     budget = policy.budget_usd
     return Choice(
         arm=name,
-        probability=probability,
+        probability=mix.probabilities[index],
         stage=snapshot.stage.number,
         charge=Charge(
-            expected_cost_usd=float(estimate.bounds.expected_cost[index]),
+            expected_cost_usd=float(estimate.bounds.expected_cost[position]),
             budget_usd=budget,
             surplus_cap_usd=surplus_cap_usd(
                 budget_usd=budget, calls_per_stage=snapshot.stage.calls_per_stage
             ),
             booking=estimate.booking if policy.rule.paced else "none",
         ),
-        reward_ucb=float(estimate.bounds.reward_ucb[index]),
-        cost_lcb_usd=float(estimate.bounds.cost_lcb[index]),
-        shadow_price=shadow_price,
+        reward_ucb=float(estimate.bounds.reward_ucb[position]),
+        cost_lcb_usd=float(estimate.bounds.cost_lcb[position]),
+        shadow_price=mix.shadow_price,
         outside_live_set=outside,
     )
 

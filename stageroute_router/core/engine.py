@@ -15,12 +15,12 @@ import numpy as np
 
 from stageroute_router.core.account import Account, Booking
 from stageroute_router.core.arm import Arm
-from stageroute_router.core.choosing import Choice, choose, live_mix
+from stageroute_router.core.choosing import choose, live_mix
 from stageroute_router.core.evidence import Evidence, FloatArray, IntArray, gather
 from stageroute_router.core.mix import cheapest_mixture_cost
 from stageroute_router.core.pacing import paced_budget_usd
 from stageroute_router.core.rule import Bounds
-from stageroute_router.core.snapshot import Estimate, GroupPolicy, Snapshot, Stage
+from stageroute_router.core.snapshot import Choice, Estimate, GroupPolicy, Snapshot, Stage
 from stageroute_router.core.statistics import ArmStatistics
 from stageroute_router.core.throughput import ShareLimit, Traffic, bearing_all_calls, share_limits
 
@@ -205,6 +205,7 @@ class Engine:
             estimate=snapshot.estimate,
             stale=stale,
             restricted=snapshot.restricted,
+            choices=snapshot.choices,
         )
 
     # --- route ---------------------------------------------------------------------------------------------
@@ -334,8 +335,10 @@ class Engine:
 
 def _news(increments: Mapping[str, ArmStatistics], *, calls: int) -> int:
     """Return how much there is to reckon with: a batch may hold many costs or rewards and not one new call."""
-    costs = sum(increment.cost_count for increment in increments.values())
-    rewards = sum(increment.reward_count for increment in increments.values())
+    costs = rewards = 0
+    for increment in increments.values():
+        costs += increment.cost_count
+        rewards += increment.reward_count
     return max(1, calls, costs, rewards)
 
 

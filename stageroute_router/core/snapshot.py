@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from stageroute_router.core.account import Account, Booking
+from stageroute_router.core.account import Account, Booking, Charge
 from stageroute_router.core.arm import Arm
 from stageroute_router.core.evidence import ExpectedTokens, FloatArray
 from stageroute_router.core.mix import BoolArray, Mix
@@ -64,6 +64,23 @@ class Stage:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Choice:
+    """One routing choice. ``probability`` is exactly what the arm was sampled with.
+
+    ``outside_live_set`` is True when none of the live arms could serve and another candidate was taken.
+    """
+
+    arm: str
+    probability: float
+    stage: int
+    charge: Charge
+    reward_ucb: float
+    cost_lcb_usd: float
+    shadow_price: float
+    outside_live_set: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Estimate:
     """What was concluded from the evidence, until it is worth concluding anew. Arrays have shape (arms,).
 
@@ -115,6 +132,7 @@ class Snapshot:
     mix: Mix
     estimate: Estimate
     stale: int = 0
-    # Mixes over fewer arms than are live (one is cooling down), solved when first needed. A cache inside an
-    # immutable value: whoever races computes the same mix from the same scenarios.
+    # Two caches inside an immutable value: whoever races computes the same. Mixes over fewer arms than are live (one is
+    # cooling down), and the choices of ``mix`` by position: both are the same for every call until the next estimate.
     restricted: dict[tuple[str, ...], Mix] = field(default_factory=dict, compare=False, repr=False)
+    choices: dict[int, Choice] = field(default_factory=dict, compare=False, repr=False)

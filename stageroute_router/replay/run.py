@@ -15,11 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stageroute_router.core.arm import Arm
-from stageroute_router.core.choosing import Choice
 from stageroute_router.core.engine import Engine
 from stageroute_router.core.rule import ConfidenceRule
 from stageroute_router.core.schedule import EveryCalls
-from stageroute_router.core.snapshot import GroupPolicy, Snapshot
+from stageroute_router.core.snapshot import Choice, GroupPolicy, Snapshot
 from stageroute_router.core.statistics import ArmStatistics
 from stageroute_router.replay.oracle import Oracle, oracle
 from stageroute_router.replay.outcomes import OutcomeTable, prior_costs

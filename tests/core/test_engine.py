@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 
 from stageroute_router.core.account import Account
 from stageroute_router.core.arm import Arm
-from stageroute_router.core.choosing import Choice
 from stageroute_router.core.confidence import paper_cost_lcb, paper_reward_ucb
 from stageroute_router.core.engine import Engine
 from stageroute_router.core.paper_rule import PaperRule
@@ -21,7 +20,7 @@ from stageroute_router.core.posterior_rule import PosteriorRule
 from stageroute_router.core.routing import solve_routing
 from stageroute_router.core.rule import ConfidenceRule
 from stageroute_router.core.schedule import EveryCalls, EverySeconds, Manual, Schedule
-from stageroute_router.core.snapshot import GroupPolicy, Snapshot
+from stageroute_router.core.snapshot import Choice, GroupPolicy, Snapshot
 from stageroute_router.core.statistics import ArmStatistics
 
 RULES = [PosteriorRule(), PaperRule(gamma=0.1), PaperRule(gamma=1.0, paced=True)]
