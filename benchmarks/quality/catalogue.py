@@ -8,6 +8,7 @@ from itertools import product
 from math import log
 from types import MappingProxyType
 
+from benchmarks.quality.informed import InformedEngine
 from benchmarks.quality.packages import (
     LiteLlmAdaptive,
     MabWiser,
@@ -215,8 +216,16 @@ ENTRIES: tuple[Entry, ...] = (
         note="An oracle's choice: always the best model whose true mean cost is within the budget, from the window "
         "after its arrival. Knows the truth; cannot mix.",
     ),
+    Entry(
+        name="informed",
+        make=lambda task, _setting: InformedEngine(
+            task.table, task.stream, seed=task.seed, max_share=task.max_share
+        ),
+        note="The product's engine after 100,000 observations of every model: nothing to learn, but newcomers wait for "
+        "windows as they do for us. What it lacks to 1 is the price of windows; what we lack to it, of learning.",
+    ),
 )
 
 BY_NAME = {entry.name: entry for entry in ENTRIES}
-KNOWING = frozenset({"best-single"})
+KNOWING = frozenset({"best-single", "informed"})
 """Policies that know what nobody can: shown, but no peers to be beaten by."""

@@ -29,7 +29,7 @@ class ReplayResult:
         oracle_reward_per_call: mean reward of the best mixture with the true means, re-solved at every arrival,
             shape (T,).
         oracle_spend_usd: what that mixture spends in all.
-        feasible: whether a model existed from the start whose mean cost is within the budget.
+        feasible: whether models existed from the start that keep the budget, throughput shares included.
         elapsed_s: time all decisions and updates took, seconds.
     """
 

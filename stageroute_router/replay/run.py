@@ -169,7 +169,8 @@ def run_policy(
         budget_usd=stream.budget_usd,
         oracle_reward_per_call=np.repeat(best.reward_per_call, best.lengths),
         oracle_spend_usd=best.spend_usd,
-        feasible=stream.feasible,
+        # With throughput shares, one cheap model at the start is not enough to keep the budget.
+        feasible=stream.feasible and bool((best.cost_per_call_usd <= stream.budget_usd * (1 + 1e-9)).all()),
         elapsed_s=elapsed,
     )
 

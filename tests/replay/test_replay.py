@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -55,6 +56,16 @@ def test_every_figure_follows_from_the_choices(rule: PosteriorRule | PaperRule) 
     check_consistent(result, table, stream)
     assert result.elapsed_s > 0
     assert len(result.live) == len(stream.stage_lengths)
+
+
+def test_stream_is_feasible_only_if_the_shares_leave_enough_to_the_cheap_models() -> None:
+    table, stream = recorded(budget_fraction=0.1)
+    tight = float(table.mean_cost_usd[stream.arrival <= 0].min()) * 1.001
+    stream = replace(stream, budget_usd=tight)
+    for share, feasible in ((1.0, True), (0.4, False)):
+        result = replay(table, stream, name="x", rule=PosteriorRule(), seed=1, max_share=share)
+        assert stream.feasible
+        assert result.feasible is feasible
 
 
 def test_same_seed_same_choices() -> None:
