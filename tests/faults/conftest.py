@@ -25,6 +25,8 @@ from stageroute_router.settings import parse_groups
 from stageroute_router.store.opening import open_store
 from stageroute_router.store.sql import SqlStore
 
+collect_ignore = ["web_app.py"]  # opens its database when it is imported, as an application does
+
 DEADLINE_S = 20.0
 """How long a test waits for what should come at once."""
 
