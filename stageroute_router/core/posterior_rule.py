@@ -22,7 +22,7 @@ import numpy as np
 from stageroute_router.core.confidence import kl_ucb
 from stageroute_router.core.evidence import Evidence, FloatArray, IntArray
 from stageroute_router.core.mix import BoolArray, cheapest_mixture_cost
-from stageroute_router.core.routing import RoutingSolution, solve_routing
+from stageroute_router.core.routing import SHARE_TOLERANCE, RoutingSolution, solve_routing
 from stageroute_router.core.routing_batch import solve_routing_batch
 from stageroute_router.core.rule import Bounds, Scenarios, StagePlan
 
@@ -161,7 +161,7 @@ class PosteriorRule:
             ucb = _kl_bound(evidence, level=1.0)
             order = np.lexsort((expected_cost, evidence.reward_count, -ucb))
             places.add(order)
-            if float(evidence.max_share[list(places.taken)].sum()) < 1:
+            if float(evidence.max_share[list(places.taken)].sum()) < 1 - SHARE_TOLERANCE:
                 places.add(order, limited=False)  # calls that no share is left for would find no arm
 
         if look is None:

@@ -14,7 +14,7 @@ from stageroute_router.store import reading, tables
 from stageroute_router.store.comparing import differences
 from stageroute_router.store.entries import NOTHING
 from stageroute_router.store.findings import Difference
-from stageroute_router.store.folding import cells_of, fold_log
+from stageroute_router.store.folding import Folds, cells_of, fold_log
 from stageroute_router.store.postgres import without_time_limit
 from stageroute_router.store.writing import upsert
 
@@ -29,7 +29,10 @@ def groups_in(connection: Connection) -> list[str]:
 def verify(connection: Connection) -> list[Difference]:
     """Return where what is stored differs from what the log amounts to."""
     without_time_limit(connection)
-    folds = fold_log(connection)
+    return _differences(connection, fold_log(connection))
+
+
+def _differences(connection: Connection, folds: Folds) -> list[Difference]:
     found: list[Difference] = []
     for group in sorted({*_with_sums(connection), *(group for group, _ in folds)}):
         found += differences(
@@ -43,8 +46,9 @@ def verify(connection: Connection) -> list[Difference]:
 
 def rebuild(connection: Connection) -> list[Difference]:
     """Make statistics and accounts what the log amounts to where they differ; return where they did."""
-    found = verify(connection)
+    without_time_limit(connection)
     folds = fold_log(connection)
+    found = _differences(connection, folds)
     dialect = connection.dialect.name
     versions = reading.load_versions(connection)
     for group in sorted({difference.group for difference in found}):

@@ -127,14 +127,15 @@ class MemoryStore(ForkAware):
     def verify(self) -> Sequence[Difference]:
         """Compare statistics and accounts with what all decisions and rewards amount to."""
         with self._lock:
-            return self._differences()
+            return self._differences(self._folds())
 
     def rebuild(self) -> Sequence[Difference]:
         """Repair what :meth:`verify` finds, and return what was found."""
         with self._lock:
-            found = self._differences()
+            folds = self._folds()
+            found = self._differences(folds)
             for group in {difference.group for difference in found}:
-                cells = cells_of(self._folds(), group)
+                cells = cells_of(folds, group)
                 self._statistics[group] = {cell: fold.statistics for cell, fold in cells.items()}
                 account = self._ledger.accounts.get(group, Account())
                 self._ledger.accounts[group] = folded_account(account, cells.values())
@@ -191,8 +192,7 @@ class MemoryStore(ForkAware):
     def _folds(self) -> Folds:
         return add_up([*self._folded.items(), *_folds_of(self._ledger.decisions.values())])
 
-    def _differences(self) -> list[Difference]:
-        folds = self._folds()
+    def _differences(self, folds: Folds) -> list[Difference]:
         return [
             difference
             for group in sorted({*self._ledger.accounts, *(group for group, _ in folds)})

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
 
 from sqlalchemy import make_url
 from sqlalchemy.exc import ArgumentError
@@ -13,10 +12,9 @@ from stageroute_router.store.base import DEFAULT_RETENTION_S, Store
 from stageroute_router.store.memory import MemoryStore
 from stageroute_router.store.schema import Migrate
 from stageroute_router.store.sql import SqlStore
+from stageroute_router.store.sqlite_file import Durability as Durability  # noqa: PLC0414 - part of opening
 
 MEMORY_URL = "memory://"
-
-Durability = Literal["full", "normal"]
 
 
 def open_existing_store(url: str) -> Store:

@@ -1,12 +1,12 @@
 """What every store has to do, as a class of tests to run over your own.
 
-Subclass :class:`StoreContract` under a name that pytest collects, and say how a store is made::
+Subclass :class:`PersistentStoreContract` under a name that pytest collects, and say how a store is made::
 
-    class TestMyStore(StoreContract):
-        persistent = True
-
+    class TestMyStore(PersistentStoreContract):
         def make_store(self, folder, clock):
             return MyStore(folder / "my.store", clock=clock)
+
+A store that forgets everything when it is closed takes :class:`StoreContract`.
 
 Writes with sensible values come from :mod:`stageroute_router.testing.writes`.
 """
@@ -17,10 +17,10 @@ from __future__ import annotations
 
 import math
 import threading
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import ClassVar
 
 import pytest
 
@@ -57,15 +57,12 @@ from stageroute_router.testing.writes import (
 )
 
 
-class StoreContract:
-    """The tests. Subclasses say how a store is made, and whether it outlives being closed."""
+class StoreContract(ABC):
+    """What every store has to do. Subclasses say how one is made."""
 
-    persistent: ClassVar[bool] = False
-    """Whether ``make_store`` with the same folder finds again what was stored before."""
-
+    @abstractmethod
     def make_store(self, folder: Path, clock: FakeClock) -> Store:
         """Open a store that keeps its files, if any, in a folder of its own."""
-        raise NotImplementedError
 
     @pytest.fixture
     def clock(self) -> FakeClock:
@@ -717,10 +714,12 @@ class StoreContract:
         store.close()
         store.close()
 
+
+class PersistentStoreContract(StoreContract):
+    """What a store has to do besides, if what it kept is found again by ``make_store`` with the same folder."""
+
     def test_a_restart_finds_everything_as_it_was(self, tmp_path: Path, clock: FakeClock) -> None:
         """Account, statistics, stages, open decisions and kept rewards: to the last bit."""
-        if not self.persistent:
-            pytest.skip("this store does not outlive its process")
         store = self.make_store(tmp_path, clock)
         store.commit([planned(1), rewarded("r9", 0.9, keep=True)])
         store.commit([GroupConfigured(group="chat", settings="{}", arms="[]")])

@@ -11,7 +11,7 @@ from stageroute_router.store.base import Store
 from stageroute_router.store.memory import MemoryStore
 from stageroute_router.store.sql import SqlStore
 from stageroute_router.testing.clock import FakeClock
-from stageroute_router.testing.store_contract import StoreContract
+from stageroute_router.testing.store_contract import PersistentStoreContract, StoreContract
 
 
 class TestMemoryStore(StoreContract):
@@ -21,10 +21,8 @@ class TestMemoryStore(StoreContract):
         return MemoryStore(clock=clock)
 
 
-class TestSQLiteFile(StoreContract):
+class TestSQLiteFile(PersistentStoreContract):
     """In an SQLite file."""
-
-    persistent = True
 
     def make_store(self, folder: Path, clock: FakeClock) -> Store:
         return SqlStore(f"sqlite:///{folder}/contract.db", clock=clock)
@@ -44,10 +42,8 @@ class TestSQLiteInMemory(StoreContract):
         return SqlStore("sqlite://", clock=clock)
 
 
-class TestPostgreSQL(StoreContract):
+class TestPostgreSQL(PersistentStoreContract):
     """In a real PostgreSQL."""
-
-    persistent = True
 
     @pytest.fixture(autouse=True)
     def _database(self, postgres_tables: str) -> None:
