@@ -28,7 +28,7 @@ from stageroute_router.group import Group
 from stageroute_router.health import Health, Incident, assess
 from stageroute_router.identifiers import stored_id
 from stageroute_router.rewards import Acknowledgement, checked_reward
-from stageroute_router.settings import DEFAULT_RETENTION, GroupSettings, parse_groups, parse_retention
+from stageroute_router.settings import GroupSettings, Options, parse_groups
 from stageroute_router.status import GroupStatus, Status, describe
 from stageroute_router.store.base import (
     CallFailed,
@@ -42,8 +42,7 @@ from stageroute_router.store.base import (
     Store,
     Write,
 )
-from stageroute_router.store.opening import Durability, open_store
-from stageroute_router.store.schema import Migrate
+from stageroute_router.store.opening import open_store
 from stageroute_router.store.validation import check_source
 from stageroute_router.store.writer import Writer
 from stageroute_router.stored_state import notes_on
@@ -89,7 +88,6 @@ class Runtime(ForkAware):
             decisions and outcomes are dropped and counted, and routing goes on. Default 100,000, about 100 MB.
 
     Raises:
-        SettingsError: an interval is not a time, or ``max_queue`` no number of writes.
         StoreError: the database can be reached, and cannot be used.
     """
 
@@ -108,7 +106,7 @@ class Runtime(ForkAware):
         self._clock = clock
         self._monotonic = monotonic
         self._store = store
-        self._refresh_interval = _seconds("refresh_interval", refresh_interval)
+        self._refresh_interval = refresh_interval
         seed = secrets.randbits(63) if seed is None else seed
         self._groups = {
             name: Group(name, settings, seed=seed + index)
@@ -123,8 +121,8 @@ class Runtime(ForkAware):
             store,
             on_commit=self._committed,
             tick=self._tick,
-            max_queue=_count("max_queue", max_queue),
-            reward_deadline_s=_seconds("reward_deadline", reward_deadline),
+            max_queue=max_queue,
+            reward_deadline_s=reward_deadline,
             clock=monotonic,
         )
         survive_fork(self)
@@ -558,13 +556,7 @@ def open_runtime(
     *,
     known_groups: Collection[str] | None,
     database_url: str,
-    durability: Durability = "full",
-    retention: float | str = DEFAULT_RETENTION,
-    migrate: Migrate | None = None,
-    seed: int | None = None,
-    refresh_interval: float = 5.0,
-    reward_deadline: float = 10.0,
-    max_queue: int = 100_000,
+    options: Options | None = None,
 ) -> Runtime:
     """Check settings, open the database and return a runtime.
 
@@ -572,34 +564,29 @@ def open_runtime(
         stageroute: settings by group name, as the user wrote them.
         known_groups: the groups of the router's ``model_list``; None to skip that check.
         database_url: an SQLAlchemy URL, or ``"memory://"`` to forget everything at exit.
-        durability: ``"full"`` or ``"normal"``.
-        retention: how old decisions and rewards become before they are folded into sums: seconds, text such as
-            ``"90d"`` (the default), or ``"never"``. Statistics never change by it; rewards that come later are
-            refused as expired.
-        migrate: ``"auto"``: create and migrate the database's tables; ``"verify"``: refuse one that needs it,
-            with the command to run. Default: ``"auto"`` for SQLite, ``"verify"`` for PostgreSQL.
-        seed: of exploration; fresh entropy by default.
-        refresh_interval: seconds within which this process knows what others have learned.
-        reward_deadline: seconds after which a reward that could not be stored raises ``StoreUnavailableError``.
-        max_queue: how many writes may wait for the database.
+        options: how to keep what is learned; the defaults by default.
 
     Raises:
         SettingsError: a setting is wrong.
         StoreError: the database cannot be used. One that only does not answer now raises nothing.
     """
     groups = parse_groups(stageroute, known_groups=known_groups)
-    retention_s = parse_retention(retention)
+    options = options or Options()
     store = open_store(
-        database_url, durability=durability, retention_s=retention_s, migrate=migrate, lazily=True
+        database_url,
+        durability=options.durability,
+        retention_s=options.retention,
+        migrate=options.migrate,
+        lazily=True,
     )
     try:
         return Runtime(
             groups,
             store=store,
-            seed=seed,
-            refresh_interval=refresh_interval,
-            reward_deadline=reward_deadline,
-            max_queue=max_queue,
+            seed=options.seed,
+            refresh_interval=float(options.refresh_interval),
+            reward_deadline=float(options.reward_deadline),
+            max_queue=options.max_queue,
         )
     except BaseException:
         store.close()
@@ -608,17 +595,3 @@ def open_runtime(
 
 def _is_past(due: float | None, now: float) -> bool:
     return due is not None and due <= now
-
-
-def _seconds(name: str, value: object) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
-        msg = f"{name} is {value!r}; it has to be a time in seconds, more than 0"
-        raise SettingsError(msg)
-    return float(value)
-
-
-def _count(name: str, value: object) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        msg = f"{name} is {value!r}; it has to be a whole number, at least 1"
-        raise SettingsError(msg)
-    return value

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import difflib
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from datetime import datetime, timezone
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 from zoneinfo import ZoneInfo
 
 from cronsim import CronSim, CronSimError
@@ -19,8 +19,8 @@ from pydantic import (
     StrictBool,
     StrictFloat,
     StrictInt,
-    TypeAdapter,
     ValidationError,
+    ValidationInfo,
     field_validator,
     model_validator,
 )
@@ -33,6 +33,7 @@ from stageroute_router.core.rule import ConfidenceRule
 from stageroute_router.core.schedule import AtTimes, EveryCalls, EverySeconds, Manual, Schedule
 from stageroute_router.core.snapshot import GroupPolicy
 from stageroute_router.errors import SettingsError
+from stageroute_router.store.base import DEFAULT_RETENTION_S
 
 
 def _number(value: object) -> object:
@@ -60,11 +61,23 @@ UnitInterval = Annotated[StrictFloat | StrictInt, BeforeValidator(_number), Fiel
 Tokens = Annotated[StrictFloat | StrictInt, BeforeValidator(_number), Field(ge=0)]
 
 
-DEFAULT_RETENTION = "90d"
-"""How long decisions and rewards are kept before they are folded into sums: 90 days."""
+_DAY_S = 24 * 3600.0
 
-DEFAULT_TOKEN_LIFETIME_S = 30 * 24 * 3600.0
+DEFAULT_TOKEN_LIFETIME_S = 30 * _DAY_S
 """How long a reward token is good: 30 days. Feedback comes late, but a token that lies around is a way in."""
+
+
+def _retention(value: object) -> float | None:
+    if value == "never":
+        return None
+    seconds = parse_duration(value) if isinstance(value, str) else value
+    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not _DAY_S <= seconds < math.inf:
+        msg = (
+            'must be a day or longer, in seconds or like "90d", or "never": rewards and the ends of calls may come a '
+            "day late"
+        )
+        raise ValueError(msg)
+    return float(seconds)
 
 
 class _Strict(BaseModel):
@@ -195,51 +208,73 @@ class GroupSettings(_Strict):
         )
 
 
-def parse_retention(value: object) -> float | None:
-    """Return how long decisions and rewards are kept, in seconds; None for ever.
+class Options(_Strict):
+    """Options of a router as a whole: how it keeps what it learns, and who may reward.
 
     Args:
-        value: seconds, text such as ``"90d"``, or ``"never"``: they are never folded away.
+        durability: ``"full"``: what was acknowledged survives a power loss; ``"normal"``: it survives a crash of the
+            process, and the last moments before a power loss may be gone. SQLite only.
+        retention: how old decisions and rewards become before they are folded into sums: seconds, text such as
+            ``"90d"`` (the default), or ``"never"``. Statistics never change by it; rewards that come later are
+            refused as expired. Read back in seconds, None for ever.
+        migrate: ``"auto"``: create and migrate the database's tables; ``"verify"``: refuse one that needs it, with the
+            command to run. Default: ``"auto"`` for SQLite, ``"verify"`` for PostgreSQL.
+        seed: of exploration; fresh entropy by default.
+        refresh_interval: what other processes have learned is known at most so much later: seconds, or text such as
+            ``"5s"`` (the default).
+        reward_deadline: a reward that could not be stored for so long raises ``StoreUnavailableError``: seconds (10 by
+            default), or text.
+        max_queue: how many writes may wait for the database, 100,000 by default.
+        reward_token_keys: secrets of reward tokens, see :func:`~stageroute_router.reward_keys.key_source`, which checks
+            them: nothing that holds a secret is shown here.
+        reward_token_lifetime: for how long a token is good: seconds, or text such as ``"12h"``; at most the retention.
+            Default 30 days, or the retention if that is shorter.
+        clients_may_replace: whether a client's later reward of the same call replaces its first. Off by default: a
+            client that may try again may also tune what it pushes.
+    """
+
+    durability: Literal["full", "normal"] = "full"
+    retention: Annotated[float | None, BeforeValidator(_retention)] = DEFAULT_RETENTION_S
+    migrate: Literal["auto", "verify"] | None = None
+    seed: StrictInt | None = None
+    refresh_interval: _TimeSpan = 5.0
+    reward_deadline: _TimeSpan = 10.0
+    max_queue: Annotated[StrictInt, BeforeValidator(_number), Field(ge=1)] = 100_000
+    reward_token_keys: Any = Field(default=(), repr=False)
+    reward_token_lifetime: _TimeSpan | None = None
+    clients_may_replace: StrictBool = False
+
+    @field_validator("reward_token_lifetime")
+    @classmethod
+    def _no_longer_than_the_retention(cls, value: float | None, info: ValidationInfo) -> float | None:
+        # Without a retention that can be used, that is what is to be said first.
+        most = info.data.get("retention")
+        if value is not None and most is not None and value > most:
+            msg = (
+                f"must not be longer than the retention, {most / _DAY_S:g} days: what is rewarded later is forgotten; "
+                "shorten it, or raise retention"
+            )
+            raise ValueError(msg)
+        return value
+
+    @property
+    def token_lifetime_s(self) -> float:
+        """For how many seconds a reward token is good."""
+        if self.reward_token_lifetime is not None:
+            return float(self.reward_token_lifetime)
+        return min(DEFAULT_TOKEN_LIFETIME_S, math.inf if self.retention is None else self.retention)
+
+
+def parse_options(options: Mapping[str, object]) -> Options:
+    """Check what the user wrote besides the groups' settings.
 
     Raises:
-        SettingsError: it is no time of a day or more.
+        SettingsError: anything is wrong; the message lists every problem with its name, value and fix.
     """
-    if value == "never":
-        return None
-    seconds = parse_duration(value) if isinstance(value, str) else value
-    if isinstance(seconds, bool) or not isinstance(seconds, (int, float)) or not 86_400 <= seconds < math.inf:
-        msg = (
-            f'retention = {_short(value)}: must be a day or longer, in seconds or like "90d", or "never": rewards '
-            "and the ends of calls may come a day late"
-        )
-        raise SettingsError(msg)
-    return float(seconds)
-
-
-def parse_token_lifetime(value: object, *, retention_s: float | None) -> float:
-    """Return how long a reward token is good, in seconds.
-
-    Args:
-        value: seconds, or text such as ``"12h"``; None for 30 days, or the retention if that is shorter.
-        retention_s: how long decisions are kept, in seconds; None for ever. A token must not outlive its decision.
-
-    Raises:
-        SettingsError: it is no time longer than 0, or longer than the retention.
-    """
-    most = math.inf if retention_s is None else retention_s
-    if value is None:
-        return min(DEFAULT_TOKEN_LIFETIME_S, most)
     try:
-        seconds = float(TypeAdapter(_TimeSpan).validate_python(value))
+        return Options.model_validate(dict(options))
     except ValidationError as error:
-        raise SettingsError("; ".join(_readable(error, place="reward_token_lifetime"))) from None
-    if seconds > most:
-        msg = (
-            f"reward_token_lifetime = {_short(value)}: must not be longer than the retention, {most / 86_400:g} days: "
-            "what is rewarded later is forgotten; shorten it, or raise retention"
-        )
-        raise SettingsError(msg)
-    return seconds
+        raise SettingsError("; ".join(_readable(error, place="", names=Options.model_fields))) from None
 
 
 def parse_groups(
@@ -273,25 +308,24 @@ def parse_groups(
         try:
             groups[name] = GroupSettings.model_validate(value)
         except ValidationError as error:
-            problems.extend(_readable(error, place=f"stageroute[{name!r}]"))
+            names = (*GroupSettings.model_fields, *StageSettings.model_fields)
+            problems.extend(_readable(error, place=f"stageroute[{name!r}]", names=names))
     if problems:
         raise SettingsError("; ".join(problems))
     return groups
 
 
-def _readable(error: ValidationError, *, place: str) -> list[str]:
+def _readable(error: ValidationError, *, place: str, names: Iterable[str]) -> list[str]:
     """Return one line per problem: place, what is accepted, the value."""
     lines: list[str] = []
     for problem in error.errors(include_url=False):
         path = [str(part) for part in problem["loc"] if not _is_union_branch(part)]
-        where = ".".join([place, *path])
+        where = ".".join([place, *path] if place else path)
         message = problem["msg"].removeprefix("Value error, ")
         if problem["type"] == "missing":
             line = f"{where}: missing; add it"
         elif problem["type"] == "extra_forbidden":
-            near = difflib.get_close_matches(
-                path[-1], [*GroupSettings.model_fields, *StageSettings.model_fields]
-            )
+            near = difflib.get_close_matches(path[-1], list(names))
             hint = f"; did you mean {near[0]!r}?" if near else ""
             line = f"{where}: there is no such setting{hint}"
         else:

@@ -34,6 +34,7 @@ from stageroute_router.core.engine import Engine
 from stageroute_router.hook.strategy import StageRouteStrategy
 from stageroute_router.reward_keys import key_source
 from stageroute_router.runtime import open_runtime
+from stageroute_router.settings import Options
 from stageroute_router.status import GroupStatus
 from stageroute_router.testing.provider import SimulatedModel, SimulatedProvider
 
@@ -346,7 +347,9 @@ def test_a_databases_password_and_a_tokens_secret_are_never_shown(found: Finding
     )
     for url in places:
         with found.catching():
-            runtime = open_runtime(SETTINGS, known_groups=None, database_url=url, reward_deadline=0.1)
+            runtime = open_runtime(
+                SETTINGS, known_groups=None, database_url=url, options=Options(reward_deadline=0.1)
+            )
             search_objects(runtime, found)
             with found.catching():
                 runtime.record_reward("chatcmpl-1", 1.0).result(DEADLINE_S)

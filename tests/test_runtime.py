@@ -17,7 +17,7 @@ from stageroute_router import in_flight
 from stageroute_router.core.arm import Arm
 from stageroute_router.errors import InvalidRewardError, SettingsError, StoreError, UnknownDecisionError
 from stageroute_router.runtime import Routed, Runtime, open_runtime
-from stageroute_router.settings import parse_groups
+from stageroute_router.settings import Options, parse_groups
 from stageroute_router.status import GroupStatus, Status
 from stageroute_router.store.memory import MemoryStore
 from stageroute_router.stored_status import status_of
@@ -290,7 +290,7 @@ def test_internal_error_never_reaches_the_call_and_is_seen(
 
 def test_restarted_process_continues_where_it_was(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path / 'state.db'}"
-    first = open_runtime(settings(), known_groups=["chat"], database_url=url, seed=1)
+    first = open_runtime(settings(), known_groups=["chat"], database_url=url, options=Options(seed=1))
     first.set_arms("chat", ARMS)
     calls = [call(first, call_id=f"call-{number}") for number in range(150)]
     for routed in calls[:100]:
@@ -300,7 +300,7 @@ def test_restarted_process_continues_where_it_was(tmp_path: Path) -> None:
     before = group_status(first)
     first.close()
 
-    second = open_runtime(settings(), known_groups=["chat"], database_url=url, seed=2)
+    second = open_runtime(settings(), known_groups=["chat"], database_url=url, options=Options(seed=2))
     second.set_arms("chat", ARMS)
     after = group_status(second)
     assert before.stage == 2
@@ -375,7 +375,9 @@ def test_calls_that_are_never_reported_are_forgotten(monkeypatch: pytest.MonkeyP
 
 def test_memory_of_a_worker_does_not_grow_with_history(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path}/s.db"
-    with open_runtime(settings(), known_groups=["chat"], database_url=url, seed=1) as runtime:
+    with open_runtime(
+        settings(), known_groups=["chat"], database_url=url, options=Options(seed=1)
+    ) as runtime:
         runtime.set_arms("chat", ARMS)
 
         def work(calls: int) -> int:
@@ -399,7 +401,7 @@ def test_memory_of_a_worker_does_not_grow_with_history(tmp_path: Path) -> None:
 
 def test_row_that_cannot_be_used_never_reaches_routing_and_shows_in_the_status(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path}/s.db"
-    first = open_runtime(settings(), known_groups={"chat"}, database_url=url, seed=1)
+    first = open_runtime(settings(), known_groups={"chat"}, database_url=url, options=Options(seed=1))
     first.set_arms("chat", ARMS)
     arm = call(first).arm
     first.close()
@@ -407,7 +409,7 @@ def test_row_that_cannot_be_used_never_reaches_routing_and_shows_in_the_status(t
         connection.execute("PRAGMA ignore_check_constraints = ON")
         connection.execute("UPDATE stageroute_statistics SET reward_sum = 'many' WHERE arm = ?", (arm,))
         connection.commit()
-    second = open_runtime(settings(), known_groups={"chat"}, database_url=url, seed=2)
+    second = open_runtime(settings(), known_groups={"chat"}, database_url=url, options=Options(seed=2))
     second.set_arms("chat", ARMS)
     call(second, call_id="call-2")
     status = group_status(second)

@@ -10,7 +10,7 @@ import pytest
 from stageroute_router.core.paper_rule import PaperRule
 from stageroute_router.core.posterior_rule import PosteriorRule
 from stageroute_router.errors import SettingsError
-from stageroute_router.settings import parse_groups, parse_retention, parse_token_lifetime
+from stageroute_router.settings import parse_groups, parse_options
 
 DAY_S = 86_400.0
 
@@ -112,37 +112,65 @@ def test_manual_stages_never_end_by_themselves() -> None:
 
 
 @pytest.mark.parametrize(
-    ("value", "retention_s", "seconds"),
+    ("value", "retention", "seconds"),
     [
-        (None, 90 * DAY_S, 30 * DAY_S),
-        (None, 7 * DAY_S, 7 * DAY_S),
-        (None, None, 30 * DAY_S),
-        ("12h", 90 * DAY_S, DAY_S / 2),
-        (60, 90 * DAY_S, 60),
-        ("90d", 90 * DAY_S, 90 * DAY_S),
-        ("400d", None, 400 * DAY_S),
+        (None, "90d", 30 * DAY_S),
+        (None, "7d", 7 * DAY_S),
+        (None, "never", 30 * DAY_S),
+        ("12h", "90d", DAY_S / 2),
+        (60, "90d", 60),
+        ("90d", "90d", 90 * DAY_S),
+        ("400d", "never", 400 * DAY_S),
     ],
 )
-def test_a_tokens_lifetime_is_at_most_the_retention(
-    value: object, retention_s: float | None, seconds: float
-) -> None:
-    assert parse_token_lifetime(value, retention_s=retention_s) == seconds
+def test_a_tokens_lifetime_is_at_most_the_retention(value: object, retention: str, seconds: float) -> None:
+    options = parse_options({"reward_token_lifetime": value, "retention": retention})
+    assert options.token_lifetime_s == seconds
 
 
 @pytest.mark.parametrize("value", ["91d", 91 * DAY_S, 0, -1, "soon", True, float("nan"), [30]])
 def test_a_tokens_lifetime_that_cannot_be_used_is_named(value: object) -> None:
     with pytest.raises(SettingsError, match="reward_token_lifetime"):
-        parse_token_lifetime(value, retention_s=90 * DAY_S)
+        parse_options({"reward_token_lifetime": value})
 
 
 @pytest.mark.parametrize(
     ("value", "seconds"), [("90d", 7_776_000.0), ("1d 12h", 129_600.0), (86_400, 86_400.0), ("never", None)]
 )
 def test_retention_is_a_time_or_never(value: object, seconds: float | None) -> None:
-    assert parse_retention(value) == seconds
+    assert parse_options({"retention": value}).retention == seconds
 
 
 @pytest.mark.parametrize("value", ["12h", 3_600, "for ever", True, None, float("inf"), float("nan"), -1])
 def test_retention_of_less_than_a_day_is_refused(value: object) -> None:
     with pytest.raises(SettingsError, match=r'retention = .*: must be a day or longer.*"90d", or "never"'):
-        parse_retention(value)
+        parse_options({"retention": value})
+
+
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        ({"retenton": "2d"}, "retenton: there is no such setting; did you mean 'retention'"),
+        ({"migrate": "yes"}, "migrate = 'yes': .*'auto' or 'verify'"),
+        ({"durability": "half"}, "durability = 'half': .*'full' or 'normal'"),
+        ({"clients_may_replace": "no"}, "clients_may_replace = 'no': .*valid boolean"),
+        ({"refresh_interval": 0}, "refresh_interval = 0: must be a time longer than 0"),
+        ({"reward_deadline": float("nan")}, "reward_deadline = nan: must be a finite number"),
+        ({"max_queue": 0}, "max_queue = 0: .*greater than or equal to 1"),
+        ({"max_queue": True}, "max_queue = True: must be a number, not a boolean"),
+        ({"seed": "x"}, "seed = 'x': .*valid integer"),
+    ],
+)
+def test_an_option_that_cannot_be_used_is_named_with_its_value(
+    options: dict[str, object], named: str
+) -> None:
+    with pytest.raises(SettingsError, match=f"^{named}"):
+        parse_options(options)
+
+
+def test_a_secret_is_never_shown() -> None:
+    options = parse_options({"reward_token_keys": "id:a secret that is no list", "seed": 1})
+    assert "secret" not in repr(options)
+    with pytest.raises(SettingsError) as caught:
+        parse_options({"reward_token_keys": "id:a secret", "seed": "x"})
+    assert "a secret" not in str(caught.value)

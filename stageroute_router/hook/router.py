@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from litellm.router import Router
@@ -13,7 +13,7 @@ from stageroute_router.hook.strategy import StageRouteStrategy
 from stageroute_router.receipt import RewardReceipt
 from stageroute_router.reward_keys import key_source
 from stageroute_router.reward_token import RewardTokens
-from stageroute_router.settings import DEFAULT_RETENTION, parse_retention, parse_token_lifetime
+from stageroute_router.settings import parse_options
 
 DEFAULT_DATABASE = "sqlite:///stageroute.db"
 
@@ -23,10 +23,6 @@ def attach(
     *,
     stageroute: Mapping[str, object],
     database_url: str = DEFAULT_DATABASE,
-    reward_token_keys: Sequence[str] = (),
-    reward_token_lifetime: float | str | None = None,
-    clients_may_replace: bool = False,
-    retention: float | str = DEFAULT_RETENTION,
     **options: Any,  # noqa: ANN401
 ) -> Control:
     """Route the calls of a router's model groups by StageRoute.
@@ -35,16 +31,8 @@ def attach(
         router: a ``litellm.Router``.
         stageroute: settings by model group; groups that are not named stay with LiteLLM's own strategy.
         database_url: where to keep what is learned, as an SQLAlchemy URL.
-        reward_token_keys: secrets of reward tokens, ``"id:secret"`` or ``"os.environ/NAME"``: the first signs, all of
-            them verify. Default: the file ``<database>.reward-keys`` beside an SQLite database, written when the
-            first token is made; a database that hosts share needs them.
-        reward_token_lifetime: for how long a token is good: seconds, or text such as ``"12h"``; at most the retention.
-            Default 30 days, or the retention if that is shorter.
-        clients_may_replace: whether a client's later reward of the same call replaces its first. Off by default:
-            a client that may try again may also tune what it pushes.
-        retention: how old decisions and rewards become before they are folded into sums; see
-            :func:`~stageroute_router.runtime.open_runtime`.
-        **options: its further options, such as ``durability`` and ``seed``.
+        **options: of the router as a whole, see :class:`~stageroute_router.settings.Options`: ``reward_token_keys``,
+            ``durability``, ``seed``, and so on.
 
     Returns:
         The handle for status, rewards and episodes; ``router.stageroute`` is the same.
@@ -55,21 +43,19 @@ def attach(
     """
     from stageroute_router.runtime import open_runtime  # noqa: PLC0415 - imported late: replaceable in tests
 
+    given = parse_options(options)
     tokens = RewardTokens(
-        key_source(reward_token_keys, database_url=database_url),
-        lifetime_s=parse_token_lifetime(reward_token_lifetime, retention_s=parse_retention(retention)),
+        key_source(given.reward_token_keys, database_url=database_url), lifetime_s=given.token_lifetime_s
     )
     groups = {str(deployment.get("model_name")) for deployment in Seam(router).deployments()}
-    routing = open_runtime(
-        stageroute, known_groups=groups, database_url=database_url, retention=retention, **options
-    )
+    routing = open_runtime(stageroute, known_groups=groups, database_url=database_url, options=given)
     try:
-        strategy = StageRouteStrategy(router, routing, seed=options.get("seed"))
+        strategy = StageRouteStrategy(router, routing, seed=given.seed)
         strategy.listen()
     except BaseException:
         routing.close()
         raise
-    control = Control(strategy, routing, tokens=tokens, clients_may_replace=clients_may_replace)
+    control = Control(strategy, routing, tokens=tokens, clients_may_replace=given.clients_may_replace)
     router.stageroute = control
     return control
 
