@@ -43,9 +43,8 @@ class Group:
         self.settings = settings
         self.policy = settings.policy()
         self.snapshot: Snapshot | None = None
-        self.problems: Sequence[
-            StoredProblem
-        ] = ()  # rows that could not be used when the group was last read
+        # Rows that could not be used when the group was last read.
+        self.problems: Sequence[StoredProblem] = ()
         self._stored: StoredGroup | None = None  # until the first arms are known
         self._version: int | None = None  # of the stored state that the snapshot has all of
         self._unread = True

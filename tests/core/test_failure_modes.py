@@ -180,7 +180,7 @@ def test_patience_with_an_arm_that_began_badly_grows_with_time(calls: int, *, lo
     assert snapshot.estimate.bounds.reward_ucb[0] < 0.77
 
 
-# --- what is still open ------------------------------------------------------------------------------------
+# --- lock-outs, cured and still open ------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -192,22 +192,37 @@ def test_equally_dear_arms_with_varying_costs_are_told_apart_by_reward(world: An
     assert share >= 0.8
 
 
-@pytest.mark.parametrize("seed", range(3))
-def test_best_of_equally_dear_arms_comes_back_after_bad_draws(world: Any, seed: int) -> None:
-    """The third failure after 9 rewards in 60 pulls of the best arm, and much known of the others.
-
-    A look is a handful of calls per window, so this takes up to thirty windows.
-    """
-    models = {
+def after_bad_draws(world: Any) -> dict[str, Any]:
+    """Return the third failure's arms after 9 rewards in 60 pulls of the best one, and much known of the others."""
+    return {
         "poor": world.Model(reward=0.26, cost=1.67, seen=(1_000, 260)),
         "fair": world.Model(reward=0.31, cost=1.67, seen=(1_000, 310)),
         "good": world.Model(reward=0.34, cost=1.67, seen=(60, 9)),
     }
-    past = world.simulate(models, calls=20_000, max_live=3, seed=seed)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_best_of_equally_dear_arms_comes_back_after_bad_draws(world: Any, seed: int) -> None:
+    """A look is a handful of calls per window, so this takes up to thirty windows."""
+    past = world.simulate(after_bad_draws(world), calls=20_000, max_live=3, seed=seed)
     assert past.share("good", 17_000) >= 0.8
 
 
-@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.xfail(strict=True, reason="a look is a handful of calls per window: eight windows are too few")
+def test_best_of_equally_dear_arms_comes_back_soon(world: Any) -> None:
+    shares = [
+        world.simulate(after_bad_draws(world), calls=6_000, max_live=3, seed=seed).share("good", 4_000)
+        for seed in range(3)
+    ]
+    assert min(shares) >= 0.8
+
+
+WAITS = pytest.mark.xfail(
+    strict=True, reason="one look per window: among many arms it is another's turn for long"
+)
+
+
+@pytest.mark.parametrize("seed", [*range(6), pytest.param(6, marks=WAITS), pytest.param(9, marks=WAITS)])
 def test_best_arm_comes_back_among_many(world: Any, seed: int) -> None:
     """The first failure with twelve more poor, unseen arms and four places."""
     models = {"unlucky": world.Model(reward=0.88, cost=0.1, seen=(3, 0))}
