@@ -13,6 +13,7 @@ from stageroute_router.hook.strategy import StageRouteStrategy
 from stageroute_router.receipt import RewardReceipt
 from stageroute_router.reward_keys import key_source
 from stageroute_router.reward_token import RewardTokens
+from stageroute_router.runtime import open_runtime
 from stageroute_router.settings import parse_options
 
 DEFAULT_DATABASE = "sqlite:///stageroute.db"
@@ -41,8 +42,6 @@ def attach(
         SettingsError: a setting cannot be used, or the router is routed by StageRoute already.
         StoreError: the database cannot be used.
     """
-    from stageroute_router.runtime import open_runtime  # noqa: PLC0415 - imported late: replaceable in tests
-
     given = parse_options(options)
     tokens = RewardTokens(
         key_source(given.reward_token_keys, database_url=database_url), lifetime_s=given.token_lifetime_s
