@@ -6,12 +6,12 @@ VENV := .venv
 BIN := $(VENV)/bin
 export LITELLM_LOCAL_MODEL_COST_MAP := True
 
-.PHONY: demo test check unit versions lint types format lock bench clean
+.PHONY: demo test check unit versions peers lint types format lock bench clean
 
 demo: $(VENV)/.ready
 	$(BIN)/stageroute demo
 
-test: check unit versions
+test: check unit versions peers
 
 check: lint types
 
@@ -21,6 +21,10 @@ unit: $(VENV)/.ready
 # The LiteLLM seam under the oldest and the newest supported LiteLLM, each in an environment of its own.
 versions: $(VENV)/.ready
 	$(BIN)/python tests/hook/run_versions.py
+
+# The measurements beside other routers, with these installed: they bring too much for everybody's environment.
+peers: .venvs/peers/.ready
+	.venvs/peers/bin/python -m pytest tests/benchmarks
 
 lint: $(VENV)/.ready
 	$(BIN)/ruff check .
@@ -47,6 +51,12 @@ $(VENV)/.ready: requirements/dev.lock pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-virtualenv -r requirements/dev.lock
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-virtualenv --no-deps -e .
+	touch $@
+
+.venvs/peers/.ready: requirements/dev.lock requirements/peers.txt pyproject.toml $(VENV)/.ready
+	test -x .venvs/peers/bin/python || $(BIN)/python -m venv .venvs/peers
+	.venvs/peers/bin/python -m pip install --quiet --disable-pip-version-check -r requirements/dev.lock -r requirements/peers.txt
+	.venvs/peers/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -e .
 	touch $@
 
 clean:

@@ -168,6 +168,13 @@ def test_an_option_that_cannot_be_used_is_named_with_its_value(
         parse_options(options)
 
 
+@pytest.mark.parametrize("name", ["refresh_interval", "reward_deadline", "max_queue"])
+@pytest.mark.parametrize("value", [0, -1.0, float("nan"), float("inf"), "soon", True, None])
+def test_an_interval_that_is_none_is_refused(name: str, value: object) -> None:
+    with pytest.raises(SettingsError, match=f"^{name} = {value!r}: "):
+        parse_options({name: value})
+
+
 def test_a_secret_is_never_shown() -> None:
     options = parse_options({"reward_token_keys": "id:a secret that is no list", "seed": 1})
     assert "secret" not in repr(options)
