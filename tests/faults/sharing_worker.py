@@ -55,6 +55,10 @@ def wait_for(runtime: Runtime, calls: int) -> dict[str, Any]:
     while True:
         status: Any = runtime.status("chat")
         if sum(arm.reward_count for arm in status.arms) == calls or time.monotonic() > give_up_at:
+            # The last call may have opened a stage: whose plan for it came first, the database tells.
+            runtime.refresh()
+            runtime.flush()
+            status = runtime.status("chat")
             return {
                 "calls": status.calls,
                 "stage": status.stage,
