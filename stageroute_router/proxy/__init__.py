@@ -1,0 +1,1 @@
+"""StageRoute inside LiteLLM's proxy: one line in its configuration, and every client is routed."""
