@@ -159,7 +159,7 @@ def test_an_answer_that_litellm_chose_for_carries_no_headers(setup: Setup) -> No
 
     def states() -> list[str]:
         with sqlite3.connect(setup.database_url.removeprefix("sqlite:///")) as database:
-            query = "select state from stageroute_decisions where model_group = 'doomed'"
+            query = "select state from stageroute_decisions where group_name = 'doomed'"
             return [state for (state,) in database.execute(query)]
 
     eventually(lambda: set(states()) == {"failed"})
