@@ -4,8 +4,8 @@ The one-line change, once at start; then ``model="stageroute/chat"`` wherever a 
 
     register(router)
 
-``stageroute/chat`` asks ``router`` for its model group ``chat``, in sync, async and streaming calls of ``litellm`` itself
-and of every framework on top of it. Rewards by the answer, its ``id`` or its call id work as ever.
+``stageroute/chat`` asks ``router`` for its model group ``chat``, in sync, async and streaming calls of ``litellm``
+itself and of every framework on top of it. Rewards by the answer, its ``id`` or its call id work as ever.
 
 LiteLLM logs such a call twice: once for the group (cost 0, provider ``stageroute``) and once for the deployment that
 served, which is the one with the cost.
@@ -37,7 +37,8 @@ def register(router: Router, *, provider: str = PROVIDER) -> None:
     Registering again under the same name puts the new router in the old one's place.
 
     Args:
-        router: a :class:`~stageroute_router.StageRouteRouter`, or one that :func:`~stageroute_router.attach` was used on.
+        router: a :class:`~stageroute_router.StageRouteRouter`, or one that
+            :func:`~stageroute_router.attach` was used on.
         provider: what stands before the slash; another name for a second router.
 
     Raises:
@@ -93,11 +94,13 @@ class RoutedProvider(CustomLLM):
 
     def streaming(self, *_: Any, **given: Any) -> Iterator[Any]:  # noqa: ANN401
         """Answer a synchronous call part by part."""
-        yield from self._made(self._router.completion(stream=True, **_arguments(given)), given)
+        yield from self._made(self._router.completion(stream=True, **_arguments(given)), given, stream=True)
 
     async def astreaming(self, *_: Any, **given: Any) -> AsyncIterator[Any]:  # noqa: ANN401
         """Answer an asynchronous call part by part."""
-        made = self._made(await self._router.acompletion(stream=True, **_arguments(given)), given)
+        made = self._made(
+            await self._router.acompletion(stream=True, **_arguments(given)), given, stream=True
+        )
         async for chunk in made:
             yield chunk
 
@@ -109,13 +112,16 @@ class RoutedProvider(CustomLLM):
         """Answer an asynchronous request for embeddings."""
         return await self._router.aembedding(**_embedding_arguments(given))
 
-    def _made(self, response: Any, given: Mapping[str, Any]) -> Any:  # noqa: ANN401
+    def _made(self, response: Any, given: Mapping[str, Any], *, stream: bool = False) -> Any:  # noqa: ANN401
         """Return an answer after making its call known by the id that LiteLLM gives the call around it."""
         outer = getattr(given.get("logging_obj"), "litellm_call_id", None)
         control = getattr(self._router, "stageroute", None)
         if isinstance(outer, str) and control is not None:
             control.strategy.also_known_as(outer, response=response)
-            control.strategy.shown(response)
+            if not stream:
+                control.strategy.shown(
+                    response
+                )  # LiteLLM reports it in a moment, the application may not wait
         return response
 
 

@@ -74,7 +74,7 @@ class Endpoint:
         try:
             made = getattr(self._router, _METHODS[name][0])(**arguments)
             if arguments.get("stream"):
-                return Answer(headers={**EVENTS, **self._ids(made)}, parts=_events(made, name))
+                return Answer(headers={**EVENTS, **self._ids(made, stream=True)}, parts=_events(made, name))
             return Answer(headers={**JSON, **self._ids(made)}, body=_json(made))
         except Exception as error:  # noqa: BLE001 - it becomes what a server would answer
             return _failure(error)
@@ -88,7 +88,7 @@ class Endpoint:
         try:
             made = await getattr(self._router, _METHODS[name][1])(**arguments)
             if arguments.get("stream"):
-                return Answer(headers={**EVENTS, **self._ids(made)}, parts=_aevents(made, name))
+                return Answer(headers={**EVENTS, **self._ids(made, stream=True)}, parts=_aevents(made, name))
             return Answer(headers={**JSON, **self._ids(made)}, body=_json(made))
         except Exception as error:  # noqa: BLE001 - it becomes what a server would answer
             return _failure(error)
@@ -122,14 +122,14 @@ class Endpoint:
         ]
         return {"object": "list", "data": models}
 
-    def _ids(self, made: object) -> dict[str, str]:
+    def _ids(self, made: object, *, stream: bool = False) -> dict[str, str]:
         """Return the headers that tell which call and which decision this is."""
         headers = {}
         with suppress(Exception):  # an answer without ids is an answer
             key = key_of(made)
             headers["x-litellm-call-id"] = key
             control = getattr(self._router, "stageroute", None)
-            if control is not None:
+            if control is not None and not stream:
                 # LiteLLM reports the call in a moment; the client may reward it by the answer's id before.
                 control.strategy.shown(made)
             decision = None if control is None else control.strategy.decision_made(key)

@@ -4,10 +4,10 @@ The one-line change::
 
     client = OpenAI(http_client=http_client(router), base_url="http://stageroute/v1", api_key="unused")
 
-and ``AsyncOpenAI(http_client=async_http_client(router), ...)``. No server is started and nothing leaves the process but
-what LiteLLM sends to the providers. Every framework that takes an ``http_client`` is reached this way. Requests ask for a
-model group as ``model=``; answers carry ``x-litellm-call-id`` and ``x-stageroute-decision-id`` among their headers, and
-``router.record_reward`` takes either, or the answer's ``id``.
+and ``AsyncOpenAI(http_client=async_http_client(router), ...)``. No server is started, and nothing leaves the process but
+what LiteLLM sends to the providers. Every framework that takes an ``http_client`` is reached this way. Requests ask for
+a model group as ``model=``; answers carry ``x-litellm-call-id`` and ``x-stageroute-decision-id`` among their headers,
+and ``router.record_reward`` takes either, or the answer's ``id``.
 
 The OpenAI SDK moved from httpx to httpx2 with its version 3; the client returned is of the library that the installed
 SDK uses.
@@ -16,7 +16,7 @@ SDK uses.
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Generator, Iterator, Mapping
 from importlib import import_module
 from types import ModuleType
 from typing import Any
@@ -24,7 +24,8 @@ from typing import Any
 from litellm.router import Router
 
 from stageroute_router.errors import SettingsError
-from stageroute_router.integrations.openai_endpoint import Answer, Endpoint
+
+from .openai_endpoint import Endpoint
 
 LIBRARIES = ("httpx2", "httpx")
 """The HTTP libraries a transport can be made for, the newer first."""
@@ -34,7 +35,8 @@ def http_client(router: Router, *, library: str | None = None) -> Any:  # noqa: 
     """Return an HTTP client whose every request is answered by ``router``.
 
     Args:
-        router: a :class:`~stageroute_router.StageRouteRouter`, or one that :func:`~stageroute_router.attach` was used on.
+        router: a :class:`~stageroute_router.StageRouteRouter`, or one that
+            :func:`~stageroute_router.attach` was used on.
         library: ``"httpx"`` or ``"httpx2"``. Default: what the installed OpenAI SDK uses, or ``"httpx"`` without one.
 
     Returns:
@@ -44,13 +46,13 @@ def http_client(router: Router, *, library: str | None = None) -> Any:  # noqa: 
         SettingsError: the library is neither of the two, or is not installed.
     """
     http = _library(library)
-    return http.Client(transport=_transports(http)[0](Endpoint(router)))
+    return http.Client(transport=_transport(http, Endpoint(router)))
 
 
 def async_http_client(router: Router, *, library: str | None = None) -> Any:  # noqa: ANN401 - of either library
-    """Return the same as :func:`http_client` for asynchronous code: an ``httpx.AsyncClient`` or ``httpx2.AsyncClient``."""
+    """Return the same as :func:`http_client` for asynchronous code: an ``AsyncClient`` of the library."""
     http = _library(library)
-    return http.AsyncClient(transport=_transports(http)[1](Endpoint(router)))
+    return http.AsyncClient(transport=_async_transport(http, Endpoint(router)))
 
 
 def _library(name: str | None) -> ModuleType:
@@ -72,8 +74,8 @@ def _library_of_the_sdk() -> str:
     return next((name for name in LIBRARIES if name in homes), "httpx")
 
 
-def _transports(http: Any) -> tuple[Callable[[Endpoint], Any], Callable[[Endpoint], Any]]:  # noqa: ANN401
-    """Return the two transport classes of an HTTP library: both libraries have the same names."""
+def _transport(http: Any, endpoint: Endpoint) -> Any:  # noqa: ANN401 - both libraries have the same names
+    """Return a transport of an HTTP library that answers requests by synchronous calls."""
 
     class Stream(http.SyncByteStream):  # type: ignore[misc]
         """Bytes as they come; closing early ends the call at the provider."""
@@ -85,12 +87,29 @@ def _transports(http: Any) -> tuple[Callable[[Endpoint], Any], Callable[[Endpoin
             return self._parts
 
         def close(self) -> None:
-            close = getattr(self._parts, "close", None)
-            if close is not None:
-                close()
+            if isinstance(self._parts, Generator):
+                self._parts.close()
 
-    class AsyncStream(http.AsyncByteStream):  # type: ignore[misc]
-        """The same, asynchronously."""
+    class Transport(http.BaseTransport):  # type: ignore[misc]
+        """Answers requests by a router."""
+
+        def handle_request(self, request: Any) -> Any:  # noqa: ANN401
+            request.read()
+            answer = endpoint.answer(
+                request.method, request.url.path, _body(request.content), timeout=_read_timeout(request)
+            )
+            if answer.parts is not None:
+                return http.Response(answer.status, headers=answer.headers, stream=Stream(answer.parts))
+            return http.Response(answer.status, headers=answer.headers, content=answer.body)
+
+    return Transport()
+
+
+def _async_transport(http: Any, endpoint: Endpoint) -> Any:  # noqa: ANN401 - as above
+    """Return a transport of an HTTP library that answers requests by asynchronous calls."""
+
+    class Stream(http.AsyncByteStream):  # type: ignore[misc]
+        """Bytes as they come; closing early ends the call at the provider."""
 
         def __init__(self, parts: AsyncIterator[bytes]) -> None:
             self._parts = parts
@@ -99,42 +118,22 @@ def _transports(http: Any) -> tuple[Callable[[Endpoint], Any], Callable[[Endpoin
             return self._parts
 
         async def aclose(self) -> None:
-            close = getattr(self._parts, "aclose", None)
-            if close is not None:
-                await close()
+            if isinstance(self._parts, AsyncGenerator):
+                await self._parts.aclose()
 
-    def response(answer: Answer, kind: Callable[[Any], Any]) -> Any:  # noqa: ANN401
-        if answer.parts is not None:
-            return http.Response(answer.status, headers=answer.headers, stream=kind(answer.parts))
-        return http.Response(answer.status, headers=answer.headers, content=answer.body)
-
-    class Transport(http.BaseTransport):  # type: ignore[misc]
-        """Answers requests by synchronous calls of a router."""
-
-        def __init__(self, endpoint: Endpoint) -> None:
-            self._endpoint = endpoint
-
-        def handle_request(self, request: Any) -> Any:  # noqa: ANN401
-            request.read()
-            answer = self._endpoint.answer(
-                request.method, request.url.path, _body(request.content), timeout=_read_timeout(request)
-            )
-            return response(answer, Stream)
-
-    class AsyncTransport(http.AsyncBaseTransport):  # type: ignore[misc]
-        """Answers requests by asynchronous calls of a router."""
-
-        def __init__(self, endpoint: Endpoint) -> None:
-            self._endpoint = endpoint
+    class Transport(http.AsyncBaseTransport):  # type: ignore[misc]
+        """Answers requests by a router."""
 
         async def handle_async_request(self, request: Any) -> Any:  # noqa: ANN401
             await request.aread()
-            answer = await self._endpoint.aanswer(
+            answer = await endpoint.aanswer(
                 request.method, request.url.path, _body(request.content), timeout=_read_timeout(request)
             )
-            return response(answer, AsyncStream)
+            if answer.parts is not None:
+                return http.Response(answer.status, headers=answer.headers, stream=Stream(answer.parts))
+            return http.Response(answer.status, headers=answer.headers, content=answer.body)
 
-    return Transport, AsyncTransport
+    return Transport()
 
 
 def _body(content: bytes) -> object:

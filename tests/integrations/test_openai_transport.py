@@ -11,6 +11,7 @@ import pytest_asyncio
 
 from stageroute_router import SettingsError, StageRouteRouter
 from stageroute_router.integrations.openai_transport import async_http_client, http_client
+from stageroute_router.status import GroupStatus
 from stageroute_router.testing.provider import SimulatedProvider
 
 ASK = [{"role": "user", "content": "hello"}]
@@ -32,7 +33,7 @@ async def async_client(router: StageRouteRouter) -> AsyncIterator[openai.AsyncOp
         yield made
 
 
-def group(router: StageRouteRouter):
+def group(router: StageRouteRouter) -> GroupStatus:
     return router.stageroute.status("chat")
 
 
@@ -144,18 +145,19 @@ def test_an_unknown_group_is_a_bad_request(client: openai.OpenAI) -> None:
 
 
 @pytest.mark.parametrize(
-    ("method", "path", "body", "status", "words"),
+    ("asked", "body", "status", "words"),
     [
-        ("POST", "/v1/audio/speech", b"{}", 404, "/chat/completions"),
-        ("GET", "/v1/chat/completions", b"", 405, "use POST"),
-        ("POST", "/v1/chat/completions", b"{", 400, "JSON object"),
-        ("POST", "/v1/chat/completions", b"[]", 400, "JSON object"),
-        ("POST", "/v1/chat/completions", b'{"messages": []}', 400, "model group"),
+        ("POST /v1/audio/speech", b"{}", 404, "/chat/completions"),
+        ("GET /v1/chat/completions", b"", 405, "use POST"),
+        ("POST /v1/chat/completions", b"{", 400, "JSON object"),
+        ("POST /v1/chat/completions", b"[]", 400, "JSON object"),
+        ("POST /v1/chat/completions", b'{"messages": []}', 400, "model group"),
     ],
 )
 def test_what_is_no_call_is_refused_in_plain_words(
-    router: StageRouteRouter, method: str, path: str, body: bytes, status: int, words: str
+    router: StageRouteRouter, asked: str, body: bytes, status: int, words: str
 ) -> None:
+    method, path = asked.split()
     with http_client(router, library="httpx") as http:
         answer = http.request(method, f"http://any{path}", content=body)
     assert answer.status_code == status
