@@ -54,7 +54,7 @@ lock:
 # Pin the frameworks anew, each with the newest LiteLLM it works with.
 lock-frameworks:
 	for input in requirements/frameworks/*.in; do \
-		uv pip compile --quiet --python-version 3.11 --no-header --no-annotate pyproject.toml "$$input" \
+		uv pip compile --quiet --override requirements/frameworks/overrides.txt --python-version 3.11 --no-header --no-annotate pyproject.toml "$$input" \
 			requirements/frameworks/tests.txt -o "$${input%.in}.lock" || exit 1; \
 	done
 

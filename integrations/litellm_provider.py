@@ -52,7 +52,7 @@ def register(router: Router, *, provider: str = PROVIDER) -> None:
         raise SettingsError(msg)
     others = [entry for entry in litellm.custom_provider_map if entry["provider"] != provider]
     litellm.custom_provider_map = [*others, {"provider": provider, "custom_handler": RoutedProvider(router)}]
-    litellm.utils.custom_llm_setup()
+    litellm.utils.custom_llm_setup()  # type: ignore[no-untyped-call]
     groups = sorted({str(deployment.get("model_name")) for deployment in Seam(router).deployments()})
     # Frameworks ask LiteLLM what a model can do; what the deployments cannot, they say when they are called.
     litellm.register_model(
@@ -96,7 +96,9 @@ class RoutedProvider(CustomLLM):
         """Answer a synchronous call part by part."""
         yield from self._made(self._router.completion(stream=True, **_arguments(given)), given, stream=True)
 
-    async def astreaming(self, *_: Any, **given: Any) -> AsyncIterator[Any]:  # noqa: ANN401
+    async def astreaming(  # type: ignore[override] - declared as a coroutine, awaited as a generator
+        self, *_: Any, **given: Any
+    ) -> AsyncIterator[Any]:
         """Answer an asynchronous call part by part."""
         made = self._made(
             await self._router.acompletion(stream=True, **_arguments(given)), given, stream=True

@@ -186,8 +186,9 @@ def _json(made: Any) -> bytes:  # noqa: ANN401
 
 def _failure(error: Exception) -> Answer:
     status = getattr(error, "status_code", None)
-    known = isinstance(status, int) and 400 <= status <= 599
-    return _error(int(status) if known else 500, str(error), kind=type(error).__name__)
+    if not isinstance(status, int) or not 400 <= status <= 599:
+        status = 500
+    return _error(status, str(error), kind=type(error).__name__)
 
 
 def _error(status: int, message: str, *, kind: str = "invalid_request_error") -> Answer:

@@ -4,8 +4,8 @@ The one-line change::
 
     client = OpenAI(http_client=http_client(router), base_url="http://stageroute/v1", api_key="unused")
 
-and ``AsyncOpenAI(http_client=async_http_client(router), ...)``. No server is started, and nothing leaves the process but
-what LiteLLM sends to the providers. Every framework that takes an ``http_client`` is reached this way. Requests ask for
+and ``AsyncOpenAI(http_client=async_http_client(router), ...)``. No server is started, and nothing leaves the process
+but what LiteLLM sends to the providers. Every framework that takes an ``http_client`` is reached so. Requests ask for
 a model group as ``model=``; answers carry ``x-litellm-call-id`` and ``x-stageroute-decision-id`` among their headers,
 and ``router.record_reward`` takes either, or the answer's ``id``.
 

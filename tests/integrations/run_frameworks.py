@@ -3,7 +3,7 @@
     python tests/integrations/run_frameworks.py [NAME ...] [-- PYTEST ARGUMENTS]
 
 For each ``requirements/frameworks/NAME.lock`` this makes a virtual environment under ``.venvs/`` (again only when the
-lock has changed), installs exactly what the lock says, and runs ``tests/integrations/frameworks/test_NAME.py``. Without a
+lock has changed), installs exactly what it says, and runs ``tests/integrations/frameworks/test_NAME.py``. Without a
 name, all of them. The exit status is 0 only if all runs passed. Needs nothing but Python.
 
 ``--table`` prints the table of docs/frameworks.md from the locks instead.
