@@ -127,7 +127,7 @@ def test_a_program_reads_the_same_file(
         "stageroute_settings": {"database_url": "os.environ/SR_URL", "groups": GROUPS, "seed": 3},
     }
     path.write_text(yaml.safe_dump(document), encoding="utf-8")
-    router = StageRouteRouter.from_config(path, timeout=60)
+    router = StageRouteRouter.from_config_file(path, timeout=60)
     with router.stageroute:
         response = router.completion(model="chat", messages=[{"role": "user", "content": "hello"}])
         assert router.record_reward(response, 1.0).status == "recorded"
@@ -150,4 +150,4 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
         read_document(path)
     path.write_text("{}", encoding="utf-8")
     with pytest.raises(SettingsError, match="no model_list"):
-        StageRouteRouter.from_config(path)
+        StageRouteRouter.from_config_file(path)
