@@ -24,7 +24,7 @@ from typing import Any
 import httpx
 import yaml
 
-_START_DEADLINE_S = 180.0
+_START_DEADLINE_S = 300.0
 _STOP_DEADLINE_S = 60.0
 _POLL_S = 0.05
 _ADDRESS = re.compile(r"(?:running on|Listening at:) (http://[\d.:]+)")
@@ -112,7 +112,7 @@ class ProxyProcess:
 
         Raises:
             ProxyEndedError: it ended instead.
-            TimeoutError: it did neither within three minutes.
+            TimeoutError: it did neither within five minutes.
         """
         command = [sys.executable, "-c", "from litellm import run_server; run_server()"]
         options = ["--config", str(self.config_path), "--host", "127.0.0.1", "--port", "0"]
