@@ -106,7 +106,7 @@ class Control:
             NotAResponseError: ``key`` is neither a response nor an id.
             StoreError: the database cannot be read.
         """
-        return self._routing.receipt(key_of(key), caller=caller)
+        return self._routing.receipt(self._stored_key(key_of(key)), caller=caller)
 
     def redeploy(self, group: str) -> GroupStatus:
         """Open a maintenance window of a group now, and return the group's status after it.
