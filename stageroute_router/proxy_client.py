@@ -98,7 +98,7 @@ class ProxyReports:
 
     def receipt(self, key: str) -> DecisionReceipt | None:
         """Return the receipt of a decision, by decision id, response id or call id; None if there is none."""
-        answer = self._ask("GET", f"/decisions/{quote(key, safe='')}")
+        answer = self._ask("GET", f"/decisions/{_segment(key)}")
         if answer.status_code == httpx.codes.NOT_FOUND:
             return None
         return self._read(DecisionReceipt, answer)
@@ -113,7 +113,7 @@ class ProxyReports:
         Raises:
             SettingsError: there is no such group.
         """
-        answer = self._ask("POST", f"/groups/{quote(group, safe='')}/redeploy")
+        answer = self._ask("POST", f"/groups/{_segment(group)}/redeploy")
         self._known(answer)
         return self._read(GroupStatus, answer)
 
@@ -258,6 +258,18 @@ def _checked(url: str) -> str:
         msg = f"the proxy URL {url!r} cannot be used: give one such as http://localhost:4000"
         raise SettingsError(msg)
     return str(parsed).rstrip("/").removesuffix(_PREFIX)
+
+
+def _segment(text: str) -> str:
+    """Return text as one part of a path.
+
+    Raises:
+        SettingsError: whoever is between would take it for a way up.
+    """
+    if not text or {".", ".."} & set(text.split("/")):
+        msg = f"{text!r} cannot be asked for by a URL; look into the database instead, with --database"
+        raise SettingsError(msg)
+    return quote(text, safe="")
 
 
 def _is_ours(answer: httpx.Response) -> bool:

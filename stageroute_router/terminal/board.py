@@ -23,6 +23,7 @@ _NAME = 24
 _INTERVAL = 15
 _MOST_STAGES = 5
 _LEAST_STAGES = 2
+_ROOM_FOR_STAGES = 8  # lines; with fewer, live arms come first
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,7 +80,7 @@ class Board:
 
     def _lines(self, width: int, height: int, *, ascii_only: bool) -> list[Text]:
         foot = self._foot()
-        room = max(height - 1 - len(foot), 1)
+        room = max(height - len(foot), 1)
         lines = [self._title()]
         if self._look is not None:
             groups = self._look.status.groups
@@ -119,8 +120,9 @@ def _group_lines(look: Look, group: GroupStatus, width: int, room: int, *, ascii
     warnings = [Text.assemble(("warning: ", "yellow"), clean(warning)) for warning in group.warnings]
     live = [arm for arm in group.arms if arm.live]
     left = room - len(facts) - len(warnings[:2])
-    shown_stages = min(len(look.stages), _MOST_STAGES, max(_LEAST_STAGES, left - len(live) - 2))
-    for_arms = max(left - shown_stages - 2, 1)
+    at_least = _LEAST_STAGES if left >= _ROOM_FOR_STAGES else 0
+    shown_stages = min(len(look.stages), _MOST_STAGES, max(at_least, left - len(live) - 2))
+    for_arms = max(left - 1 - (shown_stages + 1 if shown_stages else 0), 1)
     arms = [_arm_line(arm, width, ascii_only=ascii_only) for arm in live]
     if len(arms) > for_arms:
         rest = counted(len(arms) - for_arms + 1, "more live arm")
@@ -128,7 +130,7 @@ def _group_lines(look: Look, group: GroupStatus, width: int, room: int, *, ascii
     candidates = len(group.arms) - len(live)
     if candidates and len(arms) < for_arms:
         arms.append(Text(f"{counted(candidates, 'candidate')} not live", style="dim"))
-    stages = [_stage_line(stage) for stage in reversed(look.stages)][: max(shown_stages, 0)]
+    stages = [_stage_line(stage) for stage in reversed(look.stages)][:shown_stages]
     return [
         *facts,
         *warnings[:2],
