@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
+from io import TextIOWrapper
 
 import typer
 from rich.console import Console
@@ -42,6 +43,9 @@ app.add_typer(database.app)
 def main() -> None:
     """Run the command line; errors of ours are one readable line on stderr and exit code 1."""
     os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a name that a terminal cannot show is no error
     try:
         app()
     except StageRouteError as error:

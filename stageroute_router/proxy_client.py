@@ -180,7 +180,7 @@ class ProxyReports:
             return self._refused(answer)
         return ProxyError(
             f"what answers at {self._url} is no proxy with StageRoute that this version knows ({why}); check the "
-            "URL, and that the proxy's stageroute-router is not newer than this one"
+            "URL, and that the proxy and this command have the same version of stageroute-router"
         )
 
     def _unanswered(self, error: httpx.HTTPError) -> ProxyError:
@@ -219,7 +219,7 @@ class ProxyReports:
                 "another with --key-env"
             )
         elif status == httpx.codes.FORBIDDEN:
-            msg = f"{at} lets this key not see StageRoute (403); use an administrator's key"
+            msg = f"{at} does not let this key do that (403); use a proxy administrator's key"
         elif status in (httpx.codes.NOT_FOUND, httpx.codes.METHOD_NOT_ALLOWED):
             msg = (
                 f"{at} answers, but has no StageRoute at {self._url}{_PREFIX} ({status}): the plugin is not loaded "
@@ -231,7 +231,7 @@ class ProxyReports:
         elif status in _STARTING:
             return ProxyUnavailableError(f"{at} is not ready ({status}{reason}); try again in a moment")
         elif status == httpx.codes.TOO_MANY_REQUESTS:
-            return ProxyUnavailableError(f"{at} is asked too often (429); try again later")
+            return ProxyUnavailableError(f"{at} lets this key do no more now (429{reason}); try again later")
         elif answer.is_server_error:
             msg = f"{at} failed ({status}{reason}); its log says why"
         else:
@@ -273,8 +273,15 @@ def _segment(text: str) -> str:
 
 
 def _is_ours(answer: httpx.Response) -> bool:
-    """Return whether a 404 speaks of a group or decision, not of a route that the proxy does not have."""
-    return _told(answer) not in {"", "Not Found"}
+    """Return whether a 404 speaks of a group or decision, not of a route that the proxy does not have.
+
+    StageRoute's errors have a word for a code, where LiteLLM's have the status again, or nothing.
+    """
+    try:
+        code = answer.json()["error"]["code"]
+    except (ValueError, LookupError, TypeError):
+        return False
+    return isinstance(code, str) and not code.isdigit()
 
 
 def _told(answer: httpx.Response) -> str:

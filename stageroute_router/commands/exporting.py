@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from datetime import datetime, timezone
 from enum import Enum
+from io import TextIOWrapper
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TextIO
 
@@ -200,6 +201,8 @@ def _export(
             raise SettingsError(msg)
         decisions = between(store.export_decisions(group), since=since, until=until)
         if output is None:
+            if isinstance(sys.stdout, TextIOWrapper):
+                sys.stdout.reconfigure(encoding="utf-8", errors="strict", newline="")
             writer = _stream_writer(chosen, sys.stdout, raw_text=raw_text)
             for _ in write_table(decisions, writer):
                 pass

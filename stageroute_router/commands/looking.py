@@ -102,6 +102,7 @@ def why(
             f"{place} knows no decision, response or call {key!r}: is it the right one? A decision is stored a "
             "moment after its call, forgotten after the retention, and never made for a call that LiteLLM's cache "
             "answered or that went to a group StageRoute does not manage"
+            + ("; other keys' calls are known to an administrator's key only" if proxy is not None else "")
         )
         raise UnknownDecisionError(msg)
     if as_json:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from queue import SimpleQueue
+from threading import Thread
 from types import FrameType
 from typing import Annotated
 
@@ -55,26 +57,17 @@ def watch(
     Without a terminal, or with --json, prints lines instead. When the database or proxy goes away it says so and goes
     on trying; when it cannot be looked at in the first place, that is an error.
     """
-    with (
-        source_of(database=database, proxy=proxy, key_env=key_env, timeout=timeout) as source,
-        _ended_cleanly(),
-    ):
-        first = look_at(source, group)
-        console = Console()
-        if as_json or not console.is_terminal:
-            _print_lines(source, group, first, every=every, count=count, as_json=as_json)
+    with source_of(database=database, proxy=proxy, key_env=key_env, timeout=timeout) as source:
+        try:
+            first = look_at(source, group)
+        except KeyboardInterrupt:
             return
-        board = Board(source.name, every_s=every)
-        board.show(first)
-        with Live(
-            board, console=console, screen=True, refresh_per_second=2, vertical_overflow="crop"
-        ) as live:
-            for seen in looks(source, group, first, every=every, count=count):
-                if isinstance(seen, Look):
-                    board.show(seen)
-                else:
-                    board.say(str(seen))
-                live.refresh()
+        console = Console()
+        with _followed(lambda: looks(source, group, first, every=every, count=count)) as seen:
+            if as_json or not console.is_terminal:
+                _print_lines(seen, as_json=as_json)
+            else:
+                _draw(seen, console, Board(source.name, every_s=every))
 
 
 def look_at(source: Source, group: str | None, *, clock: Callable[[], float] = time.time) -> Look:
@@ -110,35 +103,66 @@ def looks(
             yield error
 
 
-def _print_lines(
-    source: Source, group: str | None, first: Look, *, every: float, count: int | None, as_json: bool
-) -> None:
-    for seen in looks(source, group, first, every=every, count=count):
-        now = time.time()
-        if not isinstance(seen, Look):
-            if as_json:
-                typer.echo(json_of(dict[str, object], {"at": now, "error": str(seen)}, indent=None))
+def _draw(seen: Iterable[Look | StageRouteError], console: Console, board: Board) -> None:
+    # The display draws by itself, too: it tells how old it is while an answer does not come.
+    with Live(board, console=console, screen=True, refresh_per_second=2, vertical_overflow="crop") as live:
+        for one in seen:
+            if isinstance(one, Look):
+                board.show(one)
             else:
-                typer.echo(f"{moment(now, seconds=True)} no news, trying again: {clean(str(seen))}")
+                board.say(str(one))
+            live.refresh()
+
+
+def _print_lines(seen: Iterable[Look | StageRouteError], *, as_json: bool) -> None:
+    for one in seen:
+        now = time.time()
+        if not isinstance(one, Look):
+            if as_json:
+                typer.echo(json_of(dict[str, object], {"at": now, "error": str(one)}, indent=None))
+            else:
+                typer.echo(f"{moment(now, seconds=True)} no news, trying again: {clean(str(one))}")
         elif as_json:
-            told = {"at": seen.at, "status": seen.status, "health": seen.health}
+            told = {"at": one.at, "status": one.status, "health": one.health}
             typer.echo(json_of(dict[str, float | Status | Health], told, indent=None))
         else:
-            for line in status_lines(seen):
+            for line in status_lines(one):
                 typer.echo(line)
 
 
 @contextmanager
-def _ended_cleanly() -> Iterator[None]:
-    """Let Ctrl-C and SIGTERM end the block, the terminal being as it was: both are how a view is meant to end."""
+def _followed(
+    follow: Callable[[], Iterator[Look | StageRouteError]],
+) -> Iterator[Iterator[Look | StageRouteError]]:
+    """Return what is seen from now on, until the looks end, or Ctrl-C or SIGTERM.
+
+    Looking waits for others, so a thread does it. The main one draws, and is never interrupted in the midst of that: a
+    signal is one more thing that it is told, and then the terminal is left as it was.
+    """
+    told: SimpleQueue[Look | Exception | None] = SimpleQueue()
+
+    def tell() -> None:
+        try:
+            for one in follow():
+                told.put(one)
+        except Exception as error:  # noqa: BLE001 - raised again below
+            told.put(error)
+        told.put(None)
 
     def end(_signal: int, _frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
+        told.put(None)
 
-    before = signal.signal(signal.SIGTERM, end)
+    def seen() -> Iterator[Look | StageRouteError]:
+        for one in iter(told.get, None):
+            if isinstance(one, Look | StageRouteError):
+                yield one
+            else:
+                raise one
+
+    before = {ending: signal.signal(ending, end) for ending in (signal.SIGINT, signal.SIGTERM)}
+    Thread(target=tell, name="stageroute-watch", daemon=True).start()
     try:
-        yield
-    except KeyboardInterrupt:
-        return
+        yield seen()
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for ending, handler in before.items():
+            signal.signal(ending, handler)

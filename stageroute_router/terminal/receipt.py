@@ -87,7 +87,7 @@ def _rewards(receipt: DecisionReceipt) -> Text:
 def _alternatives(receipt: DecisionReceipt) -> Table:
     table = Table(box=None, pad_edge=False)
     table.add_column("arm", overflow="fold")
-    for heading in ("chance", "reward ≤", "cost ≥", "value"):
+    for heading in ("chance", "reward at most", "cost at least", "value"):
         table.add_column(heading, justify="right", no_wrap=True)
     table.add_column("why", overflow="fold", ratio=1)
     for other in receipt.alternatives:

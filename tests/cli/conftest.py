@@ -20,7 +20,7 @@ from typing import Any
 import pytest
 import uvicorn
 from fastapi import FastAPI, Request
-from fastapi.responses import JSONResponse, PlainTextResponse, Response
+from fastapi.responses import JSONResponse, Response
 from pydantic import TypeAdapter
 
 from stageroute_router.cli import main
@@ -209,7 +209,7 @@ class StandIn:
     Args:
         key: what it asks for; None lets everybody in.
         answer: answers every request instead, when set.
-        hangs: whether it leaves requests unanswered.
+        released: while it is not set, requests are left unanswered.
     """
 
     groups: tuple[GroupStatus, ...] = field(default_factory=lambda: (group_of(),))
@@ -218,7 +218,7 @@ class StandIn:
     health: Health = HEALTHY
     key: str | None = None
     answer: Callable[[Request], Response] | None = None
-    hangs: bool = False
+    released: threading.Event = field(default_factory=threading.Event)
     asked: list[str] = field(default_factory=list)
     port: int = 0
     _server: uvicorn.Server | None = None
@@ -252,8 +252,7 @@ class StandIn:
         @app.middleware("http")
         async def door(request: Request, go_on: Callable[[Request], Any]) -> Response:
             self.asked.append(f"{request.method} {request.url.path}")
-            while self.hangs:
-                await asyncio.sleep(0.02)
+            await asyncio.to_thread(self.released.wait)
             if self.answer is not None:
                 return self.answer(request)
             if self.key is not None and request.headers.get("authorization") != f"Bearer {self.key}":
@@ -264,8 +263,8 @@ class StandIn:
         self._routes(app)
         return app
 
-    def _routes(self, app: FastAPI) -> None:
-        missing = {"error": {"message": "there is no such group", "type": "not_found"}}
+    def _routes(self, app: FastAPI) -> None:  # noqa: C901 - one after the other
+        missing = _missing("there is no such group", "unknown_group")
 
         @app.get("/stageroute/status")
         async def status() -> Response:
@@ -285,7 +284,7 @@ class StandIn:
         @app.get("/stageroute/decisions/{key:path}")
         async def decision(key: str) -> Response:
             if key not in self.receipts:
-                return JSONResponse({"error": {"message": f"no decision {key}"}}, 404)
+                return JSONResponse(_missing(f"no decision {key}", "unknown_call"), 404)
             return json_response(DecisionReceipt, self.receipts[key])
 
         @app.get("/stageroute/health")
@@ -300,6 +299,10 @@ class StandIn:
             return JSONResponse(missing, 404)
 
 
+def _missing(message: str, code: str) -> dict[str, object]:
+    return {"error": {"message": message, "type": "not_found_error", "code": code}}
+
+
 def json_response(shape: Any, value: object, status: int = 200) -> Response:
     """Answer with a value as JSON, with a field that is newer than this version."""
     body = json.loads(TypeAdapter(shape).dump_json(value))
@@ -308,17 +311,13 @@ def json_response(shape: Any, value: object, status: int = 200) -> Response:
     return JSONResponse(body, status)
 
 
-def html(_request: Request) -> Response:
-    """Answer as something that is no proxy."""
-    return PlainTextResponse("<html>It works!</html>", media_type="text/html")
-
-
 @pytest.fixture
 def proxy() -> Iterator[StandIn]:
     served = StandIn()
+    served.released.set()
     served.start()
     yield served
-    served.hangs = False
+    served.released.set()
     served.stop()
 
 
@@ -356,19 +355,18 @@ class Clean:
         out, err = started.communicate(timeout=120)
         return subprocess.CompletedProcess(arguments, started.returncode, out, err)
 
+    def command(self, *arguments: str) -> list[str]:
+        return [sys.executable, "-c", "from stageroute_router.cli import main; main()", *arguments]
+
     def start(self, *arguments: str, **environment: str) -> subprocess.Popen[str]:
         return subprocess.Popen(
-            command(*arguments),
+            self.command(*arguments),
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
             cwd=self.folder,
             env=self.environment(**environment),
         )
-
-
-def command(*arguments: str) -> list[str]:
-    return [sys.executable, "-c", "from stageroute_router.cli import main; main()", *arguments]
 
 
 @pytest.fixture
@@ -389,5 +387,3 @@ def dead_url() -> Iterator[str]:
     with socket.socket() as held:
         held.bind(("127.0.0.1", 0))
         yield f"http://127.0.0.1:{held.getsockname()[1]}"
-
-

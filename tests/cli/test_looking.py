@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import asdict, replace
+from typing import Any
 
 import pytest
 
 KEY = "sk-a-key-that-nobody-may-see"
 
 
-def test_status_of_a_proxy_is_what_it_reports(run, proxy) -> None:
+def test_status_of_a_proxy_is_what_it_reports(run: Any, proxy: Any) -> None:
     done = run("status", "--proxy", proxy.url)
     assert (done.returncode, done.stderr) == (0, "")
     for text in (
@@ -25,7 +26,7 @@ def test_status_of_a_proxy_is_what_it_reports(run, proxy) -> None:
     assert "health" not in done.stdout, "what is well needs no words"
 
 
-def test_status_says_what_is_wrong_with_health_and_groups(run, proxy) -> None:
+def test_status_says_what_is_wrong_with_health_and_groups(run: Any, proxy: Any) -> None:
     proxy.groups = (replace(proxy.groups[0], shadow_price=math.inf, warnings=("the [red] budget",)),)
     proxy.health = replace(proxy.health, state="degraded", since=1.0, reason="locked", queued=5)
     done = run("status", "--proxy", proxy.url)
@@ -35,7 +36,7 @@ def test_status_says_what_is_wrong_with_health_and_groups(run, proxy) -> None:
     assert "locked (5 writes queued)" in done.stdout
 
 
-def test_json_is_what_dataclasses_are_with_null_for_infinity(run, proxy) -> None:
+def test_json_is_what_dataclasses_are_with_null_for_infinity(run: Any, proxy: Any) -> None:
     proxy.groups = (replace(proxy.groups[0], shadow_price=math.inf),)
     told = json.loads(run("status", "--proxy", proxy.url, "--json").stdout)
     expected = json.loads(json.dumps({"groups": [asdict(proxy.groups[0]) | {"shadow_price": None}]}))
@@ -51,7 +52,7 @@ def test_json_is_what_dataclasses_are_with_null_for_infinity(run, proxy) -> None
     assert (after["name"], after["stage"]) == ("chat", 8)
 
 
-def test_stages_tell_who_came_and_left_and_why(run, proxy) -> None:
+def test_stages_tell_who_came_and_left_and_why(run: Any, proxy: Any) -> None:
     done = run("stages", "--proxy", proxy.url, "--group", "chat", "--last", "1", "--evidence")
     assert done.returncode == 0, done.stderr
     for text in (
@@ -69,7 +70,7 @@ def test_stages_tell_who_came_and_left_and_why(run, proxy) -> None:
     assert "no such group" in unknown.stderr
 
 
-def test_why_answers_every_question_of_the_night(run, proxy) -> None:
+def test_why_answers_every_question_of_the_night(run: Any, proxy: Any) -> None:
     done = run("why", "chatcmpl-1", "--proxy", proxy.url)
     assert (done.returncode, done.stderr) == (0, "")
     for text in (
@@ -101,14 +102,14 @@ def test_why_answers_every_question_of_the_night(run, proxy) -> None:
         ({"response_id": None, "segment": "legal"}, "legal"),
     ],
 )
-def test_why_says_how_a_call_stands(run, proxy, change: dict[str, object], text: str) -> None:
+def test_why_says_how_a_call_stands(run: Any, proxy: Any, change: dict[str, object], text: str) -> None:
     proxy.receipts = {"d": replace(proxy.receipts["chatcmpl-1"], **change)}
     done = run("why", "d", "--proxy", proxy.url)
     assert done.returncode == 0, done.stderr
     assert text in done.stdout
 
 
-def test_names_from_elsewhere_neither_steer_the_terminal_nor_are_markup(run, proxy) -> None:
+def test_names_from_elsewhere_neither_steer_the_terminal_nor_are_markup(run: Any, proxy: Any) -> None:
     evil = "\x1b[2J[bold]x[/nope]\u202e"
     proxy.receipts = {"d": replace(proxy.receipts["chatcmpl-1"], arm=evil, call_id=evil, explanation=evil)}
     for arguments in (("why", "d"), ("why", "gone" + evil)):
@@ -119,14 +120,14 @@ def test_names_from_elsewhere_neither_steer_the_terminal_nor_are_markup(run, pro
     assert "[bold]x[/nope]" in run("why", "d", "--proxy", proxy.url).stdout
 
 
-def test_unknown_decision_is_an_error_that_says_what_to_check(run, proxy) -> None:
+def test_unknown_decision_is_an_error_that_says_what_to_check(run: Any, proxy: Any) -> None:
     for more in ((), ("--json",)):
         done = run("why", "nope", "--proxy", proxy.url, *more)
         assert (done.returncode, done.stdout) == (1, "")
         assert "knows no decision, response or call 'nope'" in done.stderr
 
 
-def test_redeploy_opens_a_stage_through_the_proxy(run, proxy) -> None:
+def test_redeploy_opens_a_stage_through_the_proxy(run: Any, proxy: Any) -> None:
     done = run("redeploy", "chat", "--proxy", proxy.url)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.startswith("Stage 8 is open.\n")
@@ -134,7 +135,7 @@ def test_redeploy_opens_a_stage_through_the_proxy(run, proxy) -> None:
 
 
 @pytest.mark.parametrize("more", [(), ("--database", "sqlite:///x.db")])
-def test_redeploy_without_a_proxy_says_who_can(run, more: tuple[str, ...]) -> None:
+def test_redeploy_without_a_proxy_says_who_can(run: Any, more: tuple[str, ...]) -> None:
     done = run("redeploy", "chat", *more)
     assert (done.returncode, done.stdout) == (2, "")
     said = " ".join(done.stderr.replace("│", " ").split())
@@ -144,7 +145,7 @@ def test_redeploy_without_a_proxy_says_who_can(run, more: tuple[str, ...]) -> No
     assert not list(run.folder.iterdir())
 
 
-def test_key_comes_from_the_environment_only(run, proxy) -> None:
+def test_key_comes_from_the_environment_only(run: Any, proxy: Any) -> None:
     proxy.key = KEY
     for environment in (
         {"STAGEROUTE_KEY": KEY, "LITELLM_API_KEY": "another"},
@@ -173,7 +174,9 @@ def test_key_comes_from_the_environment_only(run, proxy) -> None:
         (("nonsense",), "nonsense"),
     ],
 )
-def test_command_line_that_cannot_be_used_is_exit_code_2(run, arguments: tuple[str, ...], said: str) -> None:
+def test_command_line_that_cannot_be_used_is_exit_code_2(
+    run: Any, arguments: tuple[str, ...], said: str
+) -> None:
     done = run(*arguments)
     assert (done.returncode, done.stdout) == (2, "")
     assert said in " ".join(done.stderr.replace("│", " ").split())
@@ -181,21 +184,21 @@ def test_command_line_that_cannot_be_used_is_exit_code_2(run, arguments: tuple[s
     assert not list(run.folder.iterdir()), "a mistake creates nothing"
 
 
-def test_key_in_the_url_is_refused_and_not_repeated(run) -> None:
+def test_key_in_the_url_is_refused_and_not_repeated(run: Any) -> None:
     done = run("status", "--proxy", f"http://user:{KEY}@127.0.0.1:4000")
     assert done.returncode == 1
     assert "user, password" in done.stderr
     assert KEY not in done.stderr
 
 
-def test_errors_are_one_line_on_stderr(run, dead_url: str) -> None:
+def test_errors_are_one_line_on_stderr(run: Any, dead_url: str) -> None:
     done = run("status", "--proxy", dead_url, "--json")
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr.startswith(f"error: nothing answers at {dead_url}")
     assert done.stderr.count("\n") == 1
 
 
-def test_colour_is_for_terminals_and_can_be_switched_off(run, proxy) -> None:
+def test_colour_is_for_terminals_and_can_be_switched_off(run: Any, proxy: Any) -> None:
     assert "\x1b" not in run.process("status", "--proxy", proxy.url).stdout
     forced = {"FORCE_COLOR": "1", "TERM": "xterm-256color"}
     proxy.groups = (replace(proxy.groups[0], warnings=("look here",)),)
@@ -203,7 +206,7 @@ def test_colour_is_for_terminals_and_can_be_switched_off(run, proxy) -> None:
     assert "\x1b[33m" not in run("status", "--proxy", proxy.url, **forced, NO_COLOR="1").stdout
 
 
-def test_errors_of_a_process_are_told_without_a_traceback(run, dead_url: str) -> None:
+def test_errors_of_a_process_are_told_without_a_traceback(run: Any, dead_url: str) -> None:
     done = run.process("why", "x", "--proxy", dead_url)
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr.startswith("error: nothing answers at")

@@ -8,6 +8,7 @@ import ssl
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from fastapi import Request
@@ -22,7 +23,7 @@ KEY = "sk-a-key-that-nobody-may-see"
 
 
 @pytest.fixture
-def client(proxy) -> Iterator[ProxyReports]:
+def client(proxy: Any) -> Iterator[ProxyReports]:
     with ProxyReports(proxy.url, timeout_s=10) as made:
         yield made
 
@@ -37,7 +38,7 @@ def failure(client: ProxyReports, ask: Callable[[ProxyReports], object] = ProxyR
     return said
 
 
-def test_every_report_arrives_as_the_value_it_was(client: ProxyReports, proxy) -> None:
+def test_every_report_arrives_as_the_value_it_was(client: ProxyReports, proxy: Any) -> None:
     reports: Reports = client
     assert reports.status() == Status(groups=proxy.groups)
     assert reports.group_status("chat") == proxy.groups[0]
@@ -48,7 +49,7 @@ def test_every_report_arrives_as_the_value_it_was(client: ProxyReports, proxy) -
     assert client.redeploy("chat").stage == proxy.groups[0].stage + 1
 
 
-def test_infinities_survive_the_journey(client: ProxyReports, proxy) -> None:
+def test_infinities_survive_the_journey(client: ProxyReports, proxy: Any) -> None:
     proxy.groups = (replace(proxy.groups[0], shadow_price=math.inf, feasible=False),)
     proxy.receipts = {"x": replace(proxy.receipts["chatcmpl-1"], shadow_price=math.inf)}
     assert client.status().groups == proxy.groups
@@ -57,7 +58,7 @@ def test_infinities_survive_the_journey(client: ProxyReports, proxy) -> None:
     assert receipt.alternatives[1].value is None, "what may be None is not taken for an infinity"
 
 
-def test_ids_and_groups_may_have_any_characters(client: ProxyReports, proxy) -> None:
+def test_ids_and_groups_may_have_any_characters(client: ProxyReports, proxy: Any) -> None:
     for odd in ("a/b c?d#e%2F", "..", "../status", "é"):
         proxy.groups = (replace(proxy.groups[0], name=odd),)
         proxy.receipts = {odd: proxy.receipts.get("chatcmpl-1") or next(iter(proxy.receipts.values()))}
@@ -69,7 +70,7 @@ def test_ids_and_groups_may_have_any_characters(client: ProxyReports, proxy) -> 
                 client.receipt(odd)
 
 
-def test_unhealthy_is_an_answer_though_its_status_is_503(client: ProxyReports, proxy) -> None:
+def test_unhealthy_is_an_answer_though_its_status_is_503(client: ProxyReports, proxy: Any) -> None:
     proxy.health = replace(proxy.health, state="unhealthy", since=1.0, reason="the disk is full", dropped=3)
     assert client.health() == proxy.health
 
@@ -83,7 +84,7 @@ def test_unknown_group_is_a_settings_error_and_unknown_decision_none(client: Pro
     assert client.receipt("nope") is None
 
 
-def test_key_is_sent_and_a_wrong_or_missing_one_named_without_repeating_it(proxy) -> None:
+def test_key_is_sent_and_a_wrong_or_missing_one_named_without_repeating_it(proxy: Any) -> None:
     proxy.key = KEY
     with ProxyReports(proxy.url, KEY) as client:
         assert client.status().groups == proxy.groups
@@ -103,11 +104,15 @@ def test_key_is_sent_and_a_wrong_or_missing_one_named_without_repeating_it(proxy
         (lambda _: JSONResponse({"error": {"message": "Invalid key sk-...1234"}}, 403), "(403)"),
         (lambda _: JSONResponse({"detail": "Not Found"}, 404), "the plugin is not loaded"),
         (lambda _: PlainTextResponse("gone", 404), "the plugin is not loaded"),
+        (
+            lambda _: JSONResponse({"error": {"message": "no", "code": "404"}}, 404),
+            "the plugin is not loaded",
+        ),
         (lambda _: JSONResponse({"detail": "Method Not Allowed"}, 405), "older than this command"),
         (lambda _: RedirectResponse("https://elsewhere.example/login", 302), "points to 'https://elsewhere"),
         (lambda _: JSONResponse({"detail": "boom\x1b[2J"}, 500), "failed (500: boom[2J); its log"),
         (lambda _: JSONResponse({"error": {"message": "starting"}}, 503), "not ready (503: starting)"),
-        (lambda _: PlainTextResponse("busy", 429), "too often"),
+        (lambda _: PlainTextResponse("busy", 429), "no more now (429)"),
         (lambda _: JSONResponse({"error": "odd"}, 418), "refused the request (418: odd)"),
         (lambda _: PlainTextResponse("<html>"), "its answer is not JSON"),
         (lambda _: JSONResponse({"status": "ok"}), "groups: Field required"),
@@ -116,13 +121,13 @@ def test_key_is_sent_and_a_wrong_or_missing_one_named_without_repeating_it(proxy
     ],
 )
 def test_other_answers_are_explained(
-    client: ProxyReports, proxy, answer: Callable[[Request], Response], said: str
+    client: ProxyReports, proxy: Any, answer: Callable[[Request], Response], said: str
 ) -> None:
     proxy.answer = answer
     assert said in failure(client)
 
 
-def test_a_404_that_is_not_stageroutes_is_no_unknown_decision(client: ProxyReports, proxy) -> None:
+def test_a_404_that_is_not_stageroutes_is_no_unknown_decision(client: ProxyReports, proxy: Any) -> None:
     proxy.answer = lambda _: JSONResponse({"detail": "Not Found"}, 404)
     assert "the plugin is not loaded" in failure(client, lambda asked: asked.receipt("d"))
 
@@ -137,8 +142,8 @@ def test_unknown_host() -> None:
         assert "nothing answers at http://no-such-host.invalid:4000" in failure(client)
 
 
-def test_proxy_that_hangs(proxy) -> None:
-    proxy.hangs = True
+def test_proxy_that_hangs(proxy: Any) -> None:
+    proxy.released.clear()
     with ProxyReports(proxy.url, timeout_s=0.2) as client:
         assert "did not answer within 0.2 s" in failure(client)
 
@@ -157,7 +162,7 @@ def test_connection_that_breaks() -> None:
         thread.join()
 
 
-def test_https_where_only_http_is_spoken(proxy) -> None:
+def test_https_where_only_http_is_spoken(proxy: Any) -> None:
     assert ssl.OPENSSL_VERSION  # what the message depends on
     with ProxyReports(proxy.url.replace("http:", "https:")) as client:
         assert "does not speak TLS" in failure(client)
@@ -192,13 +197,13 @@ def test_key_that_cannot_be_sent(key: str) -> None:
 
 
 @pytest.mark.parametrize("suffix", ["/", "/stageroute", "/stageroute/"])
-def test_url_may_be_what_the_browser_shows(proxy, suffix: str) -> None:
+def test_url_may_be_what_the_browser_shows(proxy: Any, suffix: str) -> None:
     with ProxyReports(proxy.url + suffix) as client:
         assert client.url == proxy.url
         assert client.status().groups
 
 
-def test_redirect_does_not_take_the_key_elsewhere(proxy) -> None:
+def test_redirect_does_not_take_the_key_elsewhere(proxy: Any) -> None:
     proxy.answer = lambda _: RedirectResponse(f"{proxy.url}/elsewhere", 307)
     with ProxyReports(proxy.url, KEY) as client, pytest.raises(ProxyError, match="points to"):
         client.status()
