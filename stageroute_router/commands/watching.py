@@ -67,7 +67,7 @@ def watch(
             if as_json or not console.is_terminal:
                 _print_lines(seen, as_json=as_json)
             else:
-                _draw(seen, console, Board(source.name, every_s=every))
+                _draw(seen, console, Board(source.name, first, every_s=every))
 
 
 def look_at(source: Source, group: str | None, *, clock: Callable[[], float] = time.time) -> Look:
@@ -153,11 +153,10 @@ def _followed(
         told.put(None)
 
     def seen() -> Iterator[Look | StageRouteError]:
-        for one in iter(told.get, None):
-            if isinstance(one, Look | StageRouteError):
-                yield one
-            else:
+        while (one := told.get()) is not None:
+            if isinstance(one, Exception) and not isinstance(one, StageRouteError):
                 raise one
+            yield one
 
     before = {ending: signal.signal(ending, end) for ending in (signal.SIGINT, signal.SIGTERM)}
     Thread(target=tell, name="stageroute-watch", daemon=True).start()

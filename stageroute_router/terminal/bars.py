@@ -37,24 +37,21 @@ def bar(value: float, *, width: int, ascii_only: bool = False) -> str:
     return full * filled + empty * (width - filled)
 
 
-def interval(low: float | None, high: float, *, width: int, ascii_only: bool = False) -> str:
-    """Return where in [0, 1] a mean and its upper bound are; without a mean, only the bound.
+def interval(low: float, mean: float | None, high: float, *, width: int, ascii_only: bool = False) -> str:
+    """Return where in [0, 1] two bounds are, and the mean between them if there is one.
 
-    >>> interval(0.2, 0.6, width=11)
-    '··●───┤····'
-    >>> interval(None, 0.6, width=11)
-    '······┤····'
+    >>> interval(0.2, 0.5, 0.8, width=11)
+    '··├──●──┤··'
+    >>> interval(0.0, None, 0.6, width=11)
+    '├─────┤····'
     """
-    ground, line, dot, end = (".", "-", "o", "|") if ascii_only else ("·", "─", "●", "┤")
+    ground, line, dot, begin, end = (".", "-", "o", "|", "|") if ascii_only else ("·", "─", "●", "├", "┤")
+    first, last = _cell(low, width), _cell(high, width)
     cells = [ground] * width
-    last = _cell(high, width)
-    if low is not None:
-        first = _cell(low, width)
-        cells[first:last] = [line] * max(last - first, 0)
-        cells[last] = end
-        cells[first] = dot
-    else:
-        cells[last] = end
+    cells[first : last + 1] = [line] * (last + 1 - first)
+    cells[first], cells[last] = begin, end
+    if mean is not None:
+        cells[_cell(mean, width)] = dot
     return "".join(cells)
 
 

@@ -20,7 +20,8 @@ from stageroute_router.wording import shadow_price_sentence
 
 _LABEL = 9
 _NAME = 24
-_INTERVAL = 15
+_INTERVAL = 26
+_WIDE = 110
 _MOST_STAGES = 5
 _LEAST_STAGES = 2
 _ROOM_FOR_STAGES = 8  # lines; with fewer, live arms come first
@@ -50,15 +51,18 @@ class Board:
 
     Args:
         source: what is watched, as its title.
+        look: what is shown first.
         every_s: how often it is looked at, in seconds.
         clock: seconds since the epoch.
     """
 
-    def __init__(self, source: str, *, every_s: float, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self, source: str, look: Look, *, every_s: float, clock: Callable[[], float] = time.time
+    ) -> None:
         self._source = source
         self._every_s = every_s
         self._clock = clock
-        self._look: Look | None = None
+        self._look = look
         self._trouble: str | None = None
 
     def show(self, look: Look) -> None:
@@ -81,14 +85,12 @@ class Board:
     def _lines(self, width: int, height: int, *, ascii_only: bool) -> list[Text]:
         foot = self._foot()
         room = max(height - len(foot), 1)
-        lines = [self._title()]
-        if self._look is not None:
-            groups = self._look.status.groups
-            if len(groups) == 1:
-                body = _group_lines(self._look, groups[0], width, room - 1, ascii_only=ascii_only)
-            else:
-                body = _overview_lines(self._look, width, ascii_only=ascii_only)
-            lines += body
+        look, groups = self._look, self._look.status.groups
+        if len(groups) == 1:
+            body = _group_lines(look, groups[0], width, room - 1, ascii_only=ascii_only)
+        else:
+            body = _overview_lines(look, width, ascii_only=ascii_only)
+        lines = [self._title(), *body]
         lines = lines[:room]
         return lines + [Text()] * (room - len(lines)) + foot
 
@@ -99,8 +101,6 @@ class Board:
 
     def _foot(self) -> list[Text]:
         rhythm = f"every {self._every_s:g} s; Ctrl-C ends"
-        if self._look is None:
-            return [Text(self._trouble or f"looking; {rhythm}")]
         age = self._clock() - self._look.at
         if self._trouble is not None:
             return [
@@ -192,26 +192,25 @@ def spend_per_call(points: Sequence[HistoryPoint]) -> list[float | None]:
 
 
 def _arm_heading() -> Text:
-    heading = (
-        f"{'live arms':<{_NAME}} {'share':>6} {'':6} {'reward: mean, bound':<{_INTERVAL + 13}} {'cost':>10}"
+    return Text(
+        f"{'live arms':<{_NAME}} {'share':>6} {'':6} {'reward in [0, 1]: bounds, mean':<{_INTERVAL + 6}} {'cost':>9}",
+        style="bold",
     )
-    return Text(heading, style="bold")
 
 
 def _arm_line(arm: ArmStatus, width: int, *, ascii_only: bool) -> Text:
     name = Text(clean(arm.name))
     name.truncate(_NAME, overflow="ellipsis", pad=True)
     mark = live_mark(arm)
-    drawn = interval(arm.reward_mean, arm.reward_ucb, width=_INTERVAL, ascii_only=ascii_only)
+    drawn = interval(arm.reward_lcb, arm.reward_mean, arm.reward_ucb, width=_INTERVAL, ascii_only=ascii_only)
     cost = usd(arm.expected_cost_usd if arm.cost_mean_usd is None else arm.cost_mean_usd)
-    at_most = "<=" if ascii_only else "≤"
-    rest = f" ({counted(arm.failures, 'failure')})" if arm.failures and width > 100 else ""
+    details = f"  {reward(arm.reward_lcb)} to {reward(arm.reward_ucb)}, {counted(arm.pulls, 'call')}"
     return Text.assemble(
         name,
         (f" {share(arm.probability):>6}", "bold"),
         (f" {'' if mark == 'yes' else mark:6}", "cyan"),
-        f" {drawn} {reward(arm.reward_mean):>5}{at_most}{reward(arm.reward_ucb):<6}",
-        f" {cost:>10}{rest}",
+        f" {drawn} {reward(arm.reward_mean):>5} {cost:>9}",
+        details if width >= _WIDE else "",
     )
 
 

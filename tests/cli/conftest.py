@@ -59,6 +59,7 @@ def arm_of(name: str, *, live: bool = True, probability: float = 0.0, **others: 
             reward_count=2300,
             reward_mean=0.71,
             reward_ucb=0.72,
+            reward_lcb=0.5,
             cost_count=2397,
             cost_mean_usd=0.0009,
             cost_lcb_usd=0.00088,

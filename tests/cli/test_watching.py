@@ -129,7 +129,8 @@ def test_everything_fits_a_small_terminal_follows_and_ends_cleanly(run: Any, pro
             "on 93% of calls",
             "health ok",
             "openai/gpt-x              81.0%",
-            "0.710≤0.720",
+            "├─────●",
+            "0.710 $0.000900",
             "1 candidate not live",
             "7  01-01 07:00 UTC  schedule  +anthropic/small -openai/old",
         ):
@@ -200,7 +201,7 @@ def test_several_groups_have_a_line_each_and_one_can_be_chosen(run: Any, proxy: 
 def test_terminal_without_unicode_gets_ascii(run: Any, proxy: Any) -> None:
     with watching(run, proxy, PYTHONIOENCODING="ascii") as terminal:
         shown = terminal.shows("Ctrl-C ends")
-        assert "0.710<=0.720" in shown
+        assert "|-----o" in shown
         assert shown.isascii()
 
 
