@@ -316,7 +316,12 @@ class StageRouteStrategy(CustomRoutingStrategyBase, ForkAware):
             origin = origin_of(request)
             minted = origin is None and not request.get("litellm_call_id")
             call_id = _call_id(request) if origin is None else origin.call_id
-            routed = self._routing.choose(group, eligible=replicas.keys(), call_id=call_id)
+            routed = self._routing.choose(
+                group,
+                eligible=replicas.keys(),
+                call_id=call_id,
+                caller=None if origin is None else origin.caller,
+            )
             if routed is None:
                 return None
             deployment = self._by_weight(replicas[routed.arm])
