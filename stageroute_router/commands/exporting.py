@@ -6,7 +6,7 @@ import math
 import os
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from datetime import datetime, timezone
 from enum import Enum
@@ -219,17 +219,17 @@ def _to_file(decisions: Iterator[StoredDecision], path: Path, *, chosen: Format,
     from stageroute_router.export import ParquetWriter, write_table  # noqa: PLC0415 - see above
 
     written = 0
-    with _progress() as progress, ExitStack() as stack:
+    with ExitStack() as stack:
         writer: TableWriter
         if chosen is Format.parquet:
             writer = ParquetWriter(path)
         else:
             stream = stack.enter_context(path.open("w", encoding="utf-8", newline=""))
             writer = _stream_writer(chosen, stream, raw_text=raw_text)
-        task = progress.add_task("decisions", total=None)
+        tell = _progress(stack)
         try:
             for written in write_table(decisions, writer):
-                progress.update(task, completed=written)
+                tell(written)
         finally:
             writer.close()
     return written
@@ -262,13 +262,12 @@ def _whole(path: Path, *, overwrite: bool) -> Iterator[Path]:
         part.unlink(missing_ok=True)
 
 
-def _progress() -> Progress:
+def _progress(stack: ExitStack) -> Callable[[int], None]:
+    """Return what shows how many are done, on a terminal."""
     console = Console(stderr=True)
-    return Progress(
-        SpinnerColumn(),
-        TextColumn("{task.completed:,} {task.description}"),
-        TimeElapsedColumn(),
-        console=console,
-        transient=True,
-        disable=not console.is_terminal,
-    )
+    if not console.is_terminal:
+        return lambda _: None
+    columns = (SpinnerColumn(), TextColumn("{task.completed:,} decisions"), TimeElapsedColumn())
+    progress = stack.enter_context(Progress(*columns, console=console, transient=True))
+    task = progress.add_task("decisions", total=None)
+    return lambda done: progress.update(task, completed=done)
