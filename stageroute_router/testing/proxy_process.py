@@ -75,7 +75,7 @@ class ProxyProcess:
         }
         self._process: subprocess.Popen[bytes] | None = None
         self._url = ""
-        with_ours = {
+        with_ours: dict[str, dict[str, Any]] = {
             "general_settings": {"master_key": "os.environ/LITELLM_MASTER_KEY"},
             "litellm_settings": {"callbacks": ["stageroute_router.proxy.plugin"]},
         }
