@@ -20,7 +20,7 @@ from stageroute_router.wording import shadow_price_sentence
 
 _LABEL = 9
 _NAME = 24
-_INTERVAL = 26
+_INTERVAL = 24
 _WIDE = 110
 _MOST_STAGES = 5
 _LEAST_STAGES = 2
@@ -193,7 +193,7 @@ def spend_per_call(points: Sequence[HistoryPoint]) -> list[float | None]:
 
 def _arm_heading() -> Text:
     return Text(
-        f"{'live arms':<{_NAME}} {'share':>6} {'':6} {'reward in [0, 1]: bounds, mean':<{_INTERVAL + 6}} {'cost':>9}",
+        f"{'live arms':<{_NAME}} {'share':>6} {'':6} {'reward in [0, 1]: bounds, mean':<{_INTERVAL + 6}} {'cost':>10}",
         style="bold",
     )
 
@@ -209,7 +209,7 @@ def _arm_line(arm: ArmStatus, width: int, *, ascii_only: bool) -> Text:
         name,
         (f" {share(arm.probability):>6}", "bold"),
         (f" {'' if mark == 'yes' else mark:6}", "cyan"),
-        f" {drawn} {reward(arm.reward_mean):>5} {cost:>9}",
+        f" {drawn} {reward(arm.reward_mean):>5} {cost:>10}",
         details if width >= _WIDE else "",
     )
 

@@ -89,7 +89,7 @@ def group_of(name: str = "chat", **others: Any) -> GroupStatus:
             reward_coverage=0.93,
             arms=(
                 arm_of("openai/gpt-x", probability=0.81),
-                arm_of("anthropic/small", probability=0.17, reward_mean=None, reward_count=0),
+                arm_of("anthropic/small", probability=0.17, reward_mean=None, cost_mean_usd=0.00002),
                 arm_of("mistral/look", probability=0.02, explored=True),
                 arm_of("openai/old", live=False),
             ),

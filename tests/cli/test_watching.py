@@ -130,7 +130,8 @@ def test_everything_fits_a_small_terminal_follows_and_ends_cleanly(run: Any, pro
             "health ok",
             "openai/gpt-x              81.0%",
             "├─────●",
-            "0.710 $0.000900",
+            "0.710  $0.000900",
+            "- $0.0000200",
             "1 candidate not live",
             "7  01-01 07:00 UTC  schedule  +anthropic/small -openai/old",
         ):
