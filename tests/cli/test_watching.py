@@ -129,7 +129,7 @@ def test_everything_fits_a_small_terminal_follows_and_ends_cleanly(run: Any, pro
             "on 93% of calls",
             "health ok",
             "openai/gpt-x              81.0%",
-            "├─────●",
+            "├───●┤",
             "0.710  $0.000900",
             "- $0.0000200",
             "1 candidate not live",
@@ -202,7 +202,7 @@ def test_several_groups_have_a_line_each_and_one_can_be_chosen(run: Any, proxy: 
 def test_terminal_without_unicode_gets_ascii(run: Any, proxy: Any) -> None:
     with watching(run, proxy, PYTHONIOENCODING="ascii") as terminal:
         shown = terminal.shows("Ctrl-C ends")
-        assert "|-----o" in shown
+        assert "|---o|" in shown
         assert shown.isascii()
 
 
