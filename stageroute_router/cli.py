@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import sys
 from io import TextIOWrapper
+from typing import NoReturn
 
 import typer
 from rich.console import Console
@@ -49,7 +50,14 @@ def main() -> None:
     try:
         app()
     except StageRouteError as error:
-        Console(stderr=True, soft_wrap=True, highlight=False).print(
-            Text.assemble(("error:", "bold red"), f" {clean(str(error))}")
-        )
-        sys.exit(1)
+        _fail(str(error))
+    except OSError as error:  # such as a full disk
+        place = "" if error.filename is None else f"{error.filename}: "
+        _fail(f"{place}{error.strerror or error}")
+
+
+def _fail(message: str) -> NoReturn:
+    Console(stderr=True, soft_wrap=True, highlight=False).print(
+        Text.assemble(("error:", "bold red"), f" {clean(message)}")
+    )
+    sys.exit(1)

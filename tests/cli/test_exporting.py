@@ -211,6 +211,22 @@ def test_reader_that_has_seen_enough_ends_it_quietly(run: Any, tmp_path: Path) -
     process.stderr.close()
 
 
+def test_full_disk_is_an_error_in_a_line(run: Any, url: str) -> None:
+    with open("/dev/full", "w") as full:  # noqa: PTH123 - a device
+        done = subprocess.run(
+            run.command("export", "--database", url),
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            cwd=run.folder,
+            env=run.environment(),
+            check=False,
+        )
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: No space left on device\n")
+    assert "Traceback" not in done.stderr
+
+
 MEASURE = """
 import resource, sys
 from stageroute_router.cli import main
