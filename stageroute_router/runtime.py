@@ -341,9 +341,13 @@ class Runtime(ForkAware):
             SettingsError: the group is not managed.
         """
         self._writer.flush(_STATUS_FLUSH_S)
-        notes = self._notes()
         if group is not None:
-            return self._describe(self._managed(group), notes)
+            return self._describe(self._managed(group), self._notes())
+        return self.known_status()
+
+    def known_status(self) -> Status:
+        """Return the status of all groups as of the last commit. Waits for nothing."""
+        notes = self._notes()
         return Status(
             groups=tuple(
                 self._describe(state, notes) for state in self._groups.values() if state.snapshot is not None

@@ -62,6 +62,13 @@ class Control:
         self._strategy.ensure_attached()
         return self._routing.status(group)
 
+    def known_status(self) -> Status:
+        """Return the status of all groups as of the last commit this process knows of. Waits for nothing.
+
+        :meth:`status` first waits, for a moment, until what happened before is stored.
+        """
+        return self._routing.known_status()
+
     def redeploy(self, group: str) -> GroupStatus:
         """Open a maintenance window of a group now, and return the group's status after it.
 
@@ -102,6 +109,22 @@ class Control:
         """Do the same as :meth:`record_reward` without blocking the event loop."""
         # Shielded: cancelling the caller must not cancel a future that the writer is going to complete.
         return await asyncio.shield(asyncio.wrap_future(self._report(response, reward, source=source)))
+
+    def submit_reward(
+        self, response: object, reward: object, *, source: str = "app"
+    ) -> Future[RewardReceipt]:
+        """Report how good an answer was, and return at once: for those who must not wait, and need not know.
+
+        Args:
+            response: as for :meth:`record_reward`.
+            reward: likewise.
+            source: likewise.
+
+        Returns:
+            A future with the receipt, or with a ``StoreError`` or ``UnknownDecisionError``; it is done when the reward
+            is durable. What is wrong with the arguments is raised at once, as by :meth:`record_reward`.
+        """
+        return self._report(response, reward, source=source)
 
     def revoke_reward(self, response: object, *, source: str = "app") -> RewardReceipt:
         """Take a reward back, and wait until that is durable; doing so again changes nothing.

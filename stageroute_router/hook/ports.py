@@ -82,6 +82,9 @@ class Routing(Protocol):
     def status(self, group: str | None = None) -> Status | GroupStatus:
         """Return the status of one group or of all."""
 
+    def known_status(self) -> Status:
+        """Return the status of all groups as of the last commit. Waits for nothing."""
+
     def redeploy(self, group: str) -> GroupStatus:
         """Open a maintenance window now."""
 

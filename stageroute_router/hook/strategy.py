@@ -12,6 +12,7 @@ import logging
 import os
 import random
 import threading
+import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from contextvars import ContextVar
@@ -28,6 +29,7 @@ from stageroute_router.hook.observer import NOTE, Report, observer, read_respons
 from stageroute_router.hook.ports import Routing
 from stageroute_router.hook.seam import Deployment, Request, Seam
 from stageroute_router.hook.stepping import Stepper
+from stageroute_router.hook.tally import Leaving, Tally
 
 logger = logging.getLogger("stageroute_router")
 
@@ -52,6 +54,9 @@ class StageRouteStrategy(CustomRoutingStrategyBase, ForkAware):
         routing: the runtime.
         seed: of the choice among an arm's replicas; fresh entropy by default.
 
+    Attributes:
+        tally: what it counts of its own work.
+
     Raises:
         SettingsError: the router's deployments cannot be used.
     """
@@ -62,6 +67,7 @@ class StageRouteStrategy(CustomRoutingStrategyBase, ForkAware):
         self._random = random.Random(seed)
         self._stepper = Stepper()
         self._ledger = Ledger()
+        self.tally = Tally()
         self._groups: dict[str, GroupArms] = {}
         self._reading = threading.Lock()
         survive_fork(self)
@@ -148,7 +154,7 @@ class StageRouteStrategy(CustomRoutingStrategyBase, ForkAware):
             try:
                 healthy = await self._seam.healthy(model, request, **asked)
             except _SEAM_BROKE as error:
-                self._routing.internal_error(error)
+                self._went_wrong(error, group=group)
             else:
                 routed = self._route(group, healthy, request)
                 if routed is not None:
@@ -185,7 +191,7 @@ class StageRouteStrategy(CustomRoutingStrategyBase, ForkAware):
                     rewind=lambda: _rewind(request, before),
                 )
             except _SEAM_BROKE as error:
-                self._routing.internal_error(error)
+                self._went_wrong(error, group=group)
             else:
                 routed = self._route(group, healthy, request)
                 if routed is not None:
@@ -254,25 +260,30 @@ class StageRouteStrategy(CustomRoutingStrategyBase, ForkAware):
     def _managed(self, model: str, *, pinned: bool | None) -> str | None:
         """Return the managed group a requested name stands for; None to leave the call to LiteLLM."""
         if self._closed:
+            self.tally.left("", Leaving.CLOSED)
             return None
         try:
             observer.ensure_registered()
             if pinned:
+                self.tally.left("", Leaving.PINNED)
                 return None
             group = self._seam.group_of(model)
             if not self._routing.manages(group):
+                self.tally.left("", Leaving.UNMANAGED)
                 return None
             if self._seam.changed():
                 self._read_deployments(rejected=self._routing.internal_error)
         except Exception as error:  # noqa: BLE001 - whatever it is, the user's call goes on
-            self._routing.internal_error(error)
+            self._went_wrong(error, group="")
             return None
         return group
 
     def _route(self, group: str, healthy: Any, request: Request) -> Deployment | None:  # noqa: ANN401
         """Choose among healthy deployments; None to leave the call to LiteLLM."""
+        began = time.perf_counter()
         try:
             if isinstance(healthy, Mapping):  # the caller pinned one: LiteLLM's own strategy takes it, too
+                self.tally.left(group, Leaving.PINNED)
                 self._leave(group, request)
                 return healthy
             known = self._groups.get(group)
@@ -283,11 +294,13 @@ class StageRouteStrategy(CustomRoutingStrategyBase, ForkAware):
                 if arm is not None:
                     replicas.setdefault(arm, []).append(deployment)
             if not replicas:
+                self.tally.left(group, Leaving.NO_ARM)
                 return None
             minted = not request.get("litellm_call_id")
             call_id = _call_id(request)
             routed = self._routing.choose(group, eligible=replicas.keys(), call_id=call_id)
             if routed is None:
+                self.tally.left(group, Leaving.NO_CHOICE)
                 return None
             deployment = self._by_weight(replicas[routed.arm])
             episodes = open_episodes(self._routing)
@@ -306,8 +319,9 @@ class StageRouteStrategy(CustomRoutingStrategyBase, ForkAware):
                 ),
             )
             _note(request, routed.decision_id)
+            self.tally.chose(time.perf_counter() - began)
         except Exception as error:  # noqa: BLE001 - whatever it is, the user's call goes on
-            self._routing.internal_error(error)
+            self._went_wrong(error, group=group)
             return None
         return deployment
 
@@ -320,6 +334,11 @@ class StageRouteStrategy(CustomRoutingStrategyBase, ForkAware):
             if max(weights) > 0:
                 return self._random.choices(deployments, weights=weights)[0]
         return self._random.choice(deployments)
+
+    def _went_wrong(self, error: Exception, *, group: str) -> None:
+        """Count an error of ours for which a call is left to LiteLLM."""
+        self.tally.left(group, Leaving.ERROR)
+        self._routing.internal_error(error)
 
     def _leave(self, group: str, request: Request) -> None:
         """Remember that LiteLLM chose, so that a reward for this call can say so."""
