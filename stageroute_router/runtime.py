@@ -64,6 +64,7 @@ class Routed:
     arm: str
     probability: float
     stage: int
+    shadow_price: float
     outside_live_set: bool
 
 
@@ -426,6 +427,7 @@ class Runtime(ForkAware):
             arm=choice.arm,
             probability=choice.probability,
             stage=choice.stage,
+            shadow_price=choice.shadow_price,
             outside_live_set=choice.outside_live_set,
         )
 

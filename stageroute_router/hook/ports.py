@@ -32,6 +32,10 @@ class Routed(Protocol):
         """Number of the stage it was chosen in."""
 
     @property
+    def shadow_price(self) -> float:
+        """Reward that one more dollar would have bought; 0 while the budget is slack, infinite where none keeps it."""
+
+    @property
     def outside_live_set(self) -> bool:
         """Whether no live arm was eligible, so that one outside the live set was taken."""
 

@@ -313,6 +313,8 @@ class StageRouteStrategy(CustomRoutingStrategyBase, ForkAware):
                     group=group,
                     arm=routed.arm,
                     stage=routed.stage,
+                    probability=routed.probability,
+                    shadow_price=routed.shadow_price,
                     model_id=model_id(deployment),
                     minted=minted,
                     episodes=episodes,
