@@ -46,7 +46,7 @@ class OpenDecision:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MadeDecision:
-    """What is remembered of a decision after its call: what a reward token and a trace say of it."""
+    """What is remembered of a decision after its call: for reward tokens, response headers and traces."""
 
     decision_id: str
     group: str
@@ -54,6 +54,7 @@ class MadeDecision:
     stage: int
     probability: float
     shadow_price: float
+    model_id: str
 
 
 class Ledger(ForkAware):
@@ -143,6 +144,7 @@ class Ledger(ForkAware):
             stage=decision.stage,
             probability=decision.probability,
             shadow_price=decision.shadow_price,
+            model_id=decision.model_id,
         )
         _trim(self._made, self._remembered)
 

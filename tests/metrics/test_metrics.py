@@ -40,7 +40,7 @@ def test_a_scrape_says_what_the_status_says(start: Any, scrape: Any, until: Any,
     async def call_once() -> None:
         await router.acompletion(model="chat", messages=MESSAGES)
         # LiteLLM reports it in this loop's background.
-        while (group := router.stageroute.known_status().groups[0]).calls < 5 or group.open_calls:
+        while (group := router.stageroute.known_status().groups[0]).calls < 5 or group.open_calls:  # noqa: ASYNC110
             await asyncio.sleep(0.01)
 
     asyncio.run(asyncio.wait_for(call_once(), 20.0))
