@@ -92,3 +92,8 @@ def _scrape() -> Callable[[CollectorRegistry], Page]:
 @pytest.fixture(name="until")
 def _until() -> Callable[[Callable[[], object]], None]:
     return until
+
+
+@pytest.fixture(name="page")
+def _page() -> type[Page]:
+    return Page
