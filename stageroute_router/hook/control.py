@@ -256,13 +256,19 @@ class Control:
         if is_token(response):
             decision_id = self._tokens.read(response).decision_id
             return self._routing.record_reward(decision_id, reward, source=source)
-        recorded = self._routing.record_reward(self._routed_key(response), reward, source=source)
+        recorded = self._routing.record_reward(
+            self._stored_key(self._routed_key(response)), reward, source=source
+        )
         self._strategy.shown(response)
         return recorded
 
     def _revoke(self, response: object, *, source: str) -> Future[RewardReceipt]:
         self._strategy.ensure_attached()
-        key = self._tokens.read(response).decision_id if is_token(response) else self._routed_key(response)
+        key = (
+            self._tokens.read(response).decision_id
+            if is_token(response)
+            else self._stored_key(self._routed_key(response))
+        )
         return self._routing.revoke_reward(key, source=source)
 
     def _report_by_token(
@@ -291,3 +297,8 @@ class Control:
             )
             raise UnmanagedCallError(msg)
         return key
+
+    def _stored_key(self, key: str) -> str:
+        """Return the id under which the database knows a call: this process may know it by others."""
+        made = self._strategy.decision_made(key)
+        return key if made is None else made.decision_id

@@ -127,6 +127,11 @@ class Ledger(ForkAware):
         with self._lock:
             self._remember(response_id, decision)
 
+    def also_known_as(self, key: str, decision: MadeDecision) -> None:
+        """Make a recent decision known by one more key."""
+        with self._lock:
+            self._remember_made(key, decision)
+
     def made(self, key: str) -> MadeDecision | None:
         """Return a recent decision by its call's id or its answer's; the last one that names it."""
         return self._made.get(key)
@@ -136,8 +141,7 @@ class Ledger(ForkAware):
         return self._left.get(key)
 
     def _remember(self, key: str, decision: OpenDecision) -> None:
-        self._made.pop(key, None)  # so that it counts as new
-        self._made[key] = MadeDecision(
+        made = MadeDecision(
             decision_id=decision.decision_id,
             group=decision.group,
             arm=decision.arm,
@@ -146,6 +150,11 @@ class Ledger(ForkAware):
             shadow_price=decision.shadow_price,
             model_id=decision.model_id,
         )
+        self._remember_made(key, made)
+
+    def _remember_made(self, key: str, decision: MadeDecision) -> None:
+        self._made.pop(key, None)  # so that it counts as new
+        self._made[key] = decision
         _trim(self._made, self._remembered)
 
 
