@@ -41,8 +41,8 @@ SOURCE = DataSourceRef(type_val="prometheus", uid="${datasource}")
 GROUP = '{job=~"$job",group=~"$group"}'
 WORKER = '{job=~"$job"}'
 
-# Every worker of a group shows the group's numbers, which are the same but for the moment they were read at. So they are
-# not added up over workers and hosts, but the largest is taken; what is a worker's own is added up.
+# Every worker of a group shows the group's own numbers, which are the same but for the moment when they were read. So
+# the largest is taken instead of their sum; what is a worker's own is added up.
 CALLS = f"max by (group) (rate(stageroute_calls_total{GROUP}[$window]))"
 SPEND = f"max by (group) (rate(stageroute_spend_usd_total{GROUP}[$window]))"
 
@@ -67,7 +67,7 @@ def query(expression: str, legend: str) -> prometheus.Dataquery:
 
 
 def numbered(panel: Any, queries: list[prometheus.Dataquery]) -> Any:  # noqa: ANN401 - any panel's builder
-    """Add queries to a panel, named A, B, …"""
+    """Add queries to a panel, named by letters from A on."""
     for letter, one in zip("ABCDEFG", queries, strict=False):
         panel.with_target(one.ref_id(letter))
     return panel.datasource(SOURCE)
