@@ -1,7 +1,6 @@
 """What a strategy counts of its own work: calls it left to LiteLLM, and how long its choices took.
 
-Metrics are read from here when they are asked for. It needs no metrics library, and costs a choice well under a
-microsecond.
+Metrics are read from here when they are asked for. It needs no metrics library, and costs a choice about a microsecond.
 """
 
 from __future__ import annotations
