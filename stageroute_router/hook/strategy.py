@@ -270,12 +270,27 @@ class StageRouteStrategy(CustomRoutingStrategyBase, ForkAware):
             if report is not None:
                 self.heard(report)
 
+    def attempts_over(self, key: str, *, serving: str | None) -> None:
+        """Take all attempts of a call but the serving one to have failed: its answer, or error, is going out.
+
+        For servers that pass one logging object to all attempts: some versions of LiteLLM report only the first
+        failure of it, and the others would stay open for an hour.
+
+        Args:
+            key: what the call is recognised by.
+            serving: the decision that answered; None if none did.
+        """
+        for decision in self._ledger.over(key, serving=serving):
+            self._withdraw(decision, failed=True)
+
+    def _withdraw(self, decision: OpenDecision, *, failed: bool) -> None:
+        for episode in decision.episodes:
+            episode.discard(decision.decision_id)
+        (self._routing.failed if failed else self._routing.withdrawn)(decision.decision_id)
+
     def _conclude(self, decision: OpenDecision, report: Report) -> None:
         if report.failed or report.from_cache:
-            for episode in decision.episodes:
-                episode.discard(decision.decision_id)
-            conclude = self._routing.failed if report.failed else self._routing.withdrawn
-            conclude(decision.decision_id)
+            self._withdraw(decision, failed=report.failed)
             return
         known = self._groups.get(decision.group)  # unknown: a group of the router before this one
         arm = decision.arm
@@ -343,7 +358,12 @@ class StageRouteStrategy(CustomRoutingStrategyBase, ForkAware):
             origin = origin_of(request)
             minted = origin is None and not request.get("litellm_call_id")
             call_id = _call_id(request) if origin is None else origin.call_id
-            routed = self._routing.choose(group, eligible=replicas.keys(), call_id=call_id)
+            routed = self._routing.choose(
+                group,
+                eligible=replicas.keys(),
+                call_id=call_id,
+                caller=None if origin is None else origin.caller,
+            )
             if routed is None:
                 self.tally.left(group, Leaving.NO_CHOICE)
                 return None
