@@ -78,7 +78,8 @@ class StageRouteStrategy(CustomRoutingStrategyBase, ForkAware):
         self._seam = Seam(router)
         self._routing = routing
         self._random = random.Random(seed)
-        self._stepper = Stepper()
+        # Where that has no event loop it fails, and newer versions then skip the check instead of saying so.
+        self._stepper = Stepper(waits=self._seam.counts_tokens())
         self._ledger: Ledger = Ledger() if predecessor is None else predecessor._ledger  # noqa: SLF001 - one of us
         self._over: object = None
         self.tally: Tally = Tally() if predecessor is None else predecessor.tally
