@@ -5,6 +5,7 @@ from __future__ import annotations
 from fastapi import FastAPI
 
 from stageroute_router.hook.watching import watching
+from stageroute_router.proxy.api import api_router
 from stageroute_router.proxy.metrics import mount_metrics
 from stageroute_router.proxy.ports import ProxyRouting
 from stageroute_router.proxy.tracing import ProxyTracing
@@ -22,3 +23,4 @@ def mount(app: FastAPI, *, proxy: ProxyRouting) -> None:
     """
     mount_metrics(app, proxy=proxy)
     _kept.append(ProxyTracing(watching))
+    app.include_router(api_router(proxy))
