@@ -67,6 +67,7 @@ class Routed:
     arm: str
     probability: float
     stage: int
+    shadow_price: float
     outside_live_set: bool
 
 
@@ -376,9 +377,13 @@ class Runtime(ForkAware):
             SettingsError: the group is not managed.
         """
         self._writer.flush(_STATUS_FLUSH_S)
-        notes = self._notes()
         if group is not None:
-            return self._describe(self._managed(group), notes)
+            return self._describe(self._managed(group), self._notes())
+        return self.known_status()
+
+    def known_status(self) -> Status:
+        """Return the status of all groups as of the last commit. Waits for nothing."""
+        notes = self._notes()
         return Status(
             groups=tuple(
                 self._describe(state, notes) for state in self._groups.values() if state.snapshot is not None
@@ -503,6 +508,7 @@ class Runtime(ForkAware):
             arm=choice.arm,
             probability=choice.probability,
             stage=choice.stage,
+            shadow_price=choice.shadow_price,
             outside_live_set=choice.outside_live_set,
         )
 

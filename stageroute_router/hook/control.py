@@ -64,6 +64,13 @@ class Control:
         self._strategy.ensure_attached()
         return self._routing.status(group)
 
+    def known_status(self) -> Status:
+        """Return the status of all groups as of the last commit this process knows of. Waits for nothing.
+
+        :meth:`status` first waits, for a moment, until what happened before is stored.
+        """
+        return self._routing.known_status()
+
     def group_status(self, group: str) -> GroupStatus:
         """Return the status of one managed group.
 
@@ -156,6 +163,24 @@ class Control:
         # Shielded: cancelling the caller must not cancel a future that the writer is going to complete.
         reported = self._report(response, reward, source=source, caller=caller)
         return await asyncio.shield(asyncio.wrap_future(reported))
+
+    def submit_reward(
+        self, response: object, reward: object, *, source: str = "app", caller: str | None = None
+    ) -> Future[RewardReceipt]:
+        """Report how good an answer was, and return at once: for those who must not wait, and need not know.
+
+        Args:
+            response: as for :meth:`record_reward`.
+            reward: likewise.
+            source: likewise.
+            caller: likewise.
+
+        Returns:
+            A future with the receipt, or with a ``StoreError``, ``UnknownDecisionError`` or ``NotYourCallError``; it is
+            done when the reward is durable. What is wrong with the arguments is raised at once, as by
+            :meth:`record_reward`.
+        """
+        return self._report(response, reward, source=source, caller=caller)
 
     def revoke_reward(
         self, response: object, *, source: str = "app", caller: str | None = None

@@ -33,6 +33,10 @@ class Routed(Protocol):
         """Number of the stage it was chosen in."""
 
     @property
+    def shadow_price(self) -> float:
+        """Reward that one more dollar would have bought; 0 while the budget is slack, infinite where none keeps it."""
+
+    @property
     def outside_live_set(self) -> bool:
         """Whether no live arm was eligible, so that one outside the live set was taken."""
 
@@ -102,6 +106,9 @@ class Routing(Protocol):
 
     def status(self, group: str | None = None) -> Status | GroupStatus:
         """Return the status of one group or of all."""
+
+    def known_status(self) -> Status:
+        """Return the status of all groups as of the last commit. Waits for nothing."""
 
     def stages(self, group: str, *, last: int = 50) -> Sequence[StageReport]:
         """Return the last stages of a group, the oldest first."""
