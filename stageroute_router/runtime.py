@@ -28,6 +28,7 @@ from stageroute_router.forking import ForkAware, survive_fork
 from stageroute_router.group import Group
 from stageroute_router.health import Health, Incident, assess
 from stageroute_router.identifiers import stored_id
+from stageroute_router.live_hooks import LiveHook, LiveHooks
 from stageroute_router.reports import DecisionReceipt, HistoryPoint, StageReport
 from stageroute_router.rewards import Acknowledgement, checked_reward
 from stageroute_router.settings import GroupSettings, Options, parse_groups
@@ -117,6 +118,7 @@ class Runtime(ForkAware):
             for index, (name, settings) in enumerate(groups.items())
         }
         self._begin(seed)
+        self._live_hooks = LiveHooks()
         self._errors = 0
         self._last_logged = -math.inf
         self._reading: Incident | None = None
@@ -190,6 +192,7 @@ class Runtime(ForkAware):
         for write in self._groups[group].set_arms(arms, now=self._clock()):
             self._writer.submit(write)
         self._writer.wake()
+        self._tell_live_hooks()
 
     def choose(
         self,
@@ -220,7 +223,7 @@ class Runtime(ForkAware):
             made = self._groups[group].choose(
                 decision_id=decision_id,
                 uniform=self._random.random(),
-                eligible=eligible,
+                eligible=self._live_hooks.ready(group, eligible),
                 now=now,
                 record=self._writer.submit,
             )
@@ -363,6 +366,11 @@ class Runtime(ForkAware):
                 self._errors,
                 loggable(error),
             )
+
+    def on_live_change(self, hook: LiveHook) -> None:
+        """Call a hook whenever a group's live set changes, and once now; see :class:`LiveHooks`."""
+        self._live_hooks.add(hook)
+        self._tell_live_hooks()
 
     # --- what an operator asks -----------------------------------------------------------------------------
 
@@ -535,12 +543,14 @@ class Runtime(ForkAware):
         for stored in report.stages:
             if stored.group in self._groups:
                 self._groups[stored.group].adopt(stored)
+        self._tell_live_hooks()
 
     def _tick(self) -> float:
         """Read what others have stored, open the windows whose time has come; return the seconds until then."""
         if self._refresh_at <= self._monotonic():
             self._catch_up()
             self._refresh_at = self._next_refresh()
+            self._tell_live_hooks()
         waits = [self._refresh_at - self._monotonic()]
         for group in self._groups.values():
             if _is_past(group.due_at(), self._clock()):
@@ -551,6 +561,12 @@ class Runtime(ForkAware):
             if due is not None:
                 waits.append(due - self._clock())
         return max(min(waits), 0.0)
+
+    def _tell_live_hooks(self) -> None:
+        for name, group in self._groups.items():
+            snapshot = group.settled()
+            if snapshot is not None:
+                self._live_hooks.moved(name, stage=snapshot.stage.number, live=snapshot.live)
 
     def _open_window(self, group: Group, *, reason: str) -> None:
         plan = group.open_window(reason=reason, now=self._clock())

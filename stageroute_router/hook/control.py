@@ -15,6 +15,7 @@ from stageroute_router.hook.episode import Episode, episode
 from stageroute_router.hook.identify import key_of
 from stageroute_router.hook.ports import Routing
 from stageroute_router.hook.strategy import StageRouteStrategy
+from stageroute_router.live_hooks import LiveHook
 from stageroute_router.receipt import RewardReceipt
 from stageroute_router.reports import DecisionReceipt, HistoryPoint, StageReport
 from stageroute_router.reward_token import RewardTokens, is_token
@@ -123,6 +124,18 @@ class Control:
         """
         self._strategy.ensure_attached()
         return self._routing.redeploy(group)
+
+    def on_live_change(self, hook: LiveHook) -> None:
+        """Call a hook for the live set of each group now, and whenever it changes: to load and unload models.
+
+        The hook is called on a thread of its own, in every process that asks for it, once the stage's plan is
+        everybody's. Until it returns, arms that came get no calls of this process, unless nothing else can serve.
+
+        Args:
+            hook: is given a :class:`~stageroute_router.live_hooks.LiveChange`: group, stage, live arms, who came and
+                who left. Where it raises, that is logged, and the arms are routed to all the same.
+        """
+        self._routing.on_live_change(hook)
 
     def episode(self) -> AbstractContextManager[Episode]:
         """Collect the decisions of every call made inside the ``with`` block, to reward them together."""

@@ -8,6 +8,7 @@ from typing import Protocol
 
 from stageroute_router.core.arm import Arm
 from stageroute_router.health import Health
+from stageroute_router.live_hooks import LiveHook
 from stageroute_router.receipt import RewardReceipt
 from stageroute_router.reports import DecisionReceipt, HistoryPoint, StageReport
 from stageroute_router.status import GroupStatus, Status
@@ -121,6 +122,9 @@ class Routing(Protocol):
 
     def redeploy(self, group: str) -> GroupStatus:
         """Open a maintenance window now."""
+
+    def on_live_change(self, hook: LiveHook) -> None:
+        """Call a hook for each group's live set, and whenever it changes."""
 
     def health(self) -> Health:
         """Return whether what is learned is stored. Waits for nothing."""
