@@ -249,6 +249,7 @@ class Control:
                 "what it returned"
             )
             raise UnknownDecisionError(msg)
+        self._strategy.shown(response)
         return self._tokens.mint(decision_id=made.decision_id, arm=made.arm, stage=made.stage, caller=caller)
 
     def reward_by_token(
