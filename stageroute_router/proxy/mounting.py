@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from fastapi import FastAPI
 
+from stageroute_router.hook.watching import watching
+from stageroute_router.proxy.api import api_router
+from stageroute_router.proxy.metrics import mount_metrics
 from stageroute_router.proxy.ports import ProxyRouting
+from stageroute_router.proxy.tracing import ProxyTracing
+
+_kept: list[object] = []
+"""What is only referred to weakly elsewhere, for the life of the process."""
 
 
 def mount(app: FastAPI, *, proxy: ProxyRouting) -> None:
@@ -14,3 +21,6 @@ def mount(app: FastAPI, *, proxy: ProxyRouting) -> None:
         app: LiteLLM's application, before it serves.
         proxy: what the parts read from and report to.
     """
+    mount_metrics(app, proxy=proxy)
+    _kept.append(ProxyTracing(watching))
+    app.include_router(api_router(proxy))
