@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
 from stageroute_router.core.arm import Arm
+from stageroute_router.core.confidence import kl_ucb
 from stageroute_router.core.snapshot import GroupPolicy, Snapshot
 from stageroute_router.core.statistics import ArmStatistics
 
@@ -31,6 +32,7 @@ class ArmStatus:
         failures: of those, calls that failed at the provider.
         reward_count: rewards reported.
         reward_mean: their mean, or None without any.
+        reward_lcb: lower confidence bound of its reward, in [0, 1].
         reward_ucb: upper confidence bound of its reward, in [0, 1].
         cost_count: calls with a known cost.
         cost_mean_usd: their mean, or None without any.
@@ -50,6 +52,7 @@ class ArmStatus:
     failures: int
     reward_count: int
     reward_mean: float | None
+    reward_lcb: float
     reward_ucb: float
     cost_count: int
     cost_mean_usd: float | None
@@ -160,12 +163,19 @@ def _describe_arm(arm: Arm, *, snapshot: Snapshot, index: int, probability: floa
         failures=seen.failures,
         reward_count=seen.reward_count,
         reward_mean=seen.reward_mean,
+        reward_lcb=_provisional_lcb(seen),
         reward_ucb=float(bounds.reward_ucb[index]),
         cost_count=seen.cost_count,
         cost_mean_usd=seen.cost_mean_usd,
         cost_lcb_usd=float(bounds.cost_lcb[index]),
         expected_cost_usd=float(bounds.expected_cost[index]),
     )
+
+
+def _provisional_lcb(seen: ArmStatistics) -> float:
+    if seen.reward_mean is None:
+        return 0.0
+    return 1.0 - kl_ucb(1.0 - min(max(seen.reward_mean, 0.0), 1.0), 1.0 / max(seen.reward_count, 1))
 
 
 def _warnings(arms: Sequence[ArmStatus], *, snapshot: Snapshot) -> list[str]:
