@@ -7,6 +7,7 @@ milliseconds, the first one a second, and holds Python's lock meanwhile: a serve
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -108,7 +109,7 @@ def _spend(
                 "what:N",
                 title=None,
                 scale=alt.Scale(domain=what, range=colours),
-                legend=alt.Legend(orient="top", symbolType="stroke", columns=1 if width < NARROW else 3),
+                legend=alt.Legend(orient="top", symbolType="stroke", columns=1 if width < 400 else 3),
             ),
             strokeDash=alt.StrokeDash(
                 "what:N", scale=alt.Scale(domain=what, range=[[1, 0], [1, 0], [6, 4]]), title=None
@@ -117,7 +118,7 @@ def _spend(
                 "what:N", scale=alt.Scale(domain=what, range=[2.8, 1.5, 1.8]), title=None
             ),
         )
-        .properties(width=plot, height=190)
+        .properties(width=plot, height=210)
     )
     return chart, {"spend": lines}
 
@@ -154,9 +155,13 @@ def _live_set(
     bars = (
         alt.Chart(alt.NamedData("spans"))
         .mark_bar(height=_ROW * 0.5, cornerRadius=2)
-        .encode(x=x.copy(), x2="end", y=y, color=_state_colour(alt, theme, _STATES[:2]))
+        .encode(
+            x=_time_axis(alt, times, zone_minutes=zone_minutes, width=plot, field="start"),
+            x2="end",
+            y=y,
+            color=_state_colour(alt, theme, _STATES[:2], orient="bottom"),
+        )
     )
-    bars.encoding.x.shorthand = "start:T"
     marks = [
         {"at": _clock(mark.at, zone_minutes), "stage": str(mark.number) if index else f"stage {mark.number}"}
         for index, mark in enumerate(_spread(figure.stages, plot=plot, end=figure.end))
@@ -225,7 +230,7 @@ def _row_values(row: ArmRow, *, unit: int) -> dict[str, Any]:
         "usd": None if row.cost is None else row.cost * unit,
         "seen": row.cost_seen,
         "share": row.share,
-        "cap": row.cap if row.cap < 1 else None,
+        "cap": row.cap if row.cap < 1 and row.state != "not live" else None,
     }
 
 
@@ -271,16 +276,18 @@ def _costs(
         if wide
         else alt.Scale(domain=[0, max(everything) * 1.12], nice=False)
     )
-    labels_of = (
-        {"labelExpr": "format(datum.value, datum.value < 1 ? '$.2~f' : '$,.0f')"}
-        if wide and min(everything) >= 0.01
-        else {"format": "$~g" if wide else _dollar_format(max(everything))}
+    ticks = (
+        {"values": _log_ticks(min(everything) / 1.3, max(everything) * 1.3, most=max(plot // 60, 2))}
+        if wide
+        else {"tickCount": max(plot // 70, 2), "format": _dollar_format(max(everything))}
     )
     x = alt.X(
         "usd:Q",
         title=f"$ per {unit:,} calls" + (" (log)" if wide else ""),
         scale=scale,
-        axis=alt.Axis(tickCount=max(plot // 70, 2), orient="top", labelOverlap=True, **labels_of),
+        axis=alt.Axis(orient="top", labelExpr="format(datum.value, datum.value < 1 ? '$~r' : '$,~r')", **ticks)
+        if wide
+        else alt.Axis(orient="top", labelOverlap=True, **ticks),
     )
     base = (
         alt.Chart(alt.NamedData("rows"))
@@ -404,6 +411,21 @@ def _calls_per_dollar_unit(budget: float) -> int:
 def _dollar_format(top: float) -> str:
     decimals = 0 if top >= 20 else 1 if top >= 5 else 2 if top >= 0.2 else 3
     return f"$,.{decimals}f"
+
+
+def _log_ticks(low: float, high: float, *, most: int) -> list[float]:
+    """Return round values in a range, at most so many where powers of ten leave a choice.
+
+    >>> _log_ticks(0.03, 13, most=4), _log_ticks(0.5, 13, most=6)
+    ([0.1, 1.0, 10.0], [0.5, 1.0, 2.0, 5.0, 10.0])
+    """
+    powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    for steps in ((1, 2, 5), (1, 3), (1,)):
+        ticks = [float(f"{step}e{power}") for power in powers for step in steps]
+        ticks = [tick for tick in ticks if low <= tick <= high]
+        if len(ticks) <= most:
+            break
+    return ticks
 
 
 def _dollars(amount: float) -> str:

@@ -62,10 +62,10 @@ def paint(job: Job) -> str:
     return re.sub(r'(id="|url\(#)(clip\d+|gradient_\d+)', rf"\g<1>{job.name}-\2", drawn)
 
 
-def main() -> None:
-    """Draw until nobody asks."""
+def main(idle_s: float = IDLE_S) -> None:
+    """Draw until nobody asks for ``idle_s`` seconds."""
     os.nice(_NICE)
-    while select.select([sys.stdin.buffer], [], [], IDLE_S)[0]:
+    while select.select([sys.stdin.buffer], [], [], idle_s)[0]:
         line = sys.stdin.buffer.readline()
         if not line:
             return
@@ -78,4 +78,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    main(*map(float, sys.argv[1:]))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
@@ -120,7 +120,7 @@ class Rendering:
             price=_capital(
                 shadow_price_sentence(group.shadow_price, budget_usd_per_call=group.budget_usd_per_call)
             ),
-            charts={"spend": None, "live-set": None, "arms": None, **{one.kind: one for one in charts_of(look)}},
+            charts={**dict.fromkeys(get_args(ChartKind)), **{one.kind: one for one in charts_of(look)}},
             arms=arms if all_arms else arms[:FEW_ARMS],
             arms_in_all=len(arms),
             few_arms=FEW_ARMS,
@@ -161,9 +161,9 @@ def charts_of(look: GroupLook) -> list[Chart]:
                 f"{numbers.usd(group.budget_usd_per_call)}.",
             )
         )
-    if stages:
+    now = max(history[-1].at if history else 0.0, group.stage_opened_at)
+    if stages and now > stages[0].opened_at:
         live = ", ".join(stages[-1].live[:12])
-        now = max(history[-1].at if history else 0.0, group.stage_opened_at)
         charts.append(
             _chart(
                 "live-set",
