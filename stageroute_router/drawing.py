@@ -7,10 +7,12 @@ see few of them, text has a contrast of 4.5 and marks one of 3 on the theme's ba
 from __future__ import annotations
 
 from dataclasses import dataclass
-from html import escape
 from typing import Any, Literal
+from xml.etree import ElementTree
 
 from stageroute_router.errors import StageRouteError
+
+_SVG = "http://www.w3.org/2000/svg"
 
 ThemeName = Literal["light", "dark"]
 
@@ -72,7 +74,7 @@ def load_altair() -> Any:  # noqa: ANN401 - a module without types
     """
     try:
         import altair  # noqa: PLC0415 - an optional extra
-        import vl_convert as _  # noqa: PLC0415
+        import vl_convert  # noqa: F401, PLC0415 - what it draws with
     except ImportError as error:
         msg = 'pictures need altair and vl-convert: pip install "stageroute-router[charts]"'
         raise StageRouteError(msg) from error
@@ -113,12 +115,32 @@ def dressed(chart: Any, theme: Theme, *, padding: int = 16) -> Any:  # noqa: ANN
     )
 
 
-def to_svg(chart: Any, *, label: str) -> str:  # noqa: ANN401
-    """Return a chart as SVG, which assistive technology reads as one picture with this label."""
+def to_svg(chart: Any, *, label: str, name: str = "chart") -> str:  # noqa: ANN401
+    """Return a chart as SVG, which assistive technology reads as one picture.
+
+    Args:
+        chart: what to draw.
+        label: what it shows, for those who do not see it.
+        name: sets its ids apart from those of other pictures in the same document.
+    """
     import vl_convert  # noqa: PLC0415 - an optional extra
 
-    drawn: str = vl_convert.vegalite_to_svg(chart.to_dict(validate=False), vl_version=_version())
-    return drawn.replace("<svg ", f'<svg role="img" aria-label="{escape(label)}" ', 1)
+    drawn = vl_convert.vegalite_to_svg(chart.to_dict(validate=False), vl_version=_version())
+    ElementTree.register_namespace("", _SVG)
+    ElementTree.register_namespace("xlink", "http://www.w3.org/1999/xlink")
+    root = ElementTree.fromstring(drawn)  # noqa: S314 - our own drawing
+    for element in root.iter():
+        # Groups of marks are announced one by one otherwise, and none of them says anything.
+        for attribute in ("role", "aria-roledescription", "aria-label", "aria-hidden"):
+            element.attrib.pop(attribute, None)
+        for attribute, value in element.attrib.items():
+            if attribute == "id":
+                element.set(attribute, f"{name}-{value}")
+            elif value.startswith("url(#"):
+                element.set(attribute, value.replace("url(#", f"url(#{name}-", 1))
+    root.set("role", "img")
+    root.set("aria-label", label)
+    return ElementTree.tostring(root, encoding="unicode")
 
 
 def to_png(chart: Any, *, scale: float = 1.5) -> bytes:  # noqa: ANN401

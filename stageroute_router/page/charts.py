@@ -14,7 +14,7 @@ from typing import Any
 from stageroute_router.drawing import THEMES, Theme, ThemeName, dressed, load_altair, to_png, to_svg
 from stageroute_router.page.figures import ArmRow, ArmsFigure, Figure, LiveSetFigure, SpendFigure
 
-NARROW = 560
+NARROW = 600
 """Below this width, panels stand on top of each other."""
 
 _ROW = 26
@@ -54,10 +54,26 @@ def draw(figure: Figure, *, theme: ThemeName = "light", width: int = 760, zone_m
 
 
 def svg(
-    figure: Figure, *, label: str, theme: ThemeName = "light", width: int = 760, zone_minutes: int = 0
+    figure: Figure,
+    *,
+    label: str,
+    name: str = "chart",
+    theme: ThemeName = "light",
+    width: int = 760,
+    zone_minutes: int = 0,
 ) -> str:
-    """Return a chart as SVG, with a label for those who do not see it. Arguments as for :func:`draw`."""
-    return to_svg(draw(figure, theme=theme, width=width, zone_minutes=zone_minutes), label=label)
+    """Return a chart as SVG.
+
+    Args:
+        figure: as for :func:`draw`, like the rest.
+        label: what it shows, for those who do not see it.
+        name: sets its ids apart from those of other pictures in the same document.
+        theme: likewise.
+        width: likewise.
+        zone_minutes: likewise.
+    """
+    chart = draw(figure, theme=theme, width=width, zone_minutes=zone_minutes)
+    return to_svg(chart, label=label, name=name)
 
 
 def png(figure: Figure, *, theme: ThemeName = "light", width: int = 760, zone_minutes: int = 0) -> bytes:
@@ -79,7 +95,7 @@ def _spend(
     unit = _calls_per_dollar_unit(figure.budget)
     budget = figure.budget * unit
     average, recent, limit = "average since the start", "of late", f"budget {_dollars(budget)}"
-    lines = [
+    lines: list[dict[str, Any]] = [
         {"at": _clock(point.at, zone_minutes), "usd": value * unit, "what": what}
         for point in figure.points
         for what, value in ((recent, point.recent), (average, point.average))
@@ -93,7 +109,7 @@ def _spend(
     lines.extend({"at": at, "usd": budget, "what": limit} for at in ends)
     what = [average, recent, limit]
     colours = [theme.accent, theme.faint, theme.budget]
-    plot = width - _LEFT - 10
+    plot = width - _LEFT - 14
     chart = (
         alt.Chart(alt.NamedData("spend"))
         .mark_line(clip=True)
@@ -168,7 +184,9 @@ def _live_set(
     ]
     starts = alt.Chart(alt.NamedData("marks")).encode(x=x)
     lines = starts.mark_rule(color=theme.faint, strokeWidth=1, strokeDash=[1, 3])
-    numbers = starts.mark_text(y=-8, align="left", dx=2, color=theme.muted, fontSize=11).encode(text="stage:N")
+    numbers = starts.mark_text(y=-8, align="left", dx=2, color=theme.muted, fontSize=11).encode(
+        text="stage:N"
+    )
     chart = alt.layer(lines, bars, numbers).properties(width=plot, height=_ROW * max(len(figure.arms), 1))
     return chart, {"spans": spans, "marks": marks}
 
@@ -195,24 +213,29 @@ def _arms(alt: Any, figure: ArmsFigure, *, theme: Theme, width: int) -> tuple[An
         "rows": [_row_values(row, unit=unit) for row in figure.rows],
         "budget": [{"usd": figure.budget * unit}],
     }
+    colour = _state_colour(alt, theme, _STATES, columns=2 if width < 400 else 3)
     if width < NARROW:
         plot = width - _LABELS_NARROW - 16
         panels = [
             panel.properties(width=plot, height=_ROW * max(len(figure.rows), 1))
             for panel in (
-                _rewards(alt, figure, theme=theme, labels=_LABELS_NARROW),
-                _costs(alt, figure, theme=theme, labels=_LABELS_NARROW, plot=plot),
-                _shares(alt, figure, theme=theme, labels=_LABELS_NARROW),
+                _rewards(alt, figure, theme=theme, colour=colour, labels=_LABELS_NARROW),
+                _costs(alt, figure, theme=theme, colour=colour, labels=_LABELS_NARROW, plot=plot),
+                _shares(alt, figure, theme=theme, colour=colour, labels=_LABELS_NARROW),
             )
         ]
         return alt.vconcat(*panels, spacing=14).resolve_scale(color="shared"), data
-    plot = width - _LABELS - 2 * 24 - 18
+    plot = width - _LABELS - 2 * 24 - 24
     reward, cost = int(plot * 0.4), int(plot * 0.33)
     height = _ROW * max(len(figure.rows), 1)
     chart = alt.hconcat(
-        _rewards(alt, figure, theme=theme, labels=_LABELS).properties(width=reward, height=height),
-        _costs(alt, figure, theme=theme, labels=0, plot=cost).properties(width=cost, height=height),
-        _shares(alt, figure, theme=theme, labels=0).properties(
+        _rewards(alt, figure, theme=theme, colour=colour, labels=_LABELS).properties(
+            width=reward, height=height
+        ),
+        _costs(alt, figure, theme=theme, colour=colour, labels=0, plot=cost).properties(
+            width=cost, height=height
+        ),
+        _shares(alt, figure, theme=theme, colour=colour, labels=0).properties(
             width=plot - reward - cost, height=height
         ),
         spacing=24,
@@ -234,13 +257,11 @@ def _row_values(row: ArmRow, *, unit: int) -> dict[str, Any]:
     }
 
 
-def _rewards(alt: Any, figure: ArmsFigure, *, theme: Theme, labels: int) -> Any:  # noqa: ANN401
+def _rewards(alt: Any, figure: ArmsFigure, *, theme: Theme, colour: Any, labels: int) -> Any:  # noqa: ANN401
     low = min((row.reward_lcb for row in figure.rows), default=0.0)
     high = max((row.reward_ucb for row in figure.rows), default=1.0)
     margin = max((high - low) * 0.04, 0.01)
-    base = alt.Chart(alt.NamedData("rows")).encode(
-        y=_rows_axis(alt, figure, theme, labels), color=_state_colour(alt, theme, _STATES)
-    )
+    base = alt.Chart(alt.NamedData("rows")).encode(y=_rows_axis(alt, figure, theme, labels), color=colour)
     bounds = base.mark_rule(strokeWidth=5, strokeCap="round", opacity=0.45).encode(
         x=alt.X(
             "low:Q",
@@ -263,6 +284,7 @@ def _costs(
     figure: ArmsFigure,
     *,
     theme: Theme,
+    colour: Any,  # noqa: ANN401
     labels: int,
     plot: int,
 ) -> Any:  # noqa: ANN401
@@ -285,14 +307,16 @@ def _costs(
         "usd:Q",
         title=f"$ per {unit:,} calls" + (" (log)" if wide else ""),
         scale=scale,
-        axis=alt.Axis(orient="top", labelExpr="format(datum.value, datum.value < 1 ? '$~r' : '$,~r')", **ticks)
+        axis=alt.Axis(
+            orient="top", labelExpr="format(datum.value, datum.value < 1 ? '$~r' : '$,~r')", **ticks
+        )
         if wide
         else alt.Axis(orient="top", labelOverlap=True, **ticks),
     )
     base = (
         alt.Chart(alt.NamedData("rows"))
         .transform_filter("isValid(datum.usd)")
-        .encode(x=x, y=_rows_axis(alt, figure, theme, labels), color=_state_colour(alt, theme, _STATES))
+        .encode(x=x, y=_rows_axis(alt, figure, theme, labels), color=colour)
     )
     seen = base.transform_filter("datum.seen").mark_point(filled=True, size=70, opacity=1)
     expected = base.transform_filter("!datum.seen").mark_point(filled=False, size=60, strokeWidth=1.8)
@@ -304,7 +328,7 @@ def _costs(
     return alt.layer(limit, seen, expected)
 
 
-def _shares(alt: Any, figure: ArmsFigure, *, theme: Theme, labels: int) -> Any:  # noqa: ANN401
+def _shares(alt: Any, figure: ArmsFigure, *, theme: Theme, colour: Any, labels: int) -> Any:  # noqa: ANN401
     base = alt.Chart(alt.NamedData("rows")).encode(y=_rows_axis(alt, figure, theme, labels))
     bars = base.mark_bar(height=_ROW * 0.45, cornerRadiusEnd=2).encode(
         x=alt.X(
@@ -313,7 +337,7 @@ def _shares(alt: Any, figure: ArmsFigure, *, theme: Theme, labels: int) -> Any: 
             scale=alt.Scale(domain=[0, 1]),
             axis=alt.Axis(format="%", values=[0, 0.25, 0.5, 0.75, 1], orient="top", labelOverlap=True),
         ),
-        color=_state_colour(alt, theme, _STATES),
+        color=colour,
     )
     caps = (
         base.transform_filter("isValid(datum.cap)")
@@ -347,13 +371,20 @@ def _names(alt: Any, theme: Theme, labels: int) -> Any:  # noqa: ANN401
     )
 
 
-def _state_colour(alt: Any, theme: Theme, states: list[str], *, orient: str = "top") -> Any:  # noqa: ANN401
+def _state_colour(alt: Any, theme: Theme, states: list[str], *, orient: str = "top", columns: int = 3) -> Any:  # noqa: ANN401
     colours = {"live": theme.accent, "second look": theme.second, "not live": theme.faint}
     return alt.Color(
         "state:N",
         title=None,
         scale=alt.Scale(domain=states, range=[colours[state] for state in states]),
-        legend=alt.Legend(orient=orient, symbolType="circle", symbolStrokeWidth=0, symbolOpacity=1, offset=12),
+        legend=alt.Legend(
+            orient=orient,
+            columns=columns,
+            symbolType="circle",
+            symbolStrokeWidth=0,
+            symbolOpacity=1,
+            offset=12,
+        ),
     )
 
 
@@ -375,7 +406,9 @@ def _time_axis(
             domain=[_clock(start, zone_minutes), _clock(max(end, start + 1), zone_minutes)],
             nice=False,
         ),
-        axis=alt.Axis(format=_time_format(span), tickCount=max(width // 110, 2), labelOverlap=True, grid=False),
+        axis=alt.Axis(
+            format=_time_format(span), tickCount=max(width // 110, 2), labelOverlap=True, grid=False
+        ),
     )
 
 

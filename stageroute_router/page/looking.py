@@ -109,6 +109,7 @@ class Looking:
         status = _steady(reports.group_status(name))
         health = reports.health()
         missing = None
+        past: tuple[Sequence[StageReport], Sequence[HistoryPoint]]
         try:
             past = tuple(reports.stages(name)), _settled(reports.history(name))
         except StoreError as error:

@@ -5,15 +5,17 @@ from __future__ import annotations
 import math
 from datetime import datetime, timezone
 
-NOTHING = "–"
+NOTHING = "\u2013"
 _THIN = "\u202f"  # a narrow space that does not break: between a number and its unit
 
 
 def usd(amount: float | None) -> str:
     """Return dollars: cents from a dollar on, two digits that matter below.
 
-    >>> usd(0.00213), usd(12.5), usd(4321.0), usd(0), usd(None), usd(0.00000087), usd(math.inf)
-    ('$0.0021', '$12.50', '$4,321', '$0', '–', '$0.00000087', '–')
+    >>> usd(0.00213), usd(12.5), usd(4321.0), usd(0), usd(0.00000087)
+    ('$0.0021', '$12.50', '$4,321', '$0', '$0.00000087')
+    >>> usd(None) == usd(math.inf) == NOTHING
+    True
     """
     if amount is None or not math.isfinite(amount):
         return NOTHING
@@ -28,10 +30,10 @@ def usd(amount: float | None) -> str:
 
 
 def percent(part: float | None) -> str:
-    """Return a part of the whole.
+    r"""Return a part of the whole.
 
-    >>> percent(0.1234), percent(1.0), percent(0.0), percent(0.0002), percent(None)
-    ('12.3\\u202f%', '100\\u202f%', '0\\u202f%', '<\\u202f0.1\\u202f%', '–')
+    >>> percent(0.1234), percent(1.0), percent(0.0), percent(0.0002)
+    ('12.3\u202f%', '100\u202f%', '0\u202f%', '<\u202f0.1\u202f%')
     """
     if part is None or not math.isfinite(part):
         return NOTHING
@@ -44,8 +46,8 @@ def percent(part: float | None) -> str:
 def reward(value: float | None) -> str:
     """Return a reward.
 
-    >>> reward(0.71249), reward(1.0), reward(None), reward(math.inf)
-    ('0.712', '1.000', '–', '–')
+    >>> reward(0.71249), reward(1.0), reward(None) == reward(math.inf) == NOTHING
+    ('0.712', '1.000', True)
     """
     return NOTHING if value is None or not math.isfinite(value) else f"{value:.3f}"
 
@@ -53,8 +55,8 @@ def reward(value: float | None) -> str:
 def count(number: int | None) -> str:
     """Return how many.
 
-    >>> count(1234567), count(None)
-    ('1,234,567', '–')
+    >>> count(1234567), count(None) == NOTHING
+    ('1,234,567', True)
     """
     return NOTHING if number is None else f"{number:,}"
 
@@ -62,8 +64,8 @@ def count(number: int | None) -> str:
 def rate(per_minute: float | None) -> str:
     """Return calls a minute, with two digits that matter: more would change at every look.
 
-    >>> rate(123.4), rate(6.66), rate(0.0123), rate(0), rate(None)
-    ('120', '6.7', '0.012', '0', '–')
+    >>> rate(123.4), rate(6.66), rate(0.0123), rate(0), rate(None) == NOTHING
+    ('120', '6.7', '0.012', '0', True)
     """
     if per_minute is None or not math.isfinite(per_minute):
         return NOTHING
@@ -97,8 +99,8 @@ def iso(at: float | None) -> str:
 def clock(at: float | None) -> str:
     """Return a time for people, in UTC.
 
-    >>> clock(1767225600.0), clock(None)
-    ('2026-01-01 00:00 UTC', '–')
+    >>> clock(1767225600.0), clock(None) == NOTHING
+    ('2026-01-01 00:00 UTC', True)
     """
     text = iso(at)
     return f"{text[:10]} {text[11:16]} UTC" if text else NOTHING

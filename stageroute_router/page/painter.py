@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import select
 import sys
 from dataclasses import dataclass
@@ -51,15 +50,14 @@ JOBS: TypeAdapter[Job] = TypeAdapter(Job)
 
 def paint(job: Job) -> str:
     """Return the SVG of a job, ready to stand in a document beside others."""
-    drawn = svg(
+    return svg(
         job.figure,
         label=job.label,
+        name=job.name,
         theme=job.theme,
         width=job.width,
         zone_minutes=job.zone_minutes,
     )
-    # Pictures call their clipping areas alike; in one document, the first would be everybody's.
-    return re.sub(r'(id="|url\(#)(clip\d+|gradient_\d+)', rf"\g<1>{job.name}-\2", drawn)
 
 
 def main(idle_s: float = IDLE_S) -> None:

@@ -16,6 +16,7 @@ from stageroute_router.page.series import (
     arms_figure,
     by_interest,
     live_set_figure,
+    printable,
     spend_figure,
     state_of,
 )
@@ -184,10 +185,10 @@ def charts_of(look: GroupLook) -> list[Chart]:
 
 
 def _chart(kind: ChartKind, figure: Figure, label: str) -> Chart:
+    label = printable(label)
     version = hashlib.sha256(repr((kind, figure, label)).encode()).hexdigest()[:20]
     return Chart(kind=kind, figure=figure, label=label, version=version)
 
 
 def _capital(sentence: str) -> str:
     return f"{sentence[:1].upper()}{sentence[1:]}."
-

@@ -77,9 +77,15 @@ def _files() -> APIRouter:
 
 def _data(reports: Callable[[], Reports]) -> APIRouter:
     router = APIRouter(prefix="/stageroute/page", include_in_schema=False)
-    looking, rendering, painting = Looking(reports), Rendering(), Painting()
-    readers = ThreadPoolExecutor(_THREADS, thread_name_prefix="stageroute-page")
-    painters = ThreadPoolExecutor(_THREADS, thread_name_prefix="stageroute-charts")
+    looking = Looking(reports)
+    _add_fragments(router, looking)
+    _add_charts(router, looking)
+    return router
+
+
+def _add_fragments(router: APIRouter, looking: Looking) -> None:
+    rendering = Rendering()
+    threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="stageroute-page")
 
     @router.get("/groups")
     async def groups(request: Request) -> Response:
@@ -87,7 +93,7 @@ def _data(reports: Callable[[], Reports]) -> APIRouter:
             look = looking.groups()
             return _fragment(request, tag=look.version, render=lambda: rendering.groups(look))
 
-        return await _told(readers, tell)
+        return await _told(threads, tell)
 
     @router.get("/group")
     async def group(
@@ -104,10 +110,28 @@ def _data(reports: Callable[[], Reports]) -> APIRouter:
                 render=lambda: rendering.group(look, all_arms=arms == "all", all_stages=stages == "all"),
             )
 
-        return await _told(readers, tell)
+        return await _told(threads, tell)
+
+    @router.get("/decision")
+    async def decision(request: Request, key: Annotated[str, Query(max_length=_LONGEST_NAME)]) -> Response:
+        def tell() -> Response:
+            receipt = looking.receipt(key)
+            if receipt is None:
+                return Response(
+                    rendering.no_receipt(key), status_code=404, media_type="text/html", headers=_private()
+                )
+            return _fragment(request, tag=None, render=lambda: rendering.receipt(receipt))
+
+        return await _told(threads, tell)
+
+
+def _add_charts(router: APIRouter, looking: Looking) -> None:
+    painting = Painting()
+    threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="stageroute-charts")
 
     @router.get("/chart")
     async def chart(
+        *,
         request: Request,
         group: Annotated[str, Query(max_length=_LONGEST_NAME)],
         kind: ChartKind,
@@ -137,21 +161,7 @@ def _data(reports: Callable[[], Reports]) -> APIRouter:
                 media_type="image/svg+xml",
             )
 
-        return await _told(painters, tell)
-
-    @router.get("/decision")
-    async def decision(request: Request, key: Annotated[str, Query(max_length=_LONGEST_NAME)]) -> Response:
-        def tell() -> Response:
-            receipt = looking.receipt(key)
-            if receipt is None:
-                return Response(
-                    rendering.no_receipt(key), status_code=404, media_type="text/html", headers=_private()
-                )
-            return _fragment(request, tag=None, render=lambda: rendering.receipt(receipt))
-
-        return await _told(readers, tell)
-
-    return router
+        return await _told(threads, tell)
 
 
 async def _told(pool: ThreadPoolExecutor, tell: Callable[[], Response]) -> Response:
@@ -200,7 +210,9 @@ def _conditional(request: Request, content: bytes, *, media_type: str) -> Respon
 
 
 def _has(request: Request, tag: str) -> bool:
-    return tag in {one.strip().removeprefix("W/") for one in request.headers.get("if-none-match", "").split(",")}
+    return tag in {
+        one.strip().removeprefix("W/") for one in request.headers.get("if-none-match", "").split(",")
+    }
 
 
 def _private() -> dict[str, str]:

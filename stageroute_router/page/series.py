@@ -113,15 +113,25 @@ def short_names(names: Sequence[str]) -> dict[str, str]:
     >>> short_names(["azure/gpt-4o", "openai/gpt-4o"])
     {'azure/gpt-4o': 'azure/gpt-4o', 'openai/gpt-4o': 'openai/gpt-4o'}
     """
-    tails = {name: name.rstrip("/").rsplit("/", 1)[-1] or name for name in names}
+    clean = {name: printable(name) for name in names}
+    tails = {name: text.rstrip("/").rsplit("/", 1)[-1] or text for name, text in clean.items()}
     counts = Counter(tails.values())
-    short = {name: _fitted(tail if counts[tail] == 1 else name) for name, tail in tails.items()}
+    short = {name: _fitted(tail if counts[tail] == 1 else clean[name]) for name, tail in tails.items()}
     taken: Counter[str] = Counter()
     for name, text in short.items():
         taken[text] += 1
         if taken[text] > 1:
             short[name] = f"{text} ({taken[text]})"
     return short
+
+
+def printable(text: str) -> str:
+    r"""Return text without what does not print: a picture is XML, which has no word for most of it.
+
+    >>> printable("a\x00b")
+    'a\ufffdb'
+    """
+    return "".join(one if one.isprintable() else "\ufffd" for one in text)
 
 
 def _fitted(name: str) -> str:
@@ -131,9 +141,7 @@ def _fitted(name: str) -> str:
     return f"{name[:half]}…{name[-half:]}"
 
 
-def _spans(
-    arm: str, label: str, stages: Sequence[StageReport], ends: Sequence[float]
-) -> list[LiveSpan]:
+def _spans(arm: str, label: str, stages: Sequence[StageReport], ends: Sequence[float]) -> list[LiveSpan]:
     """Return an arm's stages, those in a row joined."""
     spans: list[LiveSpan] = []
     joins = False
@@ -172,4 +180,3 @@ def _booked(point: HistoryPoint) -> float:
 def _per_call(usd: float, calls: int) -> float | None:
     # Late corrections of older costs can make a difference negative; a rate of spending is at least 0.
     return max(usd, 0.0) / calls if calls > 0 and math.isfinite(usd) else None
-

@@ -15,8 +15,8 @@ from pathlib import Path
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 
 MISSING = (
-    "there is no Chromium here: install it (`apt-get install chromium`, or `python -m playwright install chromium`), or "
-    "name one in STAGEROUTE_TEST_CHROMIUM"
+    "there is no Chromium here: install it (`apt-get install chromium`, or `python -m playwright install chromium`), "
+    "or name one in STAGEROUTE_TEST_CHROMIUM"
 )
 
 
@@ -39,9 +39,7 @@ def install() -> None:
         ):
             subprocess.run(command, env=quiet, check=False, stdout=subprocess.DEVNULL, timeout=600)
     if find() is None:
-        subprocess.run(
-            [sys.executable, "-m", "playwright", "install", "chromium"], check=False, timeout=600
-        )
+        subprocess.run([sys.executable, "-m", "playwright", "install", "chromium"], check=False, timeout=600)
 
 
 def _fetched() -> str | None:

@@ -144,11 +144,23 @@ def ran(
         )
         for model in ROUTERBENCH
     ]
-    arrivals = {int(calls * part): index for part, index in ((0.15, 10), (0.3, 1), (0.45, 9), (0.6, 3), (0.75, 6))}
+    arrivals = {
+        int(calls * part): index for part, index in ((0.15, 10), (0.3, 1), (0.45, 9), (0.6, 3), (0.75, 6))
+    }
     present = [index for index in range(len(arms)) if index not in arrivals.values()]
     snapshot = engine.start([arms[index] for index in present], now=START)
     stages = [_stage(name, snapshot, before=None)]
-    history = [HistoryPoint(at=START, calls=0, open_calls=0, spend_usd=0.0, in_flight_usd=0.0, reward_count=0, reward_total=0.0)]
+    history = [
+        HistoryPoint(
+            at=START,
+            calls=0,
+            open_calls=0,
+            spend_usd=0.0,
+            in_flight_usd=0.0,
+            reward_count=0,
+            reward_total=0.0,
+        )
+    ]
     rewards, total = 0, 0.0
     last = None
     pulls: dict[str, int] = {}
@@ -166,7 +178,7 @@ def ran(
             seen = seen + ArmStatistics.of_reward(reward)
             rewards, total = rewards + 1, total + reward
         pulls[choice.arm] = pulls.get(choice.arm, 0) + 1
-        last = (choice, cost, reward, now, snapshot)
+        last = (choice, cost, reward, now)
         account = snapshot.account.dispatched(choice.charge).settled(choice.charge, cost_usd=cost)
         before = snapshot
         snapshot = engine.advance(snapshot, increments={choice.arm: seen}, account=account, now=now)
@@ -328,7 +340,7 @@ def _stage(name: str, snapshot: Snapshot, *, before: StageReport | None) -> Stag
 
 
 def _receipt(name: str, status: GroupStatus, last: tuple) -> DecisionReceipt:  # type: ignore[type-arg]
-    choice, cost, reward, now, snapshot = last
+    choice, cost, reward, now = last
     price = choice.shadow_price
     alternatives = sorted(
         (
@@ -339,7 +351,11 @@ def _receipt(name: str, status: GroupStatus, last: tuple) -> DecisionReceipt:  #
                 reward_ucb=arm.reward_ucb,
                 cost_lcb_usd=arm.cost_lcb_usd,
                 value=arm.reward_ucb - price * arm.cost_lcb_usd,
-                why="chosen" if arm.name == choice.arm else "live, drawn less often" if arm.live else "not live",
+                why="chosen"
+                if arm.name == choice.arm
+                else "live, drawn less often"
+                if arm.live
+                else "not live",
             )
             for arm in status.arms
         ),
@@ -362,8 +378,8 @@ def _receipt(name: str, status: GroupStatus, last: tuple) -> DecisionReceipt:  #
         budget_usd_per_call=choice.charge.budget_usd,
         shadow_price=price,
         binding="budget",
-        explanation=f"{choice.arm} was drawn with probability {choice.probability:.3f}: the budget kept the arm with the "
-        "highest reward bound from taking more",
+        explanation=f"{choice.arm} was drawn with probability {choice.probability:.3f}: the budget kept the arm "
+        "with the highest reward bound from taking more",
         state="settled",
         cost_usd=cost,
         rewards={"app": reward},

@@ -37,7 +37,7 @@ def copied(reports: SampleReports) -> SampleReports:
     return group_changed(reports)
 
 
-# --- who may look ---------------------------------------------------------------------------------------------------
+# --- who may look ---------------------------------------------------------------------------------------
 
 
 def test_asks_for_a_key_and_keeps_it_in_this_tab_only(watcher: Watcher, ran: SampleReports) -> None:
@@ -88,7 +88,7 @@ def test_a_key_that_is_taken_back_is_asked_for_again(watcher: Watcher, ran: Samp
         watcher.server.key = key
 
 
-# --- one look ---------------------------------------------------------------------------------------------------------
+# --- one look -------------------------------------------------------------------------------------------
 
 
 def test_one_look_tells_whether_it_works(watcher: Watcher, ran: SampleReports) -> None:
@@ -100,7 +100,9 @@ def test_one_look_tells_whether_it_works(watcher: Watcher, ran: SampleReports) -
     expect(page).to_have_title(re.compile("^chat works"))
     assert group.spend_ratio is not None
     expect(page.locator("#figures")).to_contain_text(f"{group.spend_ratio:.1%}".replace("%", "\u202f%"))
-    expect(page.locator("#spend")).to_contain_text(re.compile(r"\$1 more per [\d,]+ calls buys \+0\.\d+ reward"))
+    expect(page.locator("#spend")).to_contain_text(
+        re.compile(r"\$1 more per [\d,]+ calls buys \+0\.\d+ reward")
+    )
     expect(page.locator("#live-set")).to_contain_text(f"Stage {group.stage} opened")
 
     watcher.wait_for_charts(page, 3)
@@ -157,7 +159,7 @@ def test_says_why_it_needs_attention(watcher: Watcher, ran: SampleReports) -> No
     assert watcher.said == []
 
 
-# --- looking again ----------------------------------------------------------------------------------------------------
+# --- looking again --------------------------------------------------------------------------------------
 
 
 def test_looks_again_every_ten_seconds_and_takes_nothing_twice(watcher: Watcher, ran: SampleReports) -> None:
@@ -212,15 +214,15 @@ def test_pausing_and_hiding_stop_looking(watcher: Watcher, ran: SampleReports) -
 
     hide = "hidden => { Object.defineProperty(document, 'hidden', {configurable: true, get: () => hidden});"
     hide += " document.dispatchEvent(new Event('visibilitychange')); }"
-    page.evaluate(hide, True)
+    page.evaluate(hide, arg=True)
     looks = len(watcher.statuses("page/group"))
     page.clock.run_for(5 * TEN_SECONDS)
     assert len(watcher.statuses("page/group")) == looks
     with page.expect_response(re.compile("page/group")):
-        page.evaluate(hide, False)
+        page.evaluate(hide, arg=False)
 
 
-# --- when something does not work -----------------------------------------------------------------------------------------
+# --- when something does not work -----------------------------------------------------------------------
 
 
 def test_an_outage_keeps_what_is_shown(watcher: Watcher, ran: SampleReports) -> None:
@@ -281,7 +283,7 @@ def test_pictures_that_cannot_be_drawn_leave_the_numbers(watcher: Watcher, ran: 
     expect(page.get_by_role("region", name="Table of arms")).to_be_visible()
 
 
-# --- all kinds of groups ------------------------------------------------------------------------------------------------
+# --- all kinds of groups --------------------------------------------------------------------------------
 
 
 def test_nothing_is_managed_yet(watcher: Watcher) -> None:
@@ -348,7 +350,7 @@ def test_a_group_that_is_gone_leads_back(watcher: Watcher, ran: SampleReports) -
     expect(page.locator("#verdict h1")).to_contain_text("chat works")
 
 
-# --- why a call went where it went ------------------------------------------------------------------------------------------
+# --- why a call went where it went ----------------------------------------------------------------------
 
 
 def test_a_decision_is_explained(watcher: Watcher, ran: SampleReports) -> None:
@@ -381,7 +383,7 @@ def test_an_unknown_decision_is_said_so(watcher: Watcher, ran: SampleReports) ->
     expect(page.locator("#verdict h1")).to_contain_text("chat works")
 
 
-# --- for everybody ----------------------------------------------------------------------------------------------------
+# --- for everybody --------------------------------------------------------------------------------------
 
 
 def test_dark_by_system_or_by_choice(watcher: Watcher, ran: SampleReports) -> None:
