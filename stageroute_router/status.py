@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
 from stageroute_router.core.arm import Arm
-from stageroute_router.core.confidence import kl_ucb
+from stageroute_router.core.lower_bound import reward_lcb
 from stageroute_router.core.snapshot import GroupPolicy, Snapshot
 from stageroute_router.core.statistics import ArmStatistics
 
@@ -32,8 +32,9 @@ class ArmStatus:
         failures: of those, calls that failed at the provider.
         reward_count: rewards reported.
         reward_mean: their mean, or None without any.
-        reward_lcb: lower confidence bound of its reward, in [0, 1].
         reward_ucb: upper confidence bound of its reward, in [0, 1].
+        reward_lcb: lower confidence bound of its reward, in [0, 1], for display: nothing is decided by it. The rule's
+            own interval mirrored: one less the upper bound of what the arm failed to earn.
         cost_count: calls with a known cost.
         cost_mean_usd: their mean, or None without any.
         cost_lcb_usd: lower confidence bound of its cost.
@@ -52,8 +53,8 @@ class ArmStatus:
     failures: int
     reward_count: int
     reward_mean: float | None
-    reward_lcb: float
     reward_ucb: float
+    reward_lcb: float
     cost_count: int
     cost_mean_usd: float | None
     cost_lcb_usd: float
@@ -119,8 +120,15 @@ def describe(name: str, *, policy: GroupPolicy, snapshot: Snapshot, notes: Seque
     """Return a group's status from its snapshot; ``notes`` are further warnings."""
     account = snapshot.account
     probabilities = dict(zip(snapshot.live, snapshot.mix.probabilities, strict=True))
+    lowest = reward_lcb(policy, snapshot)
     arms = tuple(
-        _describe_arm(arm, snapshot=snapshot, index=index, probability=probabilities.get(arm.name))
+        _describe_arm(
+            arm,
+            snapshot=snapshot,
+            index=index,
+            probability=probabilities.get(arm.name),
+            lowest=float(lowest[index]),
+        )
         for index, arm in enumerate(snapshot.arms)
     )
     rewards = sum(arm.reward_count for arm in arms)
@@ -146,7 +154,9 @@ def describe(name: str, *, policy: GroupPolicy, snapshot: Snapshot, notes: Seque
     )
 
 
-def _describe_arm(arm: Arm, *, snapshot: Snapshot, index: int, probability: float | None) -> ArmStatus:
+def _describe_arm(
+    arm: Arm, *, snapshot: Snapshot, index: int, probability: float | None, lowest: float
+) -> ArmStatus:
     seen = snapshot.statistics.get(arm.name, _NOTHING)
     bounds = snapshot.estimate.bounds
     limit = snapshot.estimate.limits[index]
@@ -163,19 +173,14 @@ def _describe_arm(arm: Arm, *, snapshot: Snapshot, index: int, probability: floa
         failures=seen.failures,
         reward_count=seen.reward_count,
         reward_mean=seen.reward_mean,
-        reward_lcb=_provisional_lcb(seen),
         reward_ucb=float(bounds.reward_ucb[index]),
+        # The upper bound may be a few calls older.
+        reward_lcb=min(lowest, float(bounds.reward_ucb[index])),
         cost_count=seen.cost_count,
         cost_mean_usd=seen.cost_mean_usd,
         cost_lcb_usd=float(bounds.cost_lcb[index]),
         expected_cost_usd=float(bounds.expected_cost[index]),
     )
-
-
-def _provisional_lcb(seen: ArmStatistics) -> float:
-    if seen.reward_mean is None:
-        return 0.0
-    return 1.0 - kl_ucb(1.0 - min(max(seen.reward_mean, 0.0), 1.0), 1.0 / max(seen.reward_count, 1))
 
 
 def _warnings(arms: Sequence[ArmStatus], *, snapshot: Snapshot) -> list[str]:
