@@ -39,8 +39,8 @@ def percent(part: float | None) -> str:
         return NOTHING
     if 0 < part < 0.0005:
         return f"<{_THIN}0.1{_THIN}%"
-    text = f"{100 * part:,.1f}".removesuffix(".0")
-    return f"{text}{_THIN}%"
+    text = f"{100 * part:,.1f}"
+    return f"{'0' if text == '0.0' else '100' if text == '100.0' else text}{_THIN}%"
 
 
 def reward(value: float | None) -> str:

@@ -49,7 +49,7 @@ def test_it_waits_for_its_first_call(group: GroupStatus) -> None:
             {"warnings": ("no price is known for a, b: its calls count as $0; set something",)},
             "no price is known for a, b",
         ),
-        ({"spend_ratio": 1.2}, "it spends 120\u202f% of its budget"),
+        ({"spend_ratio": 1.2}, "it spends 120.0\u202f% of its budget"),
         ({"reward_coverage": 0.001}, "rewards are known of only 0.1\u202f% of its calls"),
         ({"reward_coverage": None}, "rewards are known of only \u2013 of its calls"),
     ],
@@ -78,7 +78,7 @@ def test_failing_arms_are_named_where_they_are_live(group: GroupStatus) -> None:
     live = next(arm for arm in group.arms if arm.live)
     others = tuple(arm for arm in group.arms if arm is not live)
     broken = replace(live, name="broken", pulls=100, failures=40)
-    assert judged(group, arms=(broken, *others)).reasons[0].short == "broken fails 40\u202f% of its calls"
+    assert judged(group, arms=(broken, *others)).reasons[0].short == "broken fails 40.0\u202f% of its calls"
     for fine in (
         replace(broken, live=False),
         replace(broken, failures=15),
