@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, Query, Request
 from fastapi.responses import JSONResponse, RedirectResponse, Response
+from fastapi.routing import APIRoute
 
 from stageroute_router.drawing import ThemeName
 from stageroute_router.errors import SettingsError, StageRouteError
@@ -45,11 +46,13 @@ _FILES = {
 }
 
 
-def build(*, reports: Callable[[], Reports], may_read: Callable[..., Any]) -> APIRouter:
+def build(
+    *, reports: Callable[[], Reports], may_read: Callable[..., Any], route_class: type[APIRoute] | None
+) -> APIRouter:
     """Return the page's router; see :func:`stageroute_router.page.page_router`."""
     router = APIRouter()
     router.include_router(_files())
-    router.include_router(_data(reports), dependencies=[Depends(may_read)])
+    router.include_router(_data(reports, route_class or APIRoute), dependencies=[Depends(may_read)])
     return router
 
 
@@ -75,8 +78,8 @@ def _files() -> APIRouter:
     return router
 
 
-def _data(reports: Callable[[], Reports]) -> APIRouter:
-    router = APIRouter(prefix="/stageroute/page", include_in_schema=False)
+def _data(reports: Callable[[], Reports], route_class: type[APIRoute]) -> APIRouter:
+    router = APIRouter(prefix="/stageroute/page", include_in_schema=False, route_class=route_class)
     looking = Looking(reports)
     _add_fragments(router, looking)
     _add_charts(router, looking)
