@@ -39,8 +39,8 @@ class GroupArms:
     def list_price(self, arm: str, used: Usage) -> float | None:
         """Return what a call comes to by an arm's list prices, in US dollars; None where they are not known.
 
-        For calls that LiteLLM has reported as free although they have a price: some versions do so for the Responses API
-        once a text completion was made with the same deployment. A free arm would attract everything.
+        For calls that LiteLLM has reported as free although they have a price: some versions do so for the Responses
+        API once a text completion was made with the same deployment. A free arm would attract everything.
         """
         priced = next((known for known in self.arms if known.name == arm), None)
         if priced is None or priced.input_usd_per_token is None:
