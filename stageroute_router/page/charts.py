@@ -134,7 +134,7 @@ def _spend(
                 "what:N", scale=alt.Scale(domain=what, range=[2.8, 1.5, 1.8]), title=None
             ),
         )
-        .properties(width=plot, height=210)
+        .properties(width=plot, height=240)
     )
     return chart, {"spend": lines}
 

@@ -75,6 +75,14 @@ class Painting:
         finally:
             self._waiting.release()
 
+    def prepare(self) -> None:
+        """Start the process that draws, unless it runs: its first second passes while the rest of a page is made."""
+        if self._drawing.acquire(blocking=False):
+            try:
+                self._started()
+            finally:
+                self._drawing.release()
+
     def close(self) -> None:
         """End the process that draws, if there is one. Whoever asks for a picture afterwards starts another."""
         process, self._process = self._process, None

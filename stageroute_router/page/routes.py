@@ -80,13 +80,13 @@ def _files() -> APIRouter:
 
 def _data(reports: Callable[[], Reports], route_class: type[APIRoute]) -> APIRouter:
     router = APIRouter(prefix="/stageroute/page", include_in_schema=False, route_class=route_class)
-    looking = Looking(reports)
-    _add_fragments(router, looking)
-    _add_charts(router, looking)
+    looking, painting = Looking(reports), Painting()
+    _add_fragments(router, looking, painting)
+    _add_charts(router, looking, painting)
     return router
 
 
-def _add_fragments(router: APIRouter, looking: Looking) -> None:
+def _add_fragments(router: APIRouter, looking: Looking, painting: Painting) -> None:
     rendering = Rendering()
     threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="stageroute-page")
 
@@ -107,6 +107,8 @@ def _add_fragments(router: APIRouter, looking: Looking) -> None:
     ) -> Response:
         def tell() -> Response:
             look = looking.group(name)
+            if not _has(request, f'"{look.version}-{arms}-{stages}"'):
+                painting.prepare()  # charts are asked for next
             return _fragment(
                 request,
                 tag=f"{look.version}-{arms}-{stages}",
@@ -128,8 +130,7 @@ def _add_fragments(router: APIRouter, looking: Looking) -> None:
         return await _told(threads, tell)
 
 
-def _add_charts(router: APIRouter, looking: Looking) -> None:
-    painting = Painting()
+def _add_charts(router: APIRouter, looking: Looking, painting: Painting) -> None:
     threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="stageroute-charts")
 
     @router.get("/chart")

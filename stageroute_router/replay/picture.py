@@ -40,7 +40,8 @@ def save_picture(result: ReplayResult, path: Path, *, baselines: dict[str, float
         path.write_bytes(to_png(chart))
     else:
         path.write_text(
-            to_svg(chart, label=f"Reward, spend and traffic of {result.calls:,} replayed calls"), encoding="utf-8"
+            to_svg(chart, label=f"Reward, spend and traffic of {result.calls:,} replayed calls"),
+            encoding="utf-8",
         )
 
 

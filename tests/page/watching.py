@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 from playwright.sync_api import Browser, Page, Response, expect
 
-from tests.page.sample import SampleReports
+from stageroute_router.reports import Reports
 from tests.page.serving import PageServer
 
 PATIENCE_MS = 60_000
@@ -41,7 +41,7 @@ class Watcher:
 
     def open(
         self,
-        reports: SampleReports,
+        reports: Reports,
         *,
         width: int = 1280,
         scheme: str = "light",

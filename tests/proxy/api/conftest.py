@@ -93,7 +93,9 @@ class Served:
 
 
 def _auth(key: str) -> UserAPIKeyAuth:
-    return UserAPIKeyAuth(api_key=None if key == "sk-nobody" else key, user_role=ROLES.get(key, "proxy_admin"))
+    return UserAPIKeyAuth(
+        api_key=None if key == "sk-nobody" else key, user_role=ROLES.get(key, "proxy_admin")
+    )
 
 
 async def _check_key(request: Request, api_key: str) -> UserAPIKeyAuth:
