@@ -415,7 +415,7 @@ def _time_axis(
 def _time_format(span: float) -> str:
     if span <= 300:
         return "%H:%M:%S"
-    if span <= _DAY:
+    if span <= 1.6 * _DAY:
         return "%H:%M"
     return "%d %b %H:%M" if span <= 4 * _DAY else "%d %b"
 

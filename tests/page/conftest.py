@@ -1,4 +1,4 @@
-"""One server and one browser for all tests of the page that a worker runs."""
+"""One server for all tests of the page that a worker runs, and a browser."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ def page_server() -> Iterator[PageServer]:
             yield server
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def chromium() -> Iterator[Browser]:
-    """A real browser."""
+    """A real browser, for one module: Playwright's event loop stands in the way of tests that run one themselves."""
     path = browsers.find()
     if path is None:
         if os.environ.get("CI"):

@@ -111,7 +111,7 @@ def main() -> None:
         with StoredReports(url) as reports, served(reports) as server, sync_playwright() as playwright:
             browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox", "--disable-gpu"])
             page = browser.new_page(
-                viewport={"width": 1240, "height": 1290}, color_scheme=asked.scheme, locale="en-GB"
+                viewport={"width": 1240, "height": 1322}, color_scheme=asked.scheme, locale="en-GB"
             )
             page.goto(server.url)
             page.get_by_label("Key of the LiteLLM proxy").fill(server.key)
