@@ -72,7 +72,8 @@ class StageRouteStrategy(CustomRoutingStrategyBase, ForkAware):
         self._seam = Seam(router)
         self._routing = routing
         self._random = random.Random(seed)
-        self._stepper = Stepper()
+        # Where that has no event loop it fails, and newer versions then skip the check instead of saying so.
+        self._stepper = Stepper(waits=self._seam.counts_tokens())
         self._ledger: Ledger = Ledger() if predecessor is None else predecessor._ledger  # noqa: SLF001 - one of us
         self._over: object = None
         self._groups: dict[str, GroupArms] = {}
@@ -261,12 +262,27 @@ class StageRouteStrategy(CustomRoutingStrategyBase, ForkAware):
             if report is not None:
                 self.heard(report)
 
+    def attempts_over(self, key: str, *, serving: str | None) -> None:
+        """Take all attempts of a call but the serving one to have failed: its answer, or error, is going out.
+
+        For servers that pass one logging object to all attempts: some versions of LiteLLM report only the first
+        failure of it, and the others would stay open for an hour.
+
+        Args:
+            key: what the call is recognised by.
+            serving: the decision that answered; None if none did.
+        """
+        for decision in self._ledger.over(key, serving=serving):
+            self._withdraw(decision, failed=True)
+
+    def _withdraw(self, decision: OpenDecision, *, failed: bool) -> None:
+        for episode in decision.episodes:
+            episode.discard(decision.decision_id)
+        (self._routing.failed if failed else self._routing.withdrawn)(decision.decision_id)
+
     def _conclude(self, decision: OpenDecision, report: Report) -> None:
         if report.failed or report.from_cache:
-            for episode in decision.episodes:
-                episode.discard(decision.decision_id)
-            conclude = self._routing.failed if report.failed else self._routing.withdrawn
-            conclude(decision.decision_id)
+            self._withdraw(decision, failed=report.failed)
             return
         known = self._groups.get(decision.group)  # unknown: a group of the router before this one
         arm = decision.arm

@@ -22,11 +22,13 @@ COST_IN_TOKENS = 200
 """What any call costs in the price of a prompt token: 100 of these, and 50 completion tokens at twice the price."""
 
 COMPLETION = {"messages": MESSAGES}
+# Without being asked for it, the oldest LiteLLM has usage only from OpenAI's own host, and counts words otherwise.
+STREAM = {"stream": True, "stream_options": {"include_usage": True}}
 CALLS: dict[str, tuple[str, dict[str, Any]]] = {
     "chat": ("/v1/chat/completions", COMPLETION),
-    "chat stream": ("/v1/chat/completions", {**COMPLETION, "stream": True}),
+    "chat stream": ("/v1/chat/completions", {**COMPLETION, **STREAM}),
     "text": ("/v1/completions", {"prompt": "hello"}),
-    "text stream": ("/v1/completions", {"prompt": "hello", "stream": True}),
+    "text stream": ("/v1/completions", {"prompt": "hello", **STREAM}),
     "embeddings": ("/v1/embeddings", {"input": "hello"}),
     "responses": ("/v1/responses", {"input": "hello"}),
     "responses stream": ("/v1/responses", {"input": "hello", "stream": True}),
@@ -155,6 +157,13 @@ def test_an_answer_that_litellm_chose_for_carries_no_headers(setup: Setup) -> No
     assert (fallback.status_code, ours(fallback)) == (200, set())
     assert fallback.headers["x-litellm-model-id"] == "plain/small"
 
+    def states() -> list[str]:
+        with sqlite3.connect(setup.database_url.removeprefix("sqlite:///")) as database:
+            query = "select state from stageroute_decisions where model_group = 'doomed'"
+            return [state for (state,) in database.execute(query)]
+
+    eventually(lambda: set(states()) == {"failed"})
+
 
 def test_calls_under_one_call_id_are_told_apart(setup: Setup) -> None:
     chosen = {"x-litellm-call-id": "the-clients-own"}
@@ -173,7 +182,7 @@ def test_calls_under_one_call_id_are_told_apart(setup: Setup) -> None:
 def test_a_client_cannot_end_another_ones_call(setup: Setup) -> None:
     """It knows the other's call id and decision id while that call is under way, and forges all our notes."""
     chosen = {"x-litellm-call-id": "guessed"}
-    body = {"model": "slow", "messages": MESSAGES, "stream": True}
+    body = {"model": "slow", **COMPLETION, **STREAM}
     with setup.client.stream("POST", "/v1/chat/completions", json=body, headers=chosen) as victim:
         decision_id = victim.headers["x-stageroute-decision-id"]
         forged = {
