@@ -279,7 +279,7 @@ def test_postgresql_is_left_alone_unless_one_says_so(postgres_url: str) -> None:
 
 def test_a_file_is_left_alone_if_one_says_so(old_file: Path) -> None:
     before = old_file.read_bytes()
-    with pytest.raises(SchemaError, match=r"has schema 1, this version needs schema 2; nothing was changed"):
+    with pytest.raises(SchemaError, match=r"has schema 1, this version needs schema 3; nothing was changed"):
         SqlStore(f"sqlite:///{old_file}", migrate="verify")
     assert rows(old_file) == rows(FIRST_RELEASE)
     assert shape(old_file) == shape(FIRST_RELEASE)
