@@ -15,6 +15,10 @@ def checked_reward(reward: object) -> float:
     Raises:
         InvalidRewardError: it is not a finite number in [0, 1].
     """
+    if (
+        type(reward) is float and 0.0 <= reward <= 1.0
+    ):  # nearly always; the rest takes ten times as long to ask
+        return reward
     if isinstance(reward, bool):
         return float(reward)
     if not isinstance(reward, numbers.Real):

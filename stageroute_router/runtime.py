@@ -52,6 +52,7 @@ from stageroute_router.stored_state import notes_on
 
 logger = logging.getLogger("stageroute_router")
 
+_OUTCOMES = (CallSettled, CallFailed, CallWithdrawn)  # a union is slower to ask
 _LOG_INTERVAL_S = 60.0
 _CLOSE_DEADLINE_S = 10.0
 _STATUS_FLUSH_S = 1.0
@@ -519,7 +520,7 @@ class Runtime(ForkAware):
                 if plan is not None:
                     self._writer.submit(plan)
         # Only now: a call counts as under way until the snapshot knows what it cost.
-        over = [w.decision_id for w in batch if isinstance(w, CallSettled | CallFailed | CallWithdrawn)]
+        over = [w.decision_id for w in batch if isinstance(w, _OUTCOMES)]
         for group in self._groups.values():
             group.ended(over)
         for stored in report.stages:
@@ -601,11 +602,12 @@ class Runtime(ForkAware):
         return state
 
     def _describe(self, state: Group, notes: Sequence[str]) -> GroupStatus:
-        if state.snapshot is None:
+        snapshot = state.current()
+        if snapshot is None:
             msg = f"group {state.name!r} has no deployments yet"
             raise SettingsError(msg)
         notes = [*notes, *notes_on(state.problems)]
-        return describe(state.name, policy=state.policy, snapshot=state.snapshot, notes=notes)
+        return describe(state.name, policy=state.policy, snapshot=snapshot, notes=notes)
 
     def _notes(self) -> list[str]:
         notes = []

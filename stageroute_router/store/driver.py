@@ -33,6 +33,12 @@ def run(connection: Connection, statement: Executable, rows: Sequence[_Values]) 
         cursor.executemany(text, [given(row) for row in rows])
 
 
+def say(connection: Connection, text: str) -> None:
+    """Run a statement that has no values, in the driver's own words."""
+    with _cursor(connection) as cursor:
+        cursor.execute(text)
+
+
 def _words(
     connection: Connection, statement: Executable, values: _Values
 ) -> tuple[str, Callable[[_Values], Any]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from stageroute_router.core.statistics import ArmStatistics
 from stageroute_router.store.base import (
@@ -20,8 +20,7 @@ EntryState = Literal["open", "settled", "failed", "lost", "withdrawn"]
 """A withdrawn decision stays as a tombstone, so that committing its batch again does not bring it back."""
 
 
-@dataclass(frozen=True, slots=True)
-class GivenReward:
+class GivenReward(NamedTuple):
     """A reward as it was reported: its value, and the key it named and when: a repeat has the same."""
 
     reward: float

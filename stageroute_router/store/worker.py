@@ -12,7 +12,7 @@ import weakref
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 from stageroute_router.errors import StoreError, StoreOverloadedError, StoreUnavailableError
 from stageroute_router.forking import ForkAware, survive_fork
@@ -33,6 +33,7 @@ T = TypeVar("T")
 
 logger = logging.getLogger(__name__)
 
+_REWARDS = get_args(RewardWrite)  # a union is slower to ask
 _QUIET_S = 60.0
 _TICK_AGAIN_S = 5.0
 _EXIT_TIMEOUT_S = 2.0
@@ -290,7 +291,7 @@ class Worker(ForkAware):
             self.retry_at = None
         receipts = iter(report.rewards)
         for write, future, _ in self.queue.batch:
-            if isinstance(write, RewardWrite):
+            if isinstance(write, _REWARDS):
                 receipt = next(receipts)
                 if future is not None:
                     succeed(future, receipt)
