@@ -24,7 +24,7 @@ from stageroute_router.store.base import (
     Store,
     Write,
 )
-from stageroute_router.store.queueing import WriteQueue
+from stageroute_router.store.queueing import Queued, WriteQueue
 from stageroute_router.store.watchdog import Watchdog, fail, succeed
 
 OnCommit = Callable[[CommitReport, Sequence[Write]], object]
@@ -256,7 +256,6 @@ class Worker(ForkAware):
         if self.linger_until is None:
             self.linger_until = now + self.linger_s
         if self.queue.batch or self._is_urgent() or self.linger_until <= now:
-            self.queue.fill_batch()
             self.linger_until = None
             return self._commit
         return None
@@ -273,15 +272,19 @@ class Worker(ForkAware):
         return min(max(0.0, min(known) - now), threading.TIMEOUT_MAX) if known else None
 
     def _commit(self) -> None:
-        writes = [write for write, _, _ in self.queue.batch]
+        self.queue.fill_batch()
         try:
-            report = self.store.commit(writes)
+            report = self.store.commit(_writes_of(self.queue.batch), more=self._more)
         except StoreError as error:
             self._keep(error)
         except Exception as error:  # noqa: BLE001 - a value nobody thought of must not end the thread
             self._reject(error)
         else:
-            self._acknowledge(report, writes)
+            self._acknowledge(report, _writes_of(self.queue.batch))
+
+    def _more(self) -> Sequence[Write]:
+        """Return what has been queued while the commit waited for its turn: from now on part of its batch."""
+        return _writes_of(self.queue.extend_batch())
 
     def _acknowledge(self, report: CommitReport, writes: Sequence[Write]) -> None:
         with self.work:
@@ -426,6 +429,10 @@ def _close_all() -> None:
             logger.error(
                 "the program ends with %d writes that the database did not take: they are lost", lost
             )
+
+
+def _writes_of(batch: Sequence[Queued]) -> list[Write]:
+    return [write for write, _, _ in batch]
 
 
 def _weakly(function: Callable[..., Any] | None) -> Callable[[], Callable[..., Any] | None] | None:

@@ -23,7 +23,14 @@ from stageroute_router.errors import (
     StoreOverloadedError,
     StoreUnavailableError,
 )
-from stageroute_router.store.base import CommitReport, DecisionMade, GroupConfigured, Write
+from stageroute_router.store.base import (
+    CommitReport,
+    DecisionMade,
+    GroupConfigured,
+    More,
+    Write,
+    nothing_more,
+)
 from stageroute_router.store.memory import MemoryStore
 from stageroute_router.store.sql import SqlStore
 from stageroute_router.store.writer import Writer
@@ -55,7 +62,7 @@ class Stubborn(MemoryStore):
         self.interrupted.set()
         self.gate.set()
 
-    def commit(self, batch: Sequence[Write]) -> CommitReport:
+    def commit(self, batch: Sequence[Write], *, more: More = nothing_more) -> CommitReport:
         self.entered.set()
         was_open = self.gate.is_set()
         assert self.gate.wait(DEADLINE_S)
@@ -64,8 +71,14 @@ class Stubborn(MemoryStore):
         if self.broken:
             self.attempted.set()
             raise StoreError("the disk is on holiday")
-        report = super().commit(batch)
-        self.batches.append(list(batch))
+        added: list[Write] = []
+
+        def and_more() -> Sequence[Write]:
+            added.extend(more())
+            return added
+
+        report = super().commit(batch, more=and_more)
+        self.batches.append([*batch, *added])
         if self.lost_acknowledgements:
             self.lost_acknowledgements -= 1
             raise StoreError("the connection broke, nobody knows when")
