@@ -326,7 +326,7 @@ class Runtime(ForkAware):
                 replace=replace,
                 caller=caller,
             ),
-            Acknowledgement(key=key),
+            Acknowledgement(),
         )
 
     def revoke_reward(
@@ -349,7 +349,7 @@ class Runtime(ForkAware):
         check_source(source)
         return self._writer.submit_reward(
             RewardRevoked(key=key, source=source, revoked_at=self._clock(), caller=caller),
-            Acknowledgement(key=key),
+            Acknowledgement(),
         )
 
     def internal_error(self, error: BaseException) -> None:

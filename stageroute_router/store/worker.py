@@ -139,12 +139,13 @@ class Worker(ForkAware):
         """Queue a write, with the future of a reward somebody waits for."""
         # What the last commits lead to, such as a stage, is stored before the end.
         closed = self.closing and threading.current_thread() is not self.thread
-        if closed or not self.queue.has_room_for(write):
+        if closed or (self.queue.is_full and not self.queue.has_room_for(write)):
             return self._refuse(write)
         queued = (write, future, self.clock() + self.reward_deadline_s if future is not None else 0.0)
         self.queue.add(queued)
         # In this order: first the write is there, then we look whether the thread waits. The thread first says that
-        # it waits, then looks whether there is a write. So one of the two sees the other, without a lock.
+        # it waits, then looks whether there is a write. So one of the two sees the other, without a lock. Whoever
+        # rouses the thread says that it waits no longer, so that the next ones need not.
         if self.idle or self.thread is None or self.closing:
             with self.work:
                 if self.given_up or (self.closing and self.thread is None):
@@ -387,6 +388,7 @@ class Worker(ForkAware):
         if self.thread is None:
             self._start()
         elif self.idle and not (unless_retrying and self.retry_at is not None):
+            self.idle = False
             self.work.notify()
 
     def _start(self) -> None:
