@@ -33,6 +33,10 @@ UNREAD_STAGE = 0
 and whether it has ever had one, is not known then, so nothing is planned for others."""
 
 
+_MOST_UNUSED = 8
+"""So many estimates are made without a choice between them: a call's decision, answer and rewards may lead to one each."""
+
+
 class Group:
     """What a process believes of a group, and how that moves on.
 
@@ -40,8 +44,8 @@ class Group:
     everybody's, see :meth:`adopt`. Only :meth:`choose`, :meth:`current`, :meth:`ended` and :meth:`set_arms` are called
     outside the writer's thread. ``choose`` waits for nothing but other choices.
 
-    The writer's thread makes new estimates as long as somebody chooses by them. After many rewards and no choice, which
-    is when they would be made for nobody, the next choice makes its own, in about a millisecond.
+    The writer's thread makes new estimates as long as somebody chooses by them. When rewards come in thousands and
+    nobody chooses, they would be made for nobody: then the next choice makes its own, in about a millisecond.
 
     Args:
         name: of the model group.
@@ -74,7 +78,7 @@ class Group:
         self._stepping = threading.Lock()  # from one snapshot to the next
         self._choosing = threading.Lock()  # each choice must see the one before it
         self._in_flight = InFlight()
-        self._is_used = True  # somebody has chosen since the last estimate, or may have
+        self._unused = 0  # so many estimates were made since somebody has chosen
         # The recorded mixes of the latest estimate, with their ids and when they were recorded.
         self._estimate: Estimate | None = None
         self._mix_ids: dict[UsedMix, tuple[str, float]] = {}
@@ -104,7 +108,7 @@ class Group:
             there are no arms yet.
         """
         with self._choosing:
-            self._is_used = True
+            self._unused = 0
             snapshot = self._up_to_date()
             if snapshot is None:
                 return None
@@ -202,16 +206,15 @@ class Group:
                 return None
             if self._continues(change):
                 self._version = change.version
-            # Where nobody chooses, nothing is estimated: rewards may come in thousands.
             advanced = self.engine.advance(
                 snapshot,
                 increments=by_arm(change.statistics),
                 account=change.account,
                 now=now,
-                is_used=self._is_used,
+                estimate=self._unused < _MOST_UNUSED,
             )
             if advanced.estimate is not snapshot.estimate:
-                self._is_used = False
+                self._unused += 1
             return self._step(advanced, before=snapshot.stage.number)
 
     def read(self, stored: StoredGroup, *, now: float) -> StagePlanned | None:

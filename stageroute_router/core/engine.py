@@ -167,7 +167,7 @@ class Engine:
         increments: Mapping[str, ArmStatistics],
         account: Account,
         now: float,
-        is_used: bool = True,
+        estimate: bool = True,
     ) -> Snapshot:
         """Return the snapshot after observations, with a new stage if its window is due.
 
@@ -176,7 +176,7 @@ class Engine:
             increments: what was newly observed, by arm name.
             account: the group's account now.
             now: seconds since the epoch.
-            is_used: whether a new estimate is needed before :meth:`up_to_date` is asked for one.
+            estimate: False to leave a new estimate to :meth:`up_to_date`, where no new stage needs one.
         """
         statistics = dict(snapshot.statistics)
         calls = account.calls - snapshot.account.calls
@@ -193,7 +193,7 @@ class Engine:
                 snapshot.arms, statistics, account, traffic, previous=stage, reason="schedule", now=now
             )
             return self._estimated(snapshot.arms, statistics, account, traffic, stage)
-        if is_used and stale >= self.policy.rule.refresh_after(account.calls):
+        if estimate and stale >= self.policy.rule.refresh_after(account.calls):
             return self._estimated(snapshot.arms, statistics, account, traffic, stage)
         # Not ``replace``: this happens at every call, and naming the fields takes a quarter of the time.
         return Snapshot(

@@ -287,6 +287,34 @@ def test_a_batch_is_kept_in_order_while_the_store_fails(
     assert writer.last_error is None
 
 
+def test_what_is_queued_while_a_commit_waits_goes_with_it(
+    store: Stubborn, make_writer: Callable[..., Writer]
+) -> None:
+    writer = make_writer()
+    store.hold()
+    first = writer.submit_reward(rewarded("d0", 0.5, keep=True))
+    assert store.entered.wait(DEADLINE_S)
+    others = [writer.submit_reward(rewarded(f"d{number}", 0.5, keep=True)) for number in range(1, 5)]
+    store.gate.set()
+    assert [future.result(DEADLINE_S).key for future in (first, *others)] == [f"d{n}" for n in range(5)]
+    assert [len(batch) for batch in store.batches] == [5]
+    assert writer.flush(DEADLINE_S)
+    assert writer.pending == 0
+
+
+def test_a_batch_that_failed_does_not_grow(store: Stubborn, make_writer: Callable[..., Writer]) -> None:
+    """It may have been stored all the same: then it is a repetition, and what follows is not."""
+    store.broken = True
+    writer = make_writer()
+    first = writer.submit_reward(rewarded("d0", 0.5, keep=True))
+    assert store.attempted.wait(DEADLINE_S)
+    second = writer.submit_reward(rewarded("d1", 0.5, keep=True))
+    store.broken = False
+    assert writer.flush(DEADLINE_S)
+    assert (first.result().key, second.result().key) == ("d0", "d1")
+    assert [len(batch) for batch in store.batches] == [1, 1]
+
+
 def test_the_writer_recovers_by_itself(store: Stubborn, make_writer: Callable[..., Writer]) -> None:
     store.broken = True
     writer = make_writer()
