@@ -34,7 +34,8 @@ and whether it has ever had one, is not known then, so nothing is planned for ot
 
 
 _MOST_UNUSED = 8
-"""So many estimates are made without a choice between them: a call's decision, answer and rewards may lead to one each."""
+"""So many estimates are made without a choice between them: a call's decision, answer and rewards may each lead to
+one."""
 
 
 class Group:
