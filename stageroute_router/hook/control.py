@@ -104,7 +104,7 @@ class Control:
             NotAResponseError: ``key`` is neither a response nor an id.
             StoreError: the database cannot be read.
         """
-        return self._routing.receipt(key_of(key))
+        return self._routing.receipt(self._stored_key(key_of(key)))
 
     def redeploy(self, group: str) -> GroupStatus:
         """Open a maintenance window of a group now, and return the group's status after it.
@@ -293,14 +293,18 @@ class Control:
         if is_token(response):
             decision_id = self._tokens.read(response).decision_id
             return self._routing.record_reward(decision_id, reward, source=source, caller=caller)
-        key = self._routed_key(response)
+        key = self._stored_key(self._routed_key(response))
         recorded = self._routing.record_reward(key, reward, source=source, caller=caller)
         self._strategy.shown(response)
         return recorded
 
     def _revoke(self, response: object, *, source: str, caller: str | None) -> Future[RewardReceipt]:
         self._strategy.ensure_attached()
-        key = self._tokens.read(response).decision_id if is_token(response) else self._routed_key(response)
+        key = (
+            self._tokens.read(response).decision_id
+            if is_token(response)
+            else self._stored_key(self._routed_key(response))
+        )
         return self._routing.revoke_reward(key, source=source, caller=caller)
 
     def _report_by_token(
@@ -329,3 +333,8 @@ class Control:
             )
             raise UnmanagedCallError(msg)
         return key
+
+    def _stored_key(self, key: str) -> str:
+        """Return the id under which the database knows a call: this process may know it by others."""
+        made = self._strategy.decision_made(key)
+        return key if made is None else made.decision_id

@@ -119,6 +119,11 @@ class Ledger(ForkAware):
         with self._lock:
             self._remember(response_id, decision)
 
+    def also_known_as(self, key: str, decision: MadeDecision) -> None:
+        """Make a recent decision known by one more key."""
+        with self._lock:
+            self._remember_made(key, decision)
+
     def made(self, key: str) -> MadeDecision | None:
         """Return a recent decision by its call's id or its answer's; the last one that names it."""
         return self._made.get(key)
@@ -128,10 +133,12 @@ class Ledger(ForkAware):
         return self._left.get(key)
 
     def _remember(self, key: str, decision: OpenDecision) -> None:
+        made = MadeDecision(decision_id=decision.decision_id, arm=decision.arm, stage=decision.stage)
+        self._remember_made(key, made)
+
+    def _remember_made(self, key: str, decision: MadeDecision) -> None:
         self._made.pop(key, None)  # so that it counts as new
-        self._made[key] = MadeDecision(
-            decision_id=decision.decision_id, arm=decision.arm, stage=decision.stage
-        )
+        self._made[key] = decision
         _trim(self._made, self._remembered)
 
 

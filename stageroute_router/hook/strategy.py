@@ -23,6 +23,7 @@ from stageroute_router.errors import SettingsError
 from stageroute_router.forking import ForkAware, survive_fork
 from stageroute_router.hook.deployments import GroupArms, model_id, read_arms
 from stageroute_router.hook.episode import open_episodes
+from stageroute_router.hook.identify import key_of
 from stageroute_router.hook.ledger import Ledger, MadeDecision, OpenDecision
 from stageroute_router.hook.observer import NOTE, Report, observer, read_response
 from stageroute_router.hook.ports import Routing
@@ -128,6 +129,17 @@ class StageRouteStrategy(CustomRoutingStrategyBase, ForkAware):
     def decision_made(self, key: str) -> MadeDecision | None:
         """Return the decision of a recent call, by the call's id or its answer's; None if it is not remembered."""
         return self._ledger.made(key)
+
+    def also_known_as(self, key: str, *, response: object) -> None:
+        """Make a call known by one more id: that of a call of LiteLLM's around it.
+
+        Args:
+            key: the other id.
+            response: what the call returned, or an id it is known by.
+        """
+        decision = self._ledger.made(key_of(response))
+        if decision is not None:
+            self._ledger.also_known_as(key, decision)
 
     # --- what LiteLLM asks ---------------------------------------------------------------------------------
 
