@@ -169,7 +169,7 @@ class Group:
         with self._stepping:
             before = None if self.snapshot is None else self.snapshot.stage.number
             if self.snapshot is None:
-                _check_shares(self.name, arms, most_live=self.policy.max_live)
+                check_shares(self.name, arms, most_live=self.policy.max_live)
                 stored, self._stored = self._stored or StoredGroup(), None
                 before, snapshot = self._started(arms, stored, now=now)
             else:
@@ -319,7 +319,12 @@ class Group:
         )
 
 
-def _check_shares(group: str, arms: Sequence[Arm], *, most_live: int) -> None:
+def check_shares(group: str, arms: Sequence[Arm], *, most_live: int) -> None:
+    """Check that the arms of a group can serve all its calls.
+
+    Raises:
+        SettingsError: their shares sum to less than 1.
+    """
     shares = sorted((arm.max_share for arm in arms), reverse=True)[:most_live]
     if sum(shares) < 1 - 1e-9:
         msg = (
