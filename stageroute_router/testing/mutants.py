@@ -18,7 +18,7 @@ from stageroute_router.errors import StoreError
 from stageroute_router.receipt import RewardReceipt
 from stageroute_router.store import folding, sql, upkeep, writing
 from stageroute_router.store.base import RewardReported, StagePlanned
-from stageroute_router.store.entries import Applied, GivenReward, Rewardable
+from stageroute_router.store.entries import Applied, Entry, GivenReward, Rewardable, Target
 from stageroute_router.store.folding import Fold, Folds
 from stageroute_router.store.ledger import Ledger
 from stageroute_router.store.watchdog import succeed
@@ -85,7 +85,8 @@ def forgets_what_was_folded() -> None:
 
 def lets_anybody_reward() -> None:
     """Count a caller's reward for a call that another one made."""
-    _swap(Entry, "is_of", lambda _entry, _caller: True)
+    for kind in (Entry, Target):
+        _swap(kind, "is_of", lambda _entry, _caller: True)
 
 
 def forgets_mixes_too_soon() -> None:
