@@ -113,6 +113,7 @@ def acknowledges_before_the_commit() -> None:
     original = Worker._commit
 
     def commit(worker: Worker) -> None:
+        worker.queue.fill_batch()
         for write, future, _ in worker.queue.batch:
             if isinstance(write, RewardReported) and future is not None:
                 succeed(future, RewardReceipt(status="recorded", key=write.key))
