@@ -273,7 +273,10 @@ class Worker(ForkAware):
         return min(max(0.0, min(known) - now), threading.TIMEOUT_MAX) if known else None
 
     def _commit(self) -> None:
-        self.queue.fill_batch()
+        with (
+            self.work
+        ):  # those who flush count what is not stored, and nothing may be between queue and batch then
+            self.queue.fill_batch()
         try:
             report = self.store.commit(_writes_of(self.queue.batch), more=self._more)
         except StoreError as error:
@@ -285,7 +288,8 @@ class Worker(ForkAware):
 
     def _more(self) -> Sequence[Write]:
         """Return what has been queued while the commit waited for its turn: from now on part of its batch."""
-        return _writes_of(self.queue.extend_batch())
+        with self.work:
+            return _writes_of(self.queue.extend_batch())
 
     def _acknowledge(self, report: CommitReport, writes: Sequence[Write]) -> None:
         with self.work:
