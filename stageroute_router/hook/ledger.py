@@ -26,6 +26,7 @@ class OpenDecision:
         group: the model group.
         arm: the arm chosen.
         stage: number of the stage it was made in.
+        probability: the probability the arm was chosen with.
         model_id: LiteLLM's id of the deployment chosen inside the arm.
         minted: whether the call id is ours, and so belongs to this attempt alone.
         episodes: the episodes it was made in.
@@ -35,6 +36,7 @@ class OpenDecision:
     group: str
     arm: str
     stage: int
+    probability: float
     model_id: str
     minted: bool
     episodes: tuple[Episode, ...] = ()
@@ -42,11 +44,13 @@ class OpenDecision:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MadeDecision:
-    """What is remembered of a decision after its call: what a reward token says of it."""
+    """What is remembered of a decision after its call: what a reward token and a response's headers say of it."""
 
     decision_id: str
     arm: str
     stage: int
+    probability: float
+    model_id: str
 
 
 class Ledger(ForkAware):
@@ -130,7 +134,11 @@ class Ledger(ForkAware):
     def _remember(self, key: str, decision: OpenDecision) -> None:
         self._made.pop(key, None)  # so that it counts as new
         self._made[key] = MadeDecision(
-            decision_id=decision.decision_id, arm=decision.arm, stage=decision.stage
+            decision_id=decision.decision_id,
+            arm=decision.arm,
+            stage=decision.stage,
+            probability=decision.probability,
+            model_id=decision.model_id,
         )
         _trim(self._made, self._remembered)
 

@@ -17,6 +17,7 @@ from litellm.integrations.custom_logger import CustomLogger
 
 from stageroute_router.forking import ForkAware, survive_fork
 from stageroute_router.hook.identify import field_of, plain_response_id
+from stageroute_router.hook.origin import NOTES, ORIGIN
 
 NOTE = "stageroute"
 """The decision's id stands under this key of the request's metadata."""
@@ -27,7 +28,7 @@ class Report:
     """What LiteLLM says of one attempt of a call.
 
     Args:
-        call_id: of the attempt.
+        call_id: of the attempt; what a server says of its origin comes first.
         model_id: id of the deployment that served; ``""`` if LiteLLM does not say.
         noted: the decision id in the request's metadata, if there is one.
         failed: whether the attempt failed.
@@ -139,14 +140,15 @@ def read_report(kwargs: Mapping[str, Any], response_obj: object, *, failed: bool
     """Read what LiteLLM passes to a callback. Prompts, answers and headers are not looked at."""
     logged: Mapping[str, Any] = kwargs.get("standard_logging_object") or {}
     params: Mapping[str, Any] = kwargs.get("litellm_params") or {}
-    metadata = [params.get(key) for key in ("litellm_metadata", "metadata")]
-    noted = next((held[NOTE] for held in metadata if isinstance(held, Mapping) and held.get(NOTE)), None)
+    metadata = [held for key in NOTES if isinstance(held := params.get(key), Mapping)]
+    noted = next((held[NOTE] for held in metadata if held.get(NOTE)), None)
+    origin = next((held[ORIGIN] for held in metadata if held.get(ORIGIN)), None)
     info = params.get("model_info")
     served = logged.get("model_id") or (info.get("id") if isinstance(info, Mapping) else None)
     cost = kwargs.get("response_cost")
     response_id = field_of(response_obj, "id")
     return Report(
-        call_id=str(kwargs.get("litellm_call_id") or params.get("litellm_call_id") or ""),
+        call_id=str(origin or kwargs.get("litellm_call_id") or params.get("litellm_call_id") or ""),
         model_id=str(served or ""),
         noted=noted if isinstance(noted, str) else None,
         failed=failed,

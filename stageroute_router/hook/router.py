@@ -2,21 +2,104 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import inspect
+import logging
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from os import PathLike
 from typing import Any
 
 from litellm.router import Router
+from typing_extensions import Self
 
+from stageroute_router.configuration import DEFAULT_DATABASE, read_configuration, read_document, resolved
+from stageroute_router.errors import SettingsError
 from stageroute_router.hook.control import Control
 from stageroute_router.hook.seam import Seam
 from stageroute_router.hook.strategy import StageRouteStrategy
 from stageroute_router.receipt import RewardReceipt
 from stageroute_router.reward_keys import key_source
 from stageroute_router.reward_token import RewardTokens
-from stageroute_router.runtime import open_runtime
-from stageroute_router.settings import parse_options
+from stageroute_router.runtime import Runtime, open_runtime
+from stageroute_router.settings import Options, parse_options
 
-DEFAULT_DATABASE = "sqlite:///stageroute.db"
+logger = logging.getLogger("stageroute_router")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prepared:
+    """Settings that were checked and a database that was opened, for one router after another.
+
+    Args:
+        routing: chooses and learns.
+        tokens: makes and checks reward tokens.
+        options: of the router as a whole.
+    """
+
+    routing: Runtime
+    tokens: RewardTokens
+    options: Options
+
+
+def prepare(
+    *,
+    stageroute: object,
+    known_groups: Collection[str] | None,
+    database_url: str = DEFAULT_DATABASE,
+    options: Mapping[str, object],
+) -> Prepared:
+    """Check settings and open the database.
+
+    Args:
+        stageroute: settings by model group, as the user wrote them.
+        known_groups: the model groups there are; None to skip that check.
+        database_url: where to keep what is learned, as an SQLAlchemy URL.
+        options: of the router as a whole, see :class:`~stageroute_router.settings.Options`.
+
+    Raises:
+        SettingsError: a setting cannot be used.
+        StoreError: the database cannot be used.
+    """
+    given = parse_options(options)
+    tokens = RewardTokens(
+        key_source(given.reward_token_keys, database_url=database_url), lifetime_s=given.token_lifetime_s
+    )
+    routing = open_runtime(stageroute, known_groups=known_groups, database_url=database_url, options=given)
+    return Prepared(routing=routing, tokens=tokens, options=given)
+
+
+def take_over(
+    router: Any,  # noqa: ANN401 - its type differs between generations of LiteLLM
+    prepared: Prepared,
+    *,
+    predecessor: StageRouteStrategy | None = None,
+    strict: bool = True,
+) -> Control:
+    """Route a router's calls from now on.
+
+    Args:
+        router: a ``litellm.Router``.
+        prepared: what to route them by.
+        predecessor: the strategy of the router that this one replaces, whose open calls are taken along.
+        strict: whether a deployment that cannot be used is an error, or is left out and logged.
+
+    Raises:
+        SettingsError: the router cannot be routed, or is routed by StageRoute already.
+    """
+    strategy = StageRouteStrategy(
+        router, prepared.routing, seed=prepared.options.seed, predecessor=predecessor, strict=strict
+    )
+    strategy.listen()
+    if predecessor is not None:
+        predecessor.retire()
+    control = Control(
+        strategy,
+        prepared.routing,
+        tokens=prepared.tokens,
+        clients_may_replace=prepared.options.clients_may_replace,
+    )
+    router.stageroute = control
+    return control
 
 
 def attach(
@@ -42,21 +125,13 @@ def attach(
         SettingsError: a setting cannot be used, or the router is routed by StageRoute already.
         StoreError: the database cannot be used.
     """
-    given = parse_options(options)
-    tokens = RewardTokens(
-        key_source(given.reward_token_keys, database_url=database_url), lifetime_s=given.token_lifetime_s
-    )
     groups = {str(deployment.get("model_name")) for deployment in Seam(router).deployments()}
-    routing = open_runtime(stageroute, known_groups=groups, database_url=database_url, options=given)
+    prepared = prepare(stageroute=stageroute, known_groups=groups, database_url=database_url, options=options)
     try:
-        strategy = StageRouteStrategy(router, routing, seed=given.seed)
-        strategy.listen()
+        return take_over(router, prepared)
     except BaseException:
-        routing.close()
+        prepared.routing.close()
         raise
-    control = Control(strategy, routing, tokens=tokens, clients_may_replace=given.clients_may_replace)
-    router.stageroute = control
-    return control
 
 
 class StageRouteRouter(Router):
@@ -89,6 +164,34 @@ class StageRouteRouter(Router):
         super().__init__(*args, **kwargs)
         attach(self, stageroute=stageroute, database_url=database_url, **(stageroute_options or {}))
 
+    @classmethod
+    def from_config(cls, path: str | PathLike[str], **kwargs: Any) -> Self:  # noqa: ANN401
+        """Make a router from the configuration file of LiteLLM's proxy.
+
+        ``model_list``, ``router_settings`` and ``stageroute_settings`` are read, values such as ``os.environ/NAME``
+        from the environment; the proxy's other sections are its own. So one file serves a proxy and a program.
+
+        Args:
+            path: the YAML file.
+            **kwargs: as for ``litellm.Router``; they come before the file's ``router_settings``.
+
+        Raises:
+            SettingsError: the file cannot be read, or a setting cannot be used.
+            StoreError: the database cannot be used.
+        """
+        document = read_document(path)
+        models = document.get("model_list")
+        if not isinstance(models, list) or not models:
+            raise SettingsError(f"{path}: there is no model_list; add one, as LiteLLM's proxy needs it")
+        configuration = read_configuration(document, place=str(path))
+        return cls(
+            model_list=resolved(models, place=f"{path}: model_list"),
+            stageroute=configuration.groups,
+            database_url=configuration.database_url,
+            stageroute_options=configuration.options,
+            **{**_router_settings(document, path), **kwargs},
+        )
+
     def record_reward(self, response: object, reward: object, *, source: str = "app") -> RewardReceipt:
         """Report how good an answer was; see :meth:`Control.record_reward`."""
         return self.stageroute.record_reward(response, reward, source=source)
@@ -96,3 +199,15 @@ class StageRouteRouter(Router):
     async def arecord_reward(self, response: object, reward: object, *, source: str = "app") -> RewardReceipt:
         """Report how good an answer was; see :meth:`Control.arecord_reward`."""
         return await self.stageroute.arecord_reward(response, reward, source=source)
+
+
+def _router_settings(document: Mapping[str, Any], path: object) -> dict[str, Any]:
+    """Return the router's settings of a file; what a Router does not know is left out, as by the proxy."""
+    given = document.get("router_settings") or {}
+    if not isinstance(given, Mapping):
+        raise SettingsError(f"{path}: router_settings must be a mapping; it is a {type(given).__name__}")
+    known = inspect.signature(Router.__init__).parameters
+    for name in given.keys() - known.keys():
+        logger.warning("%s: router_settings.%s is no setting of litellm.Router; it is left out", path, name)
+    settings = {name: value for name, value in given.items() if name in known}
+    return dict(resolved(settings, place=f"{path}: router_settings"))

@@ -25,6 +25,7 @@ from stageroute_router.hook.deployments import GroupArms, model_id, read_arms
 from stageroute_router.hook.episode import open_episodes
 from stageroute_router.hook.ledger import Ledger, MadeDecision, OpenDecision
 from stageroute_router.hook.observer import NOTE, Report, observer, read_response
+from stageroute_router.hook.origin import NOTES, origin_of
 from stageroute_router.hook.ports import Routing
 from stageroute_router.hook.seam import Deployment, Request, Seam
 from stageroute_router.hook.stepping import Stepper
@@ -51,17 +52,28 @@ class StageRouteStrategy(CustomRoutingStrategyBase, ForkAware):
         router: the ``litellm.Router`` it is for.
         routing: the runtime.
         seed: of the choice among an arm's replicas; fresh entropy by default.
+        predecessor: the strategy of the router that this one replaces: what becomes of its calls is heard here.
+        strict: whether a deployment that cannot be used is an error, or is left out and logged.
 
     Raises:
         SettingsError: the router's deployments cannot be used.
     """
 
-    def __init__(self, router: Any, routing: Routing, *, seed: int | None = None) -> None:  # noqa: ANN401
+    def __init__(
+        self,
+        router: Any,  # noqa: ANN401 - its type differs between generations of LiteLLM
+        routing: Routing,
+        *,
+        seed: int | None = None,
+        predecessor: StageRouteStrategy | None = None,
+        strict: bool = True,
+    ) -> None:
         self._seam = Seam(router)
         self._routing = routing
         self._random = random.Random(seed)
         self._stepper = Stepper()
-        self._ledger = Ledger()
+        self._ledger: Ledger = Ledger() if predecessor is None else predecessor._ledger  # noqa: SLF001 - one of us
+        self._over: object = None
         self._groups: dict[str, GroupArms] = {}
         self._reading = threading.Lock()
         survive_fork(self)
@@ -74,7 +86,7 @@ class StageRouteStrategy(CustomRoutingStrategyBase, ForkAware):
             )
             raise SettingsError(msg)
         self._seam.changed()
-        self._read_deployments(rejected=None)
+        self._read_deployments(rejected=None if strict else routing.internal_error)
 
     def after_fork_in_child(self) -> None:
         """Pick replicas with a randomness of its own, and hold no lock of the parent's threads."""
@@ -95,7 +107,8 @@ class StageRouteStrategy(CustomRoutingStrategyBase, ForkAware):
         attached = self._seam.attached()
         if attached is None:
             self._seam.attach(self)
-        elif attached is not self:
+        elif attached is not self and attached is not self._over:
+            self._over = attached
             logger.warning(
                 "another routing strategy (%s) was attached over StageRoute's; it is left in place",
                 type(attached).__name__,
@@ -120,6 +133,18 @@ class StageRouteStrategy(CustomRoutingStrategyBase, ForkAware):
         """Leave all calls to LiteLLM from now on, and stop listening."""
         self._closed = True
         observer.dismiss(self)
+
+    def retire(self) -> None:
+        """Stop listening, because a successor hears what becomes of the calls; those under way go on as before."""
+        observer.dismiss(self)
+
+    def is_for(self, router: object) -> bool:
+        """Return whether this is the strategy of a router."""
+        return self._seam.router is router
+
+    def open_calls(self) -> int:
+        """Return how many calls LiteLLM has not reported on yet."""
+        return len(self._ledger)
 
     def group_left(self, key: str) -> str | None:
         """Return the group of a recent call that was left to LiteLLM's own choice, or None."""
@@ -239,7 +264,8 @@ class StageRouteStrategy(CustomRoutingStrategyBase, ForkAware):
                 decision.arm,
                 decision.group,
             )
-        arms = self._groups[decision.group].by_model_id
+        known = self._groups.get(decision.group)  # unknown: a group of the router before this one
+        arms = {} if known is None else known.by_model_id
         self._routing.settled(
             decision.decision_id,
             arm=decision.arm if decision.minted else arms.get(report.model_id, decision.arm),
@@ -284,8 +310,9 @@ class StageRouteStrategy(CustomRoutingStrategyBase, ForkAware):
                     replicas.setdefault(arm, []).append(deployment)
             if not replicas:
                 return None
-            minted = not request.get("litellm_call_id")
-            call_id = _call_id(request)
+            origin = origin_of(request)
+            minted = origin is None and not request.get("litellm_call_id")
+            call_id = _call_id(request) if origin is None else origin.call_id
             routed = self._routing.choose(group, eligible=replicas.keys(), call_id=call_id)
             if routed is None:
                 return None
@@ -294,12 +321,13 @@ class StageRouteStrategy(CustomRoutingStrategyBase, ForkAware):
             for episode in episodes:
                 episode.add(routed.decision_id)
             self._ledger.opened(
-                call_id,
+                _key(request),
                 OpenDecision(
                     decision_id=routed.decision_id,
                     group=group,
                     arm=routed.arm,
                     stage=routed.stage,
+                    probability=routed.probability,
                     model_id=model_id(deployment),
                     minted=minted,
                     episodes=episodes,
@@ -323,7 +351,7 @@ class StageRouteStrategy(CustomRoutingStrategyBase, ForkAware):
 
     def _leave(self, group: str, request: Request) -> None:
         """Remember that LiteLLM chose, so that a reward for this call can say so."""
-        self._ledger.left(_call_id(request), group)
+        self._ledger.left(_key(request), group)
 
     def _read_deployments(self, *, rejected: Callable[[SettingsError], None] | None) -> None:
         """Tell the runtime about the arms there are now. Without ``rejected``, what is wrong is raised."""
@@ -351,9 +379,14 @@ def _call_id(request: Request) -> str:
     return str(call_id)
 
 
+def _key(request: Request) -> str:
+    """Return what this attempt's end will be recognised by: the call's id, unless a server knows better."""
+    return origin_of(request) or _call_id(request)
+
+
 def _note(request: Request, decision_id: str) -> None:
     """Write the decision's id where LiteLLM keeps its own notes about the call, if it does for this call."""
-    for key in ("litellm_metadata", "metadata"):
+    for key in NOTES:
         metadata = request.get(key)
         if isinstance(metadata, dict):
             metadata[NOTE] = decision_id

@@ -1,0 +1,78 @@
+"""What LiteLLM's proxy calls: before each request is routed, and before its response goes out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from litellm.integrations.custom_logger import CustomLogger
+
+from stageroute_router.hook.observer import NOTE
+from stageroute_router.hook.origin import NOTES, ORIGIN, Origin
+from stageroute_router.proxy.caller import Authenticated, caller_of
+from stageroute_router.proxy.headers import ResponseHeaders
+from stageroute_router.proxy.routing import AttachedRouting
+
+_CALL_ID_HEADER = "x-litellm-call-id"
+
+
+class ProxyCallbacks(CustomLogger):
+    """The object that ``litellm_settings.callbacks`` names.
+
+    Args:
+        routing: the routing of the proxy of this process.
+    """
+
+    def __init__(self, routing: AttachedRouting) -> None:
+        super().__init__()
+        self.routing = routing
+        self._headers = ResponseHeaders()
+
+    async def async_pre_call_hook(
+        self,
+        user_api_key_dict: Authenticated,
+        cache: object,
+        data: dict[str, Any],
+        call_type: str,
+    ) -> None:
+        """See that the call will be routed, and note whose it is. What the client wrote in our places is removed."""
+        self.routing.ensure()
+        notes = [data[key] for key in NOTES if isinstance(data.get(key), dict)]
+        if any(isinstance(held.get(ORIGIN), Origin) for held in notes):
+            return  # asked twice for one request
+        for held in notes:
+            held.pop(NOTE, None)
+            held.pop(ORIGIN, None)
+        if not notes:
+            notes = [data.setdefault("metadata", {})]
+        notes[0][ORIGIN] = Origin(call_id=_trusted_call_id(data), caller=caller_of(user_api_key_dict))
+
+    async def async_post_call_response_headers_hook(
+        self,
+        data: dict[str, Any],
+        user_api_key_dict: object,
+        response: object,
+        request_headers: object = None,
+        litellm_call_info: object = None,
+    ) -> dict[str, str] | None:
+        """Return what the response tells about the decision behind it."""
+        if response is None:
+            return None  # an error: no attempt served
+        control = self.routing.ensure()
+        if control is None:
+            return None
+        try:
+            return self._headers.of(control, data, response)
+        except Exception as error:  # noqa: BLE001 - whatever it is, the response goes out
+            self.routing.note_error(error)
+            return None
+
+
+def _trusted_call_id(data: Mapping[str, Any]) -> str | None:
+    """Return LiteLLM's id of the call; None where the client chose it, so that others may have it, too."""
+    request = data.get("proxy_server_request")
+    headers = request.get("headers") if isinstance(request, Mapping) else None
+    if not isinstance(headers, Mapping) or any(str(name).lower() == _CALL_ID_HEADER for name in headers):
+        return None
+    call_id = data.get("litellm_call_id")
+    return call_id if isinstance(call_id, str) and call_id else None

@@ -1,0 +1,16 @@
+"""The one place where parts are added to the web application of LiteLLM's proxy."""
+
+from __future__ import annotations
+
+from fastapi import FastAPI
+
+from stageroute_router.proxy.ports import ProxyRouting
+
+
+def mount(app: FastAPI, *, proxy: ProxyRouting) -> None:
+    """Add StageRoute's endpoints, page and metrics to an application, one line per part.
+
+    Args:
+        app: LiteLLM's application, before it serves.
+        proxy: what the parts read from and report to.
+    """
