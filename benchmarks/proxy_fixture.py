@@ -75,9 +75,7 @@ class Proxy:
         workers: processes that answer.
     """
 
-    def __init__(
-        self, settings: Mapping[str, object], *, folder: Path, name: str, workers: int = 1
-    ) -> None:
+    def __init__(self, settings: Mapping[str, object], *, folder: Path, name: str, workers: int = 1) -> None:
         self.name = name
         self.key = f"sk-{secrets.token_hex(16)}"
         self.log = folder / f"{name}.log"
