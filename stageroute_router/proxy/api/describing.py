@@ -1,0 +1,148 @@
+"""The endpoints' own OpenAPI document: LiteLLM's has hundreds of paths, and a generated client needs these few."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Sequence
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+from fastapi.openapi.utils import get_openapi
+from pydantic import BaseModel, ConfigDict, Field
+from starlette.routing import BaseRoute
+
+from stageroute_router import health, reports, status
+from stageroute_router.proxy.api.rewards import MOST_REWARDS, RewardReport, RewardTaken
+
+_REPORT = RewardReport.model_json_schema()
+
+REWARD_BODY: dict[str, Any] = {
+    "required": True,
+    "content": {
+        "application/json": {
+            "schema": {
+                "anyOf": [
+                    _REPORT,
+                    {"type": "array", "items": _REPORT, "minItems": 1, "maxItems": MOST_REWARDS},
+                ]
+            },
+            "examples": {
+                "one": {"summary": "One reward", "value": {"id": "chatcmpl-9f2c", "reward": 0.9}},
+                "batch": {
+                    "summary": "A batch",
+                    "value": [
+                        {"id": "chatcmpl-9f2c", "reward": 0.9},
+                        {"id": "chatcmpl-41ab", "reward": 0, "source": "client"},
+                    ],
+                },
+            },
+        }
+    },
+}
+"""How a reward is sent, as OpenAPI says it."""
+
+
+class ErrorInfo(BaseModel):
+    """What was wrong."""
+
+    message: str = Field(description="What was wrong and what to do, for people.")
+    type: str = Field(description="Of which kind it is, as OpenAI's clients sort errors.")
+    code: str = Field(description="What it is, for programs.")
+
+
+class ErrorAnswer(BaseModel):
+    """The answer to a request that cannot be answered as it wished."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "error": {
+                        "message": "reward: a reward is a finite number in [0, 1]; scale it",
+                        "type": "invalid_request_error",
+                        "code": "bad_reward",
+                    }
+                }
+            ]
+        }
+    )
+
+    error: ErrorInfo
+
+
+class BatchTaken(RewardTaken):
+    """What a reward of a batch did."""
+
+    code: int = Field(description="The status that it would have had alone: 200 or 202.")
+
+
+class BatchRefused(ErrorAnswer):
+    """Why a reward of a batch was not taken."""
+
+    code: int = Field(description="The status that it would have had alone: 400, 403, 404 or 422.")
+
+
+_REFUSALS = {
+    400: "The reward is not a finite number in [0, 1], or the token cannot be accepted.",
+    401: "There is no valid key.",
+    403: "The key is valid and may not do this.",
+    404: "There is no such group or call.",
+    413: "The body is too large.",
+    422: "The request cannot be understood: the message says which part.",
+    503: "Nothing was counted: the database does not answer in time, or the proxy has just started. Try again.",
+}
+
+
+def refusals(*codes: int) -> dict[int | str, dict[str, Any]]:
+    """Return what an endpoint answers with these statuses, as FastAPI wants to hear it."""
+    found: dict[int | str, dict[str, Any]] = {}
+    for code in codes:
+        found[code] = {"model": ErrorAnswer, "description": _REFUSALS[code]}
+        if code == 503:
+            found[code]["headers"] = {
+                "Retry-After": {"description": "Seconds to wait.", "schema": {"type": "integer"}}
+            }
+    return found
+
+
+def describe(routes: Sequence[BaseRoute]) -> dict[str, Any]:
+    """Return the OpenAPI document of some routes."""
+    document = get_openapi(
+        title="StageRoute",
+        version=_version(),
+        summary="Rewards, status and steering of StageRoute in LiteLLM's proxy",
+        description="Amounts are US dollars, times seconds since the epoch, rewards in [0, 1]. `null` stands for a "
+        "number that there is not, or that is infinite. Keys are those of the proxy.",
+        routes=routes,
+    )
+    document["components"]["securitySchemes"] = {
+        "key": {"type": "http", "scheme": "bearer", "description": "A key of LiteLLM's proxy."}
+    }
+    for path in document["paths"].values():
+        for operation in path.values():
+            operation["security"] = [{"key": []}]
+    _explain(document["components"]["schemas"])
+    return document
+
+
+def _explain(schemas: dict[str, Any]) -> None:
+    """Say of each field what the documentation in Python says, and that infinity travels as null."""
+    for module in (health, reports, status):
+        for name, kind in inspect.getmembers(module, inspect.isclass):
+            if name not in schemas:
+                continue
+            told = inspect.getdoc(kind) or ""
+            schemas[name]["description"] = told.split("\n\nArgs:")[0]
+            told_of = dict(re.findall(r"^    (\w+): ((?:.|\n {8})+)", told, flags=re.MULTILINE))
+            for field, schema in schemas[name].get("properties", {}).items():
+                schema["description"] = re.sub(r"\s+", " ", told_of.get(field, "")).strip()
+                if schema.get("type") == "number":
+                    schema["anyOf"] = [{"type": schema.pop("type")}, {"type": "null"}]
+
+
+def _version() -> str:
+    try:
+        return version("stageroute-router")
+    except PackageNotFoundError:  # run from a folder that was never installed
+        return "0"
