@@ -93,7 +93,8 @@ class Proxy:
         self._port = free_port()
         command = [sys.executable, "-c", "from litellm import run_server; run_server()"]
         command += ["--config", str(self._file), "--host", "127.0.0.1", "--port", str(self._port)]
-        command += ["--num_workers", str(self._workers)]
+        # Uvicorn kills workers that do not answer it for 5 s, which a busy machine makes them.
+        command += ["--num_workers", str(self._workers), "--timeout_worker_healthcheck", "120"]
         environment = {name: value for name, value in os.environ.items() if name != "DATABASE_URL"}
         environment |= {"LITELLM_MASTER_KEY": self.key, "LITELLM_LOCAL_MODEL_COST_MAP": "True"}
         with self.log.open("wb") as log:
@@ -112,10 +113,8 @@ class Proxy:
     ) -> None:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGTERM)
-        try:
+        with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(20)
-        except subprocess.TimeoutExpired:
-            pass
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()

@@ -27,6 +27,7 @@ from pathlib import Path
 
 import numpy as np
 from rich.console import Console
+from rich.progress import track
 from rich.table import Table
 
 from benchmarks.durability_fixture import postgresql, prepare
@@ -67,7 +68,7 @@ def in_turns(
 ) -> list[list[Load]]:
     """Return each proxy's blocks; the order within a pair alternates."""
     found: list[list[Load]] = [[], []]
-    for pair in range(pairs):
+    for pair in track(range(pairs), description="pairs", transient=True):
         for index in (0, 1) if pair % 2 else (1, 0):
             found[index].append(measure(proxies[index], pair))
     return found
