@@ -168,10 +168,11 @@ def status(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
 ) -> None:
     """Show each group's stage, live set, spend against budget, shadow price and reward coverage."""
-    from stageroute_router.stored_status import status_of  # noqa: PLC0415 - imports SQLAlchemy
+    from stageroute_router.stored_reports import StoredReports  # noqa: PLC0415 - imports SQLAlchemy
     from stageroute_router.terminal import show_status  # noqa: PLC0415
 
-    found = status_of(database)
+    with StoredReports(database) as reports:
+        found = reports.status()
     if as_json:
         typer.echo(json.dumps(found.to_dict(), indent=2))
     else:

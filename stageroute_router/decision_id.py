@@ -28,6 +28,15 @@ def new_decision_id(now: float) -> str:
     return f"{DECISION_PREFIX}{(int(now * 1000) << 80) | (7 << 76) | random:032x}"
 
 
+def new_mix_id() -> str:
+    """Return a new id of a recorded mix.
+
+    >>> len({new_mix_id() for _ in range(10)})
+    10
+    """
+    return uuid.uuid4().hex
+
+
 def time_of(key: str) -> float | None:
     """Return when the decision with this id was made, to a millisecond; None for what is not such an id.
 

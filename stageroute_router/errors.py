@@ -23,6 +23,10 @@ class UnknownDecisionError(StageRouteError, LookupError):
     """No routed call has this id: it was not routed by this router, or its record has expired."""
 
 
+class NotYourCallError(StageRouteError, LookupError):
+    """The call was made by another caller than the one who rewards it. Nothing was counted."""
+
+
 class UnmanagedCallError(StageRouteError, LookupError):
     """The call was served by a model group that StageRoute does not manage, so nothing can be credited."""
 

@@ -7,18 +7,26 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import asdict, replace
 
 from stageroute_router.core.arm import Arm
 from stageroute_router.core.engine import Engine
-from stageroute_router.core.snapshot import Choice, Snapshot, Stage
+from stageroute_router.core.snapshot import Choice, Estimate, Snapshot, Stage, UsedMix
+from stageroute_router.decision_id import new_mix_id
 from stageroute_router.errors import SettingsError
 from stageroute_router.in_flight import InFlight
 from stageroute_router.settings import GroupSettings
-from stageroute_router.store.base import GroupChange, GroupConfigured, StagePlanned, StoredGroup
+from stageroute_router.store.base import (
+    MIX_LIFETIME_S,
+    GroupChange,
+    GroupConfigured,
+    MixRecorded,
+    StagePlanned,
+    StoredGroup,
+)
 from stageroute_router.store.findings import StoredProblem
-from stageroute_router.stored_state import by_arm, plan_of, stage_of
+from stageroute_router.stored_state import by_arm, mix_of, plan_of, stage_of
 
 UNREAD_STAGE = 0
 """Number of the stage that calls belong to while the database has not been read yet: which stage the group is in,
@@ -63,16 +71,33 @@ class Group:
         self._stepping = threading.Lock()  # from one snapshot to the next
         self._choosing = threading.Lock()  # each choice must see the one before it
         self._in_flight = InFlight()
+        # The recorded mixes of the latest estimate, with their ids and when they were recorded.
+        self._estimate: Estimate | None = None
+        self._mix_ids: dict[UsedMix, tuple[str, float]] = {}
 
     # --- routing -------------------------------------------------------------------------------------------
 
     def choose(
-        self, *, decision_id: str, uniform: float, eligible: Collection[str], now: float
-    ) -> tuple[Choice, Sequence[str]] | None:
+        self,
+        *,
+        decision_id: str,
+        uniform: float,
+        eligible: Collection[str],
+        now: float,
+        record: Callable[[MixRecorded], object],
+    ) -> tuple[Choice, str, Sequence[str]] | None:
         """Choose an arm, and count the call as under way.
 
+        Args:
+            decision_id: of the call.
+            uniform: a uniform random number in [0, 1).
+            eligible: names of the arms that could serve it.
+            now: seconds since the epoch.
+            record: is given what calls are sampled from, before the first of them is known.
+
         Returns:
-            The choice, and older decisions that are taken to be over; None if there are no arms yet.
+            The choice, the id of what it was sampled from, and older decisions that are taken to be over; None if
+            there are no arms yet.
         """
         with self._choosing:
             snapshot = self.snapshot
@@ -81,7 +106,23 @@ class Group:
             choice = self.engine.choose(
                 snapshot, uniform=uniform, eligible=eligible, in_flight=self._in_flight.count
             )
-            return choice, self._in_flight.started(decision_id, arm=choice.arm, now=now)
+            mix_id = self._recorded(snapshot, choice.used, now=now, record=record)
+            return choice, mix_id, self._in_flight.started(decision_id, arm=choice.arm, now=now)
+
+    def _recorded(
+        self, snapshot: Snapshot, used: UsedMix, *, now: float, record: Callable[[MixRecorded], object]
+    ) -> str:
+        """Return the id of what a choice was sampled from, recorded at its first use and then once an hour."""
+        if self._estimate is not snapshot.estimate:
+            self._estimate = snapshot.estimate
+            self._mix_ids = {}
+        known = self._mix_ids.get(used)
+        if known is not None and now - known[1] < MIX_LIFETIME_S:
+            return known[0]
+        mix_id = new_mix_id()
+        record(mix_of(self.name, snapshot, used, mix_id=mix_id, made_at=now))
+        self._mix_ids[used] = (mix_id, now)
+        return mix_id
 
     def ended(self, decision_ids: Iterable[str]) -> None:
         """Count calls no longer as under way; those of other groups are ignored."""
@@ -100,7 +141,7 @@ class Group:
         with self._stepping:
             before = None if self.snapshot is None else self.snapshot.stage.number
             if self.snapshot is None:
-                _check_shares(self.name, arms, most_live=self.policy.max_live)
+                check_shares(self.name, arms, most_live=self.policy.max_live)
                 stored, self._stored = self._stored or StoredGroup(), None
                 before, snapshot = self._started(arms, stored, now=now)
             else:
@@ -246,7 +287,12 @@ class Group:
         )
 
 
-def _check_shares(group: str, arms: Sequence[Arm], *, most_live: int) -> None:
+def check_shares(group: str, arms: Sequence[Arm], *, most_live: int) -> None:
+    """Check that the arms of a group can serve all its calls.
+
+    Raises:
+        SettingsError: their shares sum to less than 1.
+    """
     shares = sorted((arm.max_share for arm in arms), reverse=True)[:most_live]
     if sum(shares) < 1 - 1e-9:
         msg = (

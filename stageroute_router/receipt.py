@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-RewardStatus = Literal["recorded", "unchanged", "replaced", "revoked", "kept", "unknown", "expired"]
+RewardStatus = Literal[
+    "recorded", "unchanged", "replaced", "revoked", "kept", "unknown", "expired", "not_yours"
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -16,7 +18,7 @@ class RewardReceipt:
     does not replace, or there was nothing to take back. ``replaced``: an earlier value of the same source was
     replaced. ``revoked``: taken back. ``kept``: no decision has this key yet; counted when one appears. ``unknown``:
     no decision has this key, and it was not kept. ``expired``: the key is a decision's that is older than what the
-    store retains; its statistics stay as they are.
+    store retains; its statistics stay as they are. ``not_yours``: somebody else made the call; nothing was counted.
     """
 
     status: RewardStatus

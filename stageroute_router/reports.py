@@ -10,7 +10,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
+from stageroute_router.core.snapshot import ArmEvidence as ArmEvidence  # noqa: PLC0414 - part of a stage's report
 from stageroute_router.health import Health
+from stageroute_router.history import HistoryPoint as HistoryPoint  # noqa: PLC0414 - part of what is shown
 from stageroute_router.status import GroupStatus, Status
 
 Binding = Literal["none", "budget", "share", "second_look", "outside_live_set", "unproven"]
@@ -30,23 +32,6 @@ class Move:
     arm: str
     moved: Literal["came", "left"]
     why: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ArmEvidence:
-    """What was known of one candidate when a stage was planned.
-
-    Args:
-        arm: the candidate.
-        pulls: decisions that had chosen it.
-        reward_ucb: upper confidence bound of its reward.
-        cost_lcb_usd: lower confidence bound of its cost.
-    """
-
-    arm: str
-    pulls: int
-    reward_ucb: float
-    cost_lcb_usd: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,29 +63,6 @@ class StageReport:
     explore_share: float
     moves: tuple[Move, ...]
     evidence: tuple[ArmEvidence, ...]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class HistoryPoint:
-    """A group's totals at one moment. Differences of two points tell what happened in between.
-
-    Args:
-        at: when.
-        calls: decisions until then.
-        open_calls: of those, calls whose cost was not known yet.
-        spend_usd: costs known until then.
-        in_flight_usd: expected costs of the open calls.
-        reward_count: rewards known until then.
-        reward_total: their sum.
-    """
-
-    at: float
-    calls: int
-    open_calls: int
-    spend_usd: float
-    in_flight_usd: float
-    reward_count: int
-    reward_total: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

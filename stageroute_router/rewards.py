@@ -5,7 +5,7 @@ from __future__ import annotations
 import numbers
 from concurrent.futures import Future
 
-from stageroute_router.errors import InvalidRewardError, UnknownDecisionError
+from stageroute_router.errors import InvalidRewardError, NotYourCallError, UnknownDecisionError
 from stageroute_router.receipt import RewardReceipt
 
 
@@ -41,6 +41,14 @@ class Acknowledgement(Future[RewardReceipt]):
 
     def set_result(self, result: RewardReceipt) -> None:
         """Complete it with what the store says."""
+        if result.status == "not_yours":
+            self.set_exception(
+                NotYourCallError(
+                    f"the call {self._key!r} was made by another caller, so this one cannot reward it; use the key, "
+                    "user or team that made the call"
+                )
+            )
+            return
         if result.status != "unknown":
             super().set_result(result)
             return

@@ -21,14 +21,17 @@ from types import TracebackType
 from stageroute_router.core.arm import Arm
 from stageroute_router.core.snapshot import Choice
 from stageroute_router.decision_id import DECISION_PREFIX, new_decision_id
+from stageroute_router.decision_receipts import receipt_of
 from stageroute_router.error_text import loggable
 from stageroute_router.errors import SettingsError, StoreError, StoreOutageError, StoreUnavailableError
 from stageroute_router.forking import ForkAware, survive_fork
 from stageroute_router.group import Group
 from stageroute_router.health import Health, Incident, assess
 from stageroute_router.identifiers import stored_id
+from stageroute_router.reports import DecisionReceipt, HistoryPoint, StageReport
 from stageroute_router.rewards import Acknowledgement, checked_reward
 from stageroute_router.settings import GroupSettings, Options, parse_groups
+from stageroute_router.stage_reports import stages_of
 from stageroute_router.status import GroupStatus, Status, describe
 from stageroute_router.store.base import (
     CallFailed,
@@ -188,7 +191,13 @@ class Runtime(ForkAware):
         self._writer.wake()
 
     def choose(
-        self, group: str, *, eligible: Collection[str], call_id: str, segment: str = ""
+        self,
+        group: str,
+        *,
+        eligible: Collection[str],
+        call_id: str,
+        segment: str = "",
+        caller: str | None = None,
     ) -> Routed | None:
         """Choose an arm for one call among those that could serve it now.
 
@@ -197,6 +206,8 @@ class Runtime(ForkAware):
             eligible: names of the arms with a healthy deployment for this call.
             call_id: LiteLLM's id of the call.
             segment: the context's segment, ``""`` without.
+            caller: a short digest naming who makes the call, or None; never a key. Rewards that name a caller count
+                for that caller's calls only.
 
         Returns:
             The choice; None if there is none to make (the group has no arms yet, or something inside went wrong):
@@ -206,15 +217,26 @@ class Runtime(ForkAware):
             now = self._clock()
             decision_id = new_decision_id(now)
             made = self._groups[group].choose(
-                decision_id=decision_id, uniform=self._random.random(), eligible=eligible, now=now
+                decision_id=decision_id,
+                uniform=self._random.random(),
+                eligible=eligible,
+                now=now,
+                record=self._writer.submit,
             )
             if made is None:
                 return None
-            choice, over = made
+            choice, mix_id, over = made
             for forgotten in over:
                 self._open.pop(forgotten, None)
             return self._record(
-                group, choice, decision_id=decision_id, call_id=stored_id(call_id), segment=segment, now=now
+                group,
+                choice,
+                decision_id=decision_id,
+                call_id=stored_id(call_id),
+                segment=segment,
+                caller=caller,
+                mix_id=mix_id,
+                now=now,
             )
         except Exception as error:  # noqa: BLE001 - whatever it is, the user's call goes on
             self.internal_error(error)
@@ -262,7 +284,13 @@ class Runtime(ForkAware):
         self._close_decision(CallWithdrawn(decision_id=decision_id))
 
     def record_reward(
-        self, key: str, reward: object, *, source: str = "app", replace: bool = True
+        self,
+        key: str,
+        reward: object,
+        *,
+        source: str = "app",
+        replace: bool = True,
+        caller: str | None = None,
     ) -> Future[RewardReceipt]:
         """Report how good an answer was.
 
@@ -271,10 +299,12 @@ class Runtime(ForkAware):
             reward: a finite number in [0, 1].
             source: who says so; the same source again replaces its earlier value.
             replace: False to leave an earlier value of the source as it is.
+            caller: who says so, as at :meth:`choose`: only calls of this caller are rewarded. None: whoever this
+                process trusts, unchecked.
 
         Returns:
             A future that is done when the reward is durable. It may raise ``UnknownDecisionError``,
-            ``StoreUnavailableError`` or ``StoreOverloadedError``.
+            ``NotYourCallError``, ``StoreUnavailableError`` or ``StoreOverloadedError``.
 
         Raises:
             InvalidRewardError: the reward is not a finite number in [0, 1], or the source is no name.
@@ -293,16 +323,20 @@ class Runtime(ForkAware):
                 reported_at=self._clock(),
                 keep=keep,
                 replace=replace,
+                caller=caller,
             ),
             Acknowledgement(key=key),
         )
 
-    def revoke_reward(self, key: str, *, source: str = "app") -> Future[RewardReceipt]:
+    def revoke_reward(
+        self, key: str, *, source: str = "app", caller: str | None = None
+    ) -> Future[RewardReceipt]:
         """Take a reward back: it counts no longer. Doing so again changes nothing.
 
         Args:
             key: a decision id, call id or response id.
             source: whose reward; other sources' stay.
+            caller: as at :meth:`record_reward`.
 
         Returns:
             As for :meth:`record_reward`.
@@ -313,7 +347,8 @@ class Runtime(ForkAware):
         key = stored_id(key)
         check_source(source)
         return self._writer.submit_reward(
-            RewardRevoked(key=key, source=source, revoked_at=self._clock()), Acknowledgement(key=key)
+            RewardRevoked(key=key, source=source, revoked_at=self._clock(), caller=caller),
+            Acknowledgement(key=key),
         )
 
     def internal_error(self, error: BaseException) -> None:
@@ -349,6 +384,37 @@ class Runtime(ForkAware):
                 self._describe(state, notes) for state in self._groups.values() if state.snapshot is not None
             )
         )
+
+    def stages(self, group: str, *, last: int = 50) -> Sequence[StageReport]:
+        """Return the ``last`` stages of a group as all its workers have stored them, the oldest first.
+
+        Raises:
+            SettingsError: the group is not managed.
+            StoreError: the database cannot be read.
+        """
+        self._managed(group)
+        self._writer.flush(_STATUS_FLUSH_S)
+        return stages_of(self._store, group, last=last)
+
+    def history(self, group: str, *, points: int = 300) -> Sequence[HistoryPoint]:
+        """Return at most so many moments of a group, of all its workers, the oldest first and the present one last.
+
+        Raises:
+            SettingsError: the group is not managed.
+            StoreError: the database cannot be read.
+        """
+        self._managed(group)
+        self._writer.flush(_STATUS_FLUSH_S)
+        return self._store.history(group, points=points)
+
+    def receipt(self, key: str) -> DecisionReceipt | None:
+        """Return the receipt of a decision, by decision id, response id or call id; None if there is none.
+
+        Raises:
+            StoreError: the database cannot be read.
+        """
+        self._writer.flush(_STATUS_FLUSH_S)
+        return receipt_of(self._store, stored_id(key))
 
     def refresh(self) -> None:
         """Take over now what other processes have stored, instead of within the refresh interval.
@@ -398,7 +464,16 @@ class Runtime(ForkAware):
     # --- inside --------------------------------------------------------------------------------------------
 
     def _record(
-        self, group: str, choice: Choice, *, decision_id: str, call_id: str, segment: str, now: float
+        self,
+        group: str,
+        choice: Choice,
+        *,
+        decision_id: str,
+        call_id: str,
+        segment: str,
+        caller: str | None,
+        mix_id: str,
+        now: float,
     ) -> Routed:
         self._open[decision_id] = group
         self._writer.submit(
@@ -415,6 +490,8 @@ class Runtime(ForkAware):
                 cost_lcb_usd=choice.cost_lcb_usd,
                 shadow_price=choice.shadow_price if math.isfinite(choice.shadow_price) else 0.0,
                 made_at=now,
+                caller=caller,
+                mix_id=mix_id,
             )
         )
         return Routed(

@@ -265,8 +265,12 @@ class Options(_Strict):
         return min(DEFAULT_TOKEN_LIFETIME_S, math.inf if self.retention is None else self.retention)
 
 
-def parse_options(options: Mapping[str, object]) -> Options:
+def parse_options(options: Mapping[str, object], *, place: str = "") -> Options:
     """Check what the user wrote besides the groups' settings.
+
+    Args:
+        options: by name.
+        place: where the user wrote them, for messages; nowhere in particular by default.
 
     Raises:
         SettingsError: anything is wrong; the message lists every problem with its name, value and fix.
@@ -274,24 +278,25 @@ def parse_options(options: Mapping[str, object]) -> Options:
     try:
         return Options.model_validate(dict(options))
     except ValidationError as error:
-        raise SettingsError("; ".join(_readable(error, place="", names=Options.model_fields))) from None
+        raise SettingsError("; ".join(_readable(error, place=place, names=Options.model_fields))) from None
 
 
 def parse_groups(
-    stageroute: object, *, known_groups: Collection[str] | None = None
+    stageroute: object, *, known_groups: Collection[str] | None = None, place: str = "stageroute"
 ) -> dict[str, GroupSettings]:
     """Check what the user wrote as ``stageroute=`` and return settings by group name.
 
     Args:
         stageroute: a mapping from group name to that group's settings.
         known_groups: the groups of the ``model_list``, if known.
+        place: where the user wrote it, for messages.
 
     Raises:
         SettingsError: anything is wrong; the message lists every problem with its place, value and fix.
     """
     if not isinstance(stageroute, Mapping) or not stageroute:
         msg = (
-            "stageroute must map the name of each model group to its settings, such as "
+            f"{place} must map the name of each model group to its settings, such as "
             f'{{"chat": {{"budget_usd_per_call": 0.002}}}}; it is {stageroute!r}'
         )
         raise SettingsError(msg)
@@ -302,14 +307,14 @@ def parse_groups(
             near = difflib.get_close_matches(str(name), list(known_groups), n=1)
             hint = f"; did you mean {near[0]!r}?" if near else ""
             problems.append(
-                f"stageroute[{name!r}]: no deployment in model_list has this model_name "
+                f"{place}[{name!r}]: no deployment in model_list has this model_name "
                 f"(there are: {', '.join(sorted(known_groups)) or 'none'}){hint}"
             )
         try:
             groups[name] = GroupSettings.model_validate(value)
         except ValidationError as error:
             names = (*GroupSettings.model_fields, *StageSettings.model_fields)
-            problems.extend(_readable(error, place=f"stageroute[{name!r}]", names=names))
+            problems.extend(_readable(error, place=f"{place}[{name!r}]", names=names))
     if problems:
         raise SettingsError("; ".join(problems))
     return groups

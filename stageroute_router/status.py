@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
 from stageroute_router.core.arm import Arm
+from stageroute_router.core.lower_bound import reward_lcb
 from stageroute_router.core.snapshot import GroupPolicy, Snapshot
 from stageroute_router.core.statistics import ArmStatistics
 
@@ -32,6 +33,8 @@ class ArmStatus:
         reward_count: rewards reported.
         reward_mean: their mean, or None without any.
         reward_ucb: upper confidence bound of its reward, in [0, 1].
+        reward_lcb: lower confidence bound of its reward, in [0, 1], for display: nothing is decided by it. The rule's
+            own interval mirrored: one less the upper bound of what the arm failed to earn.
         cost_count: calls with a known cost.
         cost_mean_usd: their mean, or None without any.
         cost_lcb_usd: lower confidence bound of its cost.
@@ -51,6 +54,7 @@ class ArmStatus:
     reward_count: int
     reward_mean: float | None
     reward_ucb: float
+    reward_lcb: float
     cost_count: int
     cost_mean_usd: float | None
     cost_lcb_usd: float
@@ -116,8 +120,15 @@ def describe(name: str, *, policy: GroupPolicy, snapshot: Snapshot, notes: Seque
     """Return a group's status from its snapshot; ``notes`` are further warnings."""
     account = snapshot.account
     probabilities = dict(zip(snapshot.live, snapshot.mix.probabilities, strict=True))
+    lowest = reward_lcb(policy, snapshot)
     arms = tuple(
-        _describe_arm(arm, snapshot=snapshot, index=index, probability=probabilities.get(arm.name))
+        _describe_arm(
+            arm,
+            snapshot=snapshot,
+            index=index,
+            probability=probabilities.get(arm.name),
+            lowest=float(lowest[index]),
+        )
         for index, arm in enumerate(snapshot.arms)
     )
     rewards = sum(arm.reward_count for arm in arms)
@@ -143,7 +154,9 @@ def describe(name: str, *, policy: GroupPolicy, snapshot: Snapshot, notes: Seque
     )
 
 
-def _describe_arm(arm: Arm, *, snapshot: Snapshot, index: int, probability: float | None) -> ArmStatus:
+def _describe_arm(
+    arm: Arm, *, snapshot: Snapshot, index: int, probability: float | None, lowest: float
+) -> ArmStatus:
     seen = snapshot.statistics.get(arm.name, _NOTHING)
     bounds = snapshot.estimate.bounds
     limit = snapshot.estimate.limits[index]
@@ -161,6 +174,8 @@ def _describe_arm(arm: Arm, *, snapshot: Snapshot, index: int, probability: floa
         reward_count=seen.reward_count,
         reward_mean=seen.reward_mean,
         reward_ucb=float(bounds.reward_ucb[index]),
+        # The upper bound may be a few calls older.
+        reward_lcb=min(lowest, float(bounds.reward_ucb[index])),
         cost_count=seen.cost_count,
         cost_mean_usd=seen.cost_mean_usd,
         cost_lcb_usd=float(bounds.cost_lcb[index]),

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from functools import reduce
 from operator import add
+from typing import Literal
 
-from stageroute_router.core.snapshot import GroupPolicy, Stage
+from stageroute_router.core.snapshot import GroupPolicy, Snapshot, Stage, UsedMix
 from stageroute_router.core.statistics import ArmStatistics
-from stageroute_router.store.base import CellKey, StagePlanned
+from stageroute_router.store.base import CellKey, MixedArm, MixRecorded, StagePlanned
 from stageroute_router.store.findings import StoredProblem
 
 
@@ -41,6 +43,7 @@ def stage_of(policy: GroupPolicy, plan: StagePlanned) -> Stage:
         opened_at=plan.opened_at,
         opened_at_call=plan.opened_at_call,
         calls_per_stage=policy.schedule.calls_per_stage(previous_calls=None),
+        evidence=plan.evidence,
     )
 
 
@@ -55,4 +58,46 @@ def plan_of(group: str, stage: Stage) -> StagePlanned:
         reason=stage.reason,
         opened_at=stage.opened_at,
         opened_at_call=stage.opened_at_call,
+        evidence=stage.evidence,
+    )
+
+
+def mix_of(group: str, snapshot: Snapshot, used: UsedMix, *, mix_id: str, made_at: float) -> MixRecorded:
+    """Return what calls of a snapshot are sampled from as the store writes it.
+
+    The live arms come first, those that were kept out of the mix among them; then the arms that are not live.
+    """
+    estimate, mix = snapshot.estimate, used.mix
+    probabilities = dict(zip(used.among, mix.probabilities, strict=True))
+
+    def kept_out(name: str) -> Literal["ineligible", "unproven"] | None:
+        if name in probabilities:
+            return None
+        return "unproven" if name in used.usable else "ineligible"
+
+    def mixed(name: str) -> MixedArm:
+        index = estimate.position[name]
+        limit = estimate.limits[index]
+        return MixedArm(
+            arm=name,
+            probability=probabilities.get(name, 0.0),
+            reward_ucb=float(estimate.bounds.reward_ucb[index]),
+            cost_lcb_usd=float(estimate.bounds.cost_lcb[index]),
+            share_limit=limit.share,
+            share_limited_by=limit.reason,
+            kept_out=kept_out(name),
+        )
+
+    return MixRecorded(
+        mix_id=mix_id,
+        group=group,
+        made_at=made_at,
+        arms=tuple(mixed(name) for name in dict.fromkeys((*snapshot.live, *used.usable))),
+        shadow_price=mix.shadow_price if math.isfinite(mix.shadow_price) else None,
+        paced_budget_usd=estimate.budget_usd,
+        feasible=mix.feasible,
+        explored=None if mix.explored is None else used.among[mix.explored],
+        explore_share=mix.explore_share,
+        outside_live_set=used.outside_live_set,
+        cheapest_only=used.cheapest_only,
     )

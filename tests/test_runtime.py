@@ -20,7 +20,7 @@ from stageroute_router.runtime import Routed, Runtime, open_runtime
 from stageroute_router.settings import Options, parse_groups
 from stageroute_router.status import GroupStatus, Status
 from stageroute_router.store.memory import MemoryStore
-from stageroute_router.stored_status import status_of
+from stageroute_router.stored_reports import StoredReports
 from stageroute_router.testing.clock import FakeClock
 
 ARMS = [Arm(name="small", prior_cost_usd=0.001), Arm(name="large", prior_cost_usd=0.01)]
@@ -418,4 +418,5 @@ def test_row_that_cannot_be_used_never_reaches_routing_and_shows_in_the_status(t
     assert status.calls == 2
     assert "1 rows of the database cannot be used and were left out" in warning
     assert "stageroute db check" in warning
-    assert warning in status_of(url).groups[0].warnings
+    with StoredReports(url) as reports:
+        assert warning in reports.status().groups[0].warnings

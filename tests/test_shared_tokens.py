@@ -16,7 +16,7 @@ from stageroute_router.runtime import Runtime
 from stageroute_router.settings import parse_groups
 from stageroute_router.store.base import CommitReport, Write
 from stageroute_router.store.sql import SqlStore
-from stageroute_router.stored_status import status_of
+from stageroute_router.stored_reports import StoredReports
 
 SETTINGS = {"chat": {"budget_usd_per_call": 0.01}}
 KEY = "k1:only-for-tests-0123456789-abcdefghij"
@@ -68,5 +68,6 @@ def test_a_token_is_taken_by_a_process_that_hears_of_the_decision_only_later(url
     assert (receipt.status, receipt.arm) == ("unchanged", claims.arm)
     for runtime in (here, there):
         runtime.close()
-    (arm,) = [arm for arm in status_of(url).groups[0].arms if arm.reward_count]
+    with StoredReports(url) as reports:
+        (arm,) = [arm for arm in reports.status().groups[0].arms if arm.reward_count]
     assert (arm.name, arm.reward_count, arm.reward_mean) == (claims.arm, 1, 0.75)

@@ -11,7 +11,7 @@ from stageroute_router.core.evidence import IntArray
 from stageroute_router.core.mix import Mix, even_mix, solve_mix
 from stageroute_router.core.pacing import surplus_cap_usd
 from stageroute_router.core.rule import Scenarios
-from stageroute_router.core.snapshot import Choice, Estimate, GroupPolicy, Snapshot, Stage
+from stageroute_router.core.snapshot import Choice, Estimate, GroupPolicy, Snapshot, Stage, UsedMix
 
 PROVEN_BY_COSTS = 5
 """From how many known costs on an arm's expected cost counts as known.
@@ -64,20 +64,44 @@ def choose(
     open_to_more = usable
     if in_flight:
         open_to_more = _open_to_more(policy, snapshot, usable, in_flight=in_flight, outside=outside)
-    if not open_to_more:
-        mix = _cheapest(policy, snapshot, usable)
-    elif open_to_more == snapshot.live:
-        usable, mix = open_to_more, snapshot.mix
-    else:
-        usable, mix = open_to_more, _restricted(policy, snapshot, open_to_more, outside=outside)
-    index = mix.pick(uniform)
-    if mix is not snapshot.mix:
-        return _choice(policy, snapshot, usable[index], mix=mix, index=index, outside=outside)
-    choice = snapshot.choices.get(index)
-    if choice is None:
-        choice = _choice(policy, snapshot, usable[index], mix=mix, index=index, outside=outside)
-        snapshot.choices[index] = choice
-    return choice
+    if open_to_more == snapshot.live:
+        index = snapshot.mix.pick(uniform)
+        choice = snapshot.choices.get(index)
+        if choice is None:
+            used = _used(policy, snapshot, usable, open_to_more, outside=False)
+            choice = _choice(policy, snapshot, used, index=index)
+            snapshot.choices[index] = choice
+        return choice
+    used = _used(policy, snapshot, usable, open_to_more, outside=outside)
+    return _choice(policy, snapshot, used, index=used.mix.pick(uniform))
+
+
+def _used(
+    policy: GroupPolicy,
+    snapshot: Snapshot,
+    usable: tuple[str, ...],
+    open_to_more: tuple[str, ...],
+    *,
+    outside: bool,
+) -> UsedMix:
+    """Return what calls are sampled from while these arms can serve, and these of them may have more calls."""
+    used = snapshot.used.get((usable, open_to_more))
+    if used is None:
+        if not open_to_more:
+            mix = _cheapest(policy, snapshot, usable)
+        elif open_to_more == snapshot.live:
+            mix = snapshot.mix
+        else:
+            mix = _restricted(policy, snapshot, open_to_more, outside=outside)
+        used = UsedMix(
+            mix=mix,
+            among=open_to_more or usable,
+            usable=usable,
+            outside_live_set=outside,
+            cheapest_only=not open_to_more,
+        )
+        snapshot.used[usable, open_to_more] = used
+    return used
 
 
 def _open_to_more(
@@ -135,15 +159,14 @@ def _cheapest(policy: GroupPolicy, snapshot: Snapshot, usable: tuple[str, ...]) 
     return even_mix(cost <= limit, shadow_price=snapshot.mix.shadow_price)
 
 
-def _choice(
-    policy: GroupPolicy, snapshot: Snapshot, name: str, *, mix: Mix, index: int, outside: bool
-) -> Choice:
+def _choice(policy: GroupPolicy, snapshot: Snapshot, used: UsedMix, *, index: int) -> Choice:
     estimate = snapshot.estimate
+    name = used.among[index]
     position = estimate.position[name]
     budget = policy.budget_usd
     return Choice(
         arm=name,
-        probability=mix.probabilities[index],
+        probability=used.mix.probabilities[index],
         stage=snapshot.stage.number,
         charge=Charge(
             expected_cost_usd=float(estimate.bounds.expected_cost[position]),
@@ -155,8 +178,9 @@ def _choice(
         ),
         reward_ucb=float(estimate.bounds.reward_ucb[position]),
         cost_lcb_usd=float(estimate.bounds.cost_lcb[position]),
-        shadow_price=mix.shadow_price,
-        outside_live_set=outside,
+        shadow_price=used.mix.shadow_price,
+        outside_live_set=used.outside_live_set,
+        used=used,
     )
 
 

@@ -20,7 +20,7 @@ from stageroute_router.core.evidence import Evidence, FloatArray, IntArray, gath
 from stageroute_router.core.mix import cheapest_mixture_cost
 from stageroute_router.core.pacing import paced_budget_usd
 from stageroute_router.core.rule import Bounds
-from stageroute_router.core.snapshot import Choice, Estimate, GroupPolicy, Snapshot, Stage
+from stageroute_router.core.snapshot import ArmEvidence, Choice, Estimate, GroupPolicy, Snapshot, Stage
 from stageroute_router.core.statistics import ArmStatistics
 from stageroute_router.core.throughput import ShareLimit, Traffic, bearing_all_calls, share_limits
 
@@ -206,6 +206,7 @@ class Engine:
             stale=stale,
             restricted=snapshot.restricted,
             choices=snapshot.choices,
+            used=snapshot.used,
         )
 
     # --- route ---------------------------------------------------------------------------------------------
@@ -252,6 +253,7 @@ class Engine:
         )
         kept = pinned.tolist() if plan.explored is None else [*pinned.tolist(), plan.explored]
         live = bearing_all_calls(plan.live, max_share=evidence.max_share.tolist(), kept=kept)
+        bounds = policy.rule.bounds(evidence, budget_usd=policy.budget_usd)
         return Stage(
             number=1 if previous is None else previous.number + 1,
             live=tuple(arms[index].name for index in live),
@@ -261,6 +263,16 @@ class Engine:
             opened_at=now,
             opened_at_call=account.calls,
             calls_per_stage=calls_per_stage,
+            evidence=tuple(
+                ArmEvidence(
+                    arm=arm.name,
+                    pulls=int(evidence.pulls[index]),
+                    reward_ucb=float(bounds.reward_ucb[index]),
+                    cost_lcb_usd=float(bounds.cost_lcb[index]),
+                    pinned=arm.pinned,
+                )
+                for index, arm in enumerate(arms)
+            ),
         )
 
     def _estimated(

@@ -27,12 +27,16 @@ class Mix:
         cumulative: their running sums; the last one is 1.
         shadow_price: reward that one more dollar would buy; the median over scenarios; 0 with a slack budget.
         feasible: False where even the cheapest mixture exceeds the budget, or the shares cannot sum to 1.
+        explored: index of the arm that gets calls for a second look, or None.
+        explore_share: the share of calls it gets for that, in [0, 1).
     """
 
     probabilities: tuple[float, ...]
     cumulative: tuple[float, ...]
     shadow_price: float
     feasible: bool
+    explored: int | None = None
+    explore_share: float = 0.0
 
     def pick(self, uniform: float) -> int:
         """Return the index of the arm that a uniform number in [0, 1) falls on."""
@@ -98,7 +102,15 @@ def solve_mix(
     if explored is not None:
         probabilities = probabilities * (1 - explore_share)
         probabilities[explored] += explore_share
-    return _mix(probabilities, shadow_price=price, feasible=feasible)
+    else:
+        explore_share = 0.0
+    return _mix(
+        probabilities,
+        shadow_price=price,
+        feasible=feasible,
+        explored=explored,
+        explore_share=explore_share,
+    )
 
 
 def even_mix(among: BoolArray, *, shadow_price: float) -> Mix:
@@ -110,13 +122,22 @@ def even_mix(among: BoolArray, *, shadow_price: float) -> Mix:
     return _mix(among.astype(np.float64), shadow_price=shadow_price, feasible=True)
 
 
-def _mix(weights: FloatArray, *, shadow_price: float, feasible: bool) -> Mix:
+def _mix(
+    weights: FloatArray,
+    *,
+    shadow_price: float,
+    feasible: bool,
+    explored: int | None = None,
+    explore_share: float = 0.0,
+) -> Mix:
     values = tuple((weights / weights.sum()).tolist())
     return Mix(
         probabilities=values,
         cumulative=(*accumulate(values[:-1]), 1.0),
         shadow_price=shadow_price,
         feasible=feasible,
+        explored=explored,
+        explore_share=explore_share,
     )
 
 

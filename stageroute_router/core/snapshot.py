@@ -39,6 +39,25 @@ class GroupPolicy:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ArmEvidence:
+    """What was known of one candidate when a stage was planned.
+
+    Args:
+        arm: the candidate.
+        pulls: decisions that had chosen it.
+        reward_ucb: upper confidence bound of its reward.
+        cost_lcb_usd: lower confidence bound of its cost.
+        pinned: whether it was to be live in any case.
+    """
+
+    arm: str
+    pulls: int
+    reward_ucb: float
+    cost_lcb_usd: float
+    pinned: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Stage:
     """The calls between two maintenance windows.
 
@@ -51,6 +70,7 @@ class Stage:
         opened_at: seconds since the epoch.
         opened_at_call: the group's decisions before it.
         calls_per_stage: how many calls it has, or is expected to have.
+        evidence: what was known of each candidate at its window; for reports only.
     """
 
     number: int
@@ -61,13 +81,35 @@ class Stage:
     opened_at: float
     opened_at_call: int
     calls_per_stage: int
+    evidence: tuple[ArmEvidence, ...] = field(default=(), compare=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class UsedMix:
+    """A mix that a call was sampled from, and what it was made of. Equal to itself only.
+
+    Args:
+        mix: the distribution over ``among``.
+        among: the arms it mixes.
+        usable: the arms that could serve the call, in the order of the live set: those missing in ``among`` had their
+            fill of calls under way.
+        outside_live_set: whether they are not live, because no live arm could serve.
+        cheapest_only: whether all of ``usable`` had their fill, so that the calls go to the cheapest.
+    """
+
+    mix: Mix
+    among: tuple[str, ...]
+    usable: tuple[str, ...]
+    outside_live_set: bool
+    cheapest_only: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Choice:
     """One routing choice. ``probability`` is exactly what the arm was sampled with.
 
-    ``outside_live_set`` is True when none of the live arms could serve and another candidate was taken.
+    ``outside_live_set`` is True when none of the live arms could serve and another candidate was taken. ``used`` is
+    what it was sampled from: the same object for every call until the next estimate.
     """
 
     arm: str
@@ -78,6 +120,7 @@ class Choice:
     cost_lcb_usd: float
     shadow_price: float
     outside_live_set: bool
+    used: UsedMix
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -132,7 +175,11 @@ class Snapshot:
     mix: Mix
     estimate: Estimate
     stale: int = 0
-    # Two caches inside an immutable value: whoever races computes the same. Mixes over fewer arms than are live (one is
-    # cooling down), and the choices of ``mix`` by position: both are the same for every call until the next estimate.
+    # Three caches inside an immutable value: whoever races computes the same. Mixes over fewer arms than are live (one
+    # is cooling down), the choices of ``mix`` by position, and what calls are sampled from, by usable and mixed arms:
+    # all are the same for every call until the next estimate.
     restricted: dict[tuple[str, ...], Mix] = field(default_factory=dict, compare=False, repr=False)
     choices: dict[int, Choice] = field(default_factory=dict, compare=False, repr=False)
+    used: dict[tuple[tuple[str, ...], tuple[str, ...]], UsedMix] = field(
+        default_factory=dict, compare=False, repr=False
+    )

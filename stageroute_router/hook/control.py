@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from concurrent.futures import Future
 from contextlib import AbstractContextManager
 from types import TracebackType
@@ -15,6 +16,7 @@ from stageroute_router.hook.identify import key_of
 from stageroute_router.hook.ports import Routing
 from stageroute_router.hook.strategy import StageRouteStrategy
 from stageroute_router.receipt import RewardReceipt
+from stageroute_router.reports import DecisionReceipt, HistoryPoint, StageReport
 from stageroute_router.reward_token import RewardTokens, is_token
 from stageroute_router.status import GroupStatus, Status
 
@@ -62,6 +64,48 @@ class Control:
         self._strategy.ensure_attached()
         return self._routing.status(group)
 
+    def group_status(self, group: str) -> GroupStatus:
+        """Return the status of one managed group.
+
+        Raises:
+            SettingsError: the group is not managed.
+        """
+        return self.status(group)
+
+    def stages(self, group: str, *, last: int = 50) -> Sequence[StageReport]:
+        """Return the ``last`` stages of a group: who was live, who came and went, and why. The oldest first.
+
+        Raises:
+            SettingsError: the group is not managed.
+            StoreError: the database cannot be read.
+        """
+        return self._routing.stages(group, last=last)
+
+    def history(self, group: str, *, points: int = 300) -> Sequence[HistoryPoint]:
+        """Return a group's calls, spend and rewards at moments of the past, the oldest first, the present one last.
+
+        Args:
+            group: the model group.
+            points: at most so many.
+
+        Raises:
+            SettingsError: the group is not managed.
+            StoreError: the database cannot be read.
+        """
+        return self._routing.history(group, points=points)
+
+    def receipt(self, key: object) -> DecisionReceipt | None:
+        """Return why a call went where it went, and what became of it; None if no such call was routed.
+
+        Args:
+            key: what the call returned, or its decision id, response id or call id.
+
+        Raises:
+            NotAResponseError: ``key`` is neither a response nor an id.
+            StoreError: the database cannot be read.
+        """
+        return self._routing.receipt(key_of(key))
+
     def redeploy(self, group: str) -> GroupStatus:
         """Open a maintenance window of a group now, and return the group's status after it.
 
@@ -75,7 +119,9 @@ class Control:
         """Collect the decisions of every call made inside the ``with`` block, to reward them together."""
         return episode(self._routing)
 
-    def record_reward(self, response: object, reward: object, *, source: str = "app") -> RewardReceipt:
+    def record_reward(
+        self, response: object, reward: object, *, source: str = "app", caller: str | None = None
+    ) -> RewardReceipt:
         """Report how good an answer was, and wait until that is durable.
 
         Args:
@@ -84,6 +130,8 @@ class Control:
                 :meth:`reward_by_token` is the one for clients).
             reward: a finite number in [0, 1].
             source: who says so; the same source again replaces its earlier value.
+            caller: on whose behalf, by your own authentication: a call is rewarded only if it was made with the same
+                caller. None (the default) for your own code: not checked.
 
         Returns:
             What the reward did.
@@ -91,19 +139,25 @@ class Control:
         Raises:
             InvalidRewardError: the reward is not a finite number in [0, 1], or the source is no name.
             InvalidTokenError: it is a reward token, and not a good one.
+            NotYourCallError: another caller made the call.
             NotAResponseError: ``response`` is neither a response nor an id.
             UnmanagedCallError: LiteLLM's own strategy chose for this call, so there is nothing to credit.
             UnknownDecisionError: no routed call has this id.
             StoreError: the reward could not be committed.
         """
-        return self._report(response, reward, source=source).result()
+        return self._report(response, reward, source=source, caller=caller).result()
 
-    async def arecord_reward(self, response: object, reward: object, *, source: str = "app") -> RewardReceipt:
+    async def arecord_reward(
+        self, response: object, reward: object, *, source: str = "app", caller: str | None = None
+    ) -> RewardReceipt:
         """Do the same as :meth:`record_reward` without blocking the event loop."""
         # Shielded: cancelling the caller must not cancel a future that the writer is going to complete.
-        return await asyncio.shield(asyncio.wrap_future(self._report(response, reward, source=source)))
+        reported = self._report(response, reward, source=source, caller=caller)
+        return await asyncio.shield(asyncio.wrap_future(reported))
 
-    def revoke_reward(self, response: object, *, source: str = "app") -> RewardReceipt:
+    def revoke_reward(
+        self, response: object, *, source: str = "app", caller: str | None = None
+    ) -> RewardReceipt:
         """Take a reward back, and wait until that is durable; doing so again changes nothing.
 
         It has a name of its own, rather than being a reward of None: a judge that returns None by mistake must not
@@ -112,6 +166,7 @@ class Control:
         Args:
             response: as for :meth:`record_reward`.
             source: whose reward; other sources' stay.
+            caller: as for :meth:`record_reward`.
 
         Returns:
             ``revoked``, or ``unchanged`` where there was none.
@@ -120,11 +175,14 @@ class Control:
             InvalidRewardError: the source is no name.
             Otherwise as :meth:`record_reward`.
         """
-        return self._revoke(response, source=source).result()
+        return self._revoke(response, source=source, caller=caller).result()
 
-    async def arevoke_reward(self, response: object, *, source: str = "app") -> RewardReceipt:
+    async def arevoke_reward(
+        self, response: object, *, source: str = "app", caller: str | None = None
+    ) -> RewardReceipt:
         """Do the same as :meth:`revoke_reward` without blocking the event loop."""
-        return await asyncio.shield(asyncio.wrap_future(self._revoke(response, source=source)))
+        revoked = self._revoke(response, source=source, caller=caller)
+        return await asyncio.shield(asyncio.wrap_future(revoked))
 
     def reward_token(self, response: object, *, caller: str | None = None) -> str:
         """Return a token that lets a client reward a call, once: see :meth:`reward_by_token`.
@@ -228,19 +286,22 @@ class Control:
     ) -> None:
         await self.aclose()
 
-    def _report(self, response: object, reward: object, *, source: str) -> Future[RewardReceipt]:
+    def _report(
+        self, response: object, reward: object, *, source: str, caller: str | None
+    ) -> Future[RewardReceipt]:
         self._strategy.ensure_attached()
         if is_token(response):
             decision_id = self._tokens.read(response).decision_id
-            return self._routing.record_reward(decision_id, reward, source=source)
-        recorded = self._routing.record_reward(self._routed_key(response), reward, source=source)
+            return self._routing.record_reward(decision_id, reward, source=source, caller=caller)
+        key = self._routed_key(response)
+        recorded = self._routing.record_reward(key, reward, source=source, caller=caller)
         self._strategy.shown(response)
         return recorded
 
-    def _revoke(self, response: object, *, source: str) -> Future[RewardReceipt]:
+    def _revoke(self, response: object, *, source: str, caller: str | None) -> Future[RewardReceipt]:
         self._strategy.ensure_attached()
         key = self._tokens.read(response).decision_id if is_token(response) else self._routed_key(response)
-        return self._routing.revoke_reward(key, source=source)
+        return self._routing.revoke_reward(key, source=source, caller=caller)
 
     def _report_by_token(
         self, token: object, reward: object, *, caller: str | None, source: str

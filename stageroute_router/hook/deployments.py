@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import litellm
 
@@ -35,6 +35,30 @@ class GroupArms:
 
     arms: tuple[Arm, ...]
     by_model_id: Mapping[str, str]
+
+    def list_price(self, arm: str, used: Usage) -> float | None:
+        """Return what a call comes to by an arm's list prices, in US dollars; None where they are not known.
+
+        For calls that LiteLLM has reported as free although they have a price: some versions do so for the Responses
+        API once a text completion was made with the same deployment. A free arm would attract everything.
+        """
+        priced = next((known for known in self.arms if known.name == arm), None)
+        if priced is None or priced.input_usd_per_token is None:
+            return None
+        prompt = used.prompt_tokens * priced.input_usd_per_token
+        return prompt + used.completion_tokens * (priced.output_usd_per_token or 0.0)
+
+
+class Usage(Protocol):
+    """The tokens of a call."""
+
+    @property
+    def prompt_tokens(self) -> int:
+        """Of the prompt."""
+
+    @property
+    def completion_tokens(self) -> int:
+        """Of the answer."""
 
 
 def model_id(deployment: Deployment) -> str:

@@ -9,6 +9,7 @@ from typing import Protocol
 from stageroute_router.core.arm import Arm
 from stageroute_router.health import Health
 from stageroute_router.receipt import RewardReceipt
+from stageroute_router.reports import DecisionReceipt, HistoryPoint, StageReport
 from stageroute_router.status import GroupStatus, Status
 
 
@@ -46,9 +47,18 @@ class Routing(Protocol):
         """Say which candidates a group has now."""
 
     def choose(
-        self, group: str, *, eligible: Collection[str], call_id: str, segment: str = ""
+        self,
+        group: str,
+        *,
+        eligible: Collection[str],
+        call_id: str,
+        segment: str = "",
+        caller: str | None = None,
     ) -> Routed | None:
-        """Choose among the eligible arms; None to leave the call to LiteLLM. Never raises."""
+        """Choose among the eligible arms; None to leave the call to LiteLLM. Never raises.
+
+        ``caller`` is a short digest naming who makes the call, never a key.
+        """
 
     def settled(
         self,
@@ -69,18 +79,38 @@ class Routing(Protocol):
         """Report that the decision does not count: LiteLLM answered from its cache."""
 
     def record_reward(
-        self, key: str, reward: object, *, source: str = "app", replace: bool = True
+        self,
+        key: str,
+        reward: object,
+        *,
+        source: str = "app",
+        replace: bool = True,
+        caller: str | None = None,
     ) -> Future[RewardReceipt]:
-        """Report how good an answer was; the future is done when that is durable."""
+        """Report how good an answer was; the future is done when that is durable.
 
-    def revoke_reward(self, key: str, *, source: str = "app") -> Future[RewardReceipt]:
-        """Take a reward back; the future is done when that is durable."""
+        With a ``caller``, it raises ``NotYourCallError`` for a call that another one made.
+        """
+
+    def revoke_reward(
+        self, key: str, *, source: str = "app", caller: str | None = None
+    ) -> Future[RewardReceipt]:
+        """Take a reward back; the future is done when that is durable. ``caller`` as at :meth:`record_reward`."""
 
     def internal_error(self, error: BaseException) -> None:
         """Count an error that was kept from the user's call, and log it now and then."""
 
     def status(self, group: str | None = None) -> Status | GroupStatus:
         """Return the status of one group or of all."""
+
+    def stages(self, group: str, *, last: int = 50) -> Sequence[StageReport]:
+        """Return the last stages of a group, the oldest first."""
+
+    def history(self, group: str, *, points: int = 300) -> Sequence[HistoryPoint]:
+        """Return a group's totals over time, the present ones last."""
+
+    def receipt(self, key: str) -> DecisionReceipt | None:
+        """Return the receipt of a decision; None if there is none."""
 
     def redeploy(self, group: str) -> GroupStatus:
         """Open a maintenance window now."""

@@ -256,20 +256,23 @@ class StageRouteStrategy(CustomRoutingStrategyBase, ForkAware):
             conclude = self._routing.failed if report.failed else self._routing.withdrawn
             conclude(decision.decision_id)
             return
-        if report.cost_usd is None and decision.arm not in self._unpriced:
-            self._unpriced.add(decision.arm)
+        known = self._groups.get(decision.group)  # unknown: a group of the router before this one
+        arm = decision.arm
+        if known is not None and not decision.minted:
+            arm = known.by_model_id.get(report.model_id, arm)
+        cost = report.cost_usd or (None if known is None else known.list_price(arm, report))
+        if cost is None and report.cost_usd is None and arm not in self._unpriced:
+            self._unpriced.add(arm)
             logger.warning(
                 "LiteLLM knows no price for arm %r of group %r: its calls count as free. Set input_cost_per_token "
                 "and output_cost_per_token in its model_info",
-                decision.arm,
+                arm,
                 decision.group,
             )
-        known = self._groups.get(decision.group)  # unknown: a group of the router before this one
-        arms = {} if known is None else known.by_model_id
         self._routing.settled(
             decision.decision_id,
-            arm=decision.arm if decision.minted else arms.get(report.model_id, decision.arm),
-            cost_usd=report.cost_usd or 0.0,
+            arm=arm,
+            cost_usd=cost or 0.0,
             prompt_tokens=report.prompt_tokens,
             completion_tokens=report.completion_tokens,
             response_id=report.response_id,
@@ -313,7 +316,12 @@ class StageRouteStrategy(CustomRoutingStrategyBase, ForkAware):
             origin = origin_of(request)
             minted = origin is None and not request.get("litellm_call_id")
             call_id = _call_id(request) if origin is None else origin.call_id
-            routed = self._routing.choose(group, eligible=replicas.keys(), call_id=call_id)
+            routed = self._routing.choose(
+                group,
+                eligible=replicas.keys(),
+                call_id=call_id,
+                caller=None if origin is None else origin.caller,
+            )
             if routed is None:
                 return None
             deployment = self._by_weight(replicas[routed.arm])

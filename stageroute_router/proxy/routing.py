@@ -14,7 +14,6 @@ from stageroute_router.errors import StageRouteError
 from stageroute_router.hook.control import Control
 from stageroute_router.hook.router import Prepared, prepare, take_over
 from stageroute_router.proxy.ports import ProxyNotReadyError
-from stageroute_router.settings import parse_groups, parse_options
 
 logger = logging.getLogger("stageroute_router")
 
@@ -102,7 +101,6 @@ class AttachedRouting:
             if configuration == self._configuration:
                 return
             former, before = self._prepared, self._configuration
-            _check(configuration, known_groups=known_groups)
             former.routing.close(_END_DEADLINE_S)
             try:
                 self._prepared = _prepare(configuration, known_groups=known_groups)
@@ -159,11 +157,6 @@ class AttachedRouting:
                 )
             self._router, self._control = router, control
             return control
-
-
-def _check(configuration: Configuration, *, known_groups: frozenset[str] | None) -> None:
-    parse_options(configuration.options)
-    parse_groups(configuration.groups, known_groups=known_groups)
 
 
 def _prepare(configuration: Configuration, *, known_groups: frozenset[str] | None) -> Prepared:

@@ -18,13 +18,14 @@ from typing import Any, NoReturn
 import litellm
 
 from stageroute_router.configuration import BLOCK, Configuration, read_configuration, read_document
-from stageroute_router.core.arm import Arm
-from stageroute_router.errors import SettingsError, StageRouteError
+from stageroute_router.errors import StageRouteError
+from stageroute_router.group import check_shares
 from stageroute_router.hook.deployments import read_arms
 from stageroute_router.hook.observer import observer
 from stageroute_router.proxy.callbacks import ProxyCallbacks
 from stageroute_router.proxy.mounting import mount
 from stageroute_router.proxy.routing import AttachedRouting
+from stageroute_router.settings import parse_groups, parse_options
 
 logger = logging.getLogger("stageroute_router")
 
@@ -60,7 +61,7 @@ def loaded() -> ProxyCallbacks:
 def _open(proxy_server: Any) -> AttachedRouting:  # noqa: ANN401 - a module
     document = proxy_server.proxy_config.config
     configuration = _configuration(proxy_server, document)
-    known_groups = _check_deployments(configuration, document)
+    known_groups = _check(configuration, document)
     return AttachedRouting(
         configuration, current_router=lambda: proxy_server.llm_router, known_groups=known_groups
     )
@@ -70,7 +71,7 @@ def _reload(routing: AttachedRouting, proxy_server: Any) -> None:  # noqa: ANN40
     document = proxy_server.proxy_config.config
     try:
         configuration = _configuration(proxy_server, document)
-        routing.reconfigure(configuration, known_groups=_check_deployments(configuration, document))
+        routing.reconfigure(configuration, known_groups=_check(configuration, document))
     except StageRouteError as error:
         logger.error("the new %s cannot be used, and the former stay: %s", BLOCK, error)
 
@@ -101,23 +102,28 @@ def _lookup(name: str) -> str | None:
     return found
 
 
-def _check_deployments(configuration: Configuration, document: Mapping[str, Any]) -> frozenset[str] | None:
-    """Check what the deployments say of us; return the model groups, or None where more may come at run time.
+def _check(configuration: Configuration, document: Mapping[str, Any]) -> frozenset[str] | None:
+    """Check everything that can be checked before there is a router.
+
+    Returns:
+        The model groups there are; None where more may come from LiteLLM's database.
 
     Raises:
-        SettingsError: a deployment's ``model_info.stageroute`` cannot be used.
+        SettingsError: a setting cannot be used, here or in a deployment's ``model_info.stageroute``.
     """
     deployments = [entry for entry in document.get("model_list") or () if isinstance(entry, Mapping)]
-    for name in configuration.groups:
-        arms: tuple[Arm, ...] = read_arms(deployments, name).arms
-        if arms and sum(arm.max_share for arm in arms) < 1 - 1e-9:
-            msg = f"the max_share of all arms of group {name!r} must sum to 1 or more, or they cannot take all calls"
-            raise SettingsError(msg)
     general = document.get("general_settings") or {}
     from_database = (
         general.get("store_model_in_db") or os.environ.get("STORE_MODEL_IN_DB", "").lower() == "true"
     )
-    return None if from_database else frozenset(str(entry.get("model_name")) for entry in deployments)
+    known = None if from_database else frozenset(str(entry.get("model_name")) for entry in deployments)
+    parse_options(configuration.options, place=BLOCK)
+    groups = parse_groups(configuration.groups, known_groups=known, place=f"{BLOCK}.groups")
+    for name, settings in groups.items():
+        arms = read_arms(deployments, name).arms
+        if arms:
+            check_shares(name, arms, most_live=settings.max_live_models)
+    return known
 
 
 def _listen() -> None:

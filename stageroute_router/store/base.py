@@ -8,19 +8,22 @@ at all; once ``commit`` returns, it is durable. Applying the same batch twice ch
 then would be found now).
 
 Two things happen in a commit besides, now and then, whichever worker makes it (an empty batch will do): decisions
-whose end nobody reports are closed as lost, and what is older than the store retains is folded away.
+whose end nobody reports are closed as lost, and what is older than the store retains is folded away. And a commit that
+changes a group takes a sample of its totals, if the last one is old enough or a stage was opened.
 
 Nothing of prompts, answers, headers or keys is ever part of a write.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
 from stageroute_router.core.account import Account, Charge
+from stageroute_router.core.snapshot import ArmEvidence
 from stageroute_router.core.statistics import ArmStatistics
+from stageroute_router.history import HistoryPoint
 from stageroute_router.receipt import RewardReceipt as RewardReceipt  # noqa: PLC0414 - part of the contract
 from stageroute_router.store.findings import Difference, StoredProblem
 
@@ -49,6 +52,12 @@ DEFAULT_RETENTION_S = 90 * 24 * 3600.0
 UPKEEP_INTERVAL_S = 60.0
 """How often the workers of a database, together, look for what is lost, unclaimed or too old, in seconds."""
 
+MIX_LIFETIME_S = 3600.0
+"""For how many seconds decisions may name a recorded mix: an hour. Then it is recorded anew.
+
+So a mix that is older than every decision by this much is nobody's.
+"""
+
 UPKEEP_STEP = 500
 """How many decisions one commit closes as lost, and how many it folds away, at most: a commit stays short."""
 
@@ -70,6 +79,8 @@ class DecisionMade:
         cost_lcb_usd: lower bound of the arm's cost at the choice, US dollars.
         shadow_price: reward that one more dollar would have bought at the choice.
         made_at: seconds since the epoch.
+        caller: a short digest naming who made the call, or None; never a key.
+        mix_id: of the :class:`MixRecorded` it was sampled from, or None.
     """
 
     decision_id: str
@@ -84,6 +95,66 @@ class DecisionMade:
     cost_lcb_usd: float
     shadow_price: float
     made_at: float
+    caller: str | None = None
+    mix_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MixedArm:
+    """One arm at the moment a mix was made.
+
+    Args:
+        arm: the arm.
+        probability: the share of calls the mix gives it; 0 where it was kept out.
+        reward_ucb: upper bound of its reward.
+        cost_lcb_usd: lower bound of its cost.
+        share_limit: largest share it might get, in (0, 1].
+        share_limited_by: what set that: "max_share", "rpm" or "tpm"; None where nothing did.
+        kept_out: why it was no part of the mix: "ineligible": it could not serve this call; "unproven": it had its
+            fill of calls under way; None where it was.
+    """
+
+    arm: str
+    probability: float
+    reward_ucb: float
+    cost_lcb_usd: float
+    share_limit: float = 1.0
+    share_limited_by: str | None = None
+    kept_out: Literal["ineligible", "unproven"] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MixRecorded:
+    """A distribution that decisions are sampled from, for their receipts. Ignored when one with this id is stored.
+
+    Written once, before the first decision that names it. Kept as long as decisions of its time are, and at least
+    :data:`MIX_LIFETIME_S` longer.
+
+    Args:
+        mix_id: unique.
+        group: the model group.
+        made_at: seconds since the epoch.
+        arms: the live arms, and those outside the live set that were mixed.
+        shadow_price: reward that one more dollar would buy; None where no mixture keeps the budget.
+        paced_budget_usd: the budget it was solved with, US dollars per call.
+        feasible: False where even the cheapest mixture exceeds the budget, or shares cannot sum to 1.
+        explored: the arm that got calls for a second look, or None.
+        explore_share: the share of calls it got for that.
+        outside_live_set: whether no live arm could serve, so that others were mixed.
+        cheapest_only: whether every arm had its fill of calls under way, so that calls went to the cheapest.
+    """
+
+    mix_id: str
+    group: str
+    made_at: float
+    arms: tuple[MixedArm, ...]
+    shadow_price: float | None
+    paced_budget_usd: float
+    feasible: bool
+    explored: str | None = None
+    explore_share: float = 0.0
+    outside_live_set: bool = False
+    cheapest_only: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -139,6 +210,8 @@ class RewardReported:
         reported_at: seconds since the epoch.
         keep: whether to keep the reward when the key is unknown, until a decision with it appears.
         replace: whether it replaces an earlier value of its source; if not, the earlier one stays.
+        caller: who says so, as in :class:`DecisionMade`: where the decision is another caller's or nobody's, nothing
+            is counted and the receipt says ``not_yours``. None: not checked.
     """
 
     key: str
@@ -147,6 +220,7 @@ class RewardReported:
     reported_at: float
     keep: bool
     replace: bool = True
+    caller: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -157,11 +231,13 @@ class RewardRevoked:
         key: as in :class:`RewardReported`.
         source: whose reward; other sources' stay.
         revoked_at: seconds since the epoch.
+        caller: as in :class:`RewardReported`.
     """
 
     key: str
     source: str
     revoked_at: float
+    caller: str | None = None
 
 
 RewardWrite = RewardReported | RewardRevoked
@@ -181,6 +257,7 @@ class StagePlanned:
         reason: why the window opened: ``"start"``, ``"schedule"``, ``"manual"``, ``"departure"``.
         opened_at: seconds since the epoch.
         opened_at_call: calls of the group before it.
+        evidence: what was known of each candidate then; no part of the plan, so it is not compared.
     """
 
     group: str
@@ -191,6 +268,7 @@ class StagePlanned:
     reason: str
     opened_at: float
     opened_at_call: int
+    evidence: tuple[ArmEvidence, ...] = field(default=(), compare=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -208,7 +286,16 @@ class GroupConfigured:
     arms: str
 
 
-Write = DecisionMade | CallSettled | CallFailed | CallWithdrawn | RewardWrite | StagePlanned | GroupConfigured
+Write = (
+    DecisionMade
+    | CallSettled
+    | CallFailed
+    | CallWithdrawn
+    | RewardWrite
+    | MixRecorded
+    | StagePlanned
+    | GroupConfigured
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -278,6 +365,9 @@ class StoredDecision:
             what the account books, while the arm's statistics count no cost), or None while it is open.
         response_id: the provider's id of the answer, once there is one.
         rewards: reward per source.
+        prompt_tokens: of the call; None while that is not known.
+        completion_tokens: of the answer; None while that is not known.
+        closed_at: when the call ended, seconds since the epoch; None while it is open.
     """
 
     decision: DecisionMade
@@ -286,6 +376,9 @@ class StoredDecision:
     cost_usd: float | None
     response_id: str | None
     rewards: Mapping[str, float]
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+    closed_at: float | None = None
 
 
 class Store(Protocol):
@@ -314,8 +407,51 @@ class Store(Protocol):
         """Return a group's stages in order, or only the ``last`` so many."""
         ...
 
+    def stage(self, group: str, number: int) -> StagePlanned | None:
+        """Return one stage of a group, or None."""
+        ...
+
     def decision(self, key: str) -> StoredDecision | None:
         """Return the decision a key names (decision, call or response id), or None."""
+        ...
+
+    def decisions_of_call(self, call_id: str) -> Sequence[StoredDecision]:
+        """Return all decisions of a logical call in the order of their arrival: its retries and fallbacks."""
+        ...
+
+    def recent_decisions(
+        self, group: str, *, limit: int = 50, before: float | None = None
+    ) -> Sequence[StoredDecision]:
+        """Return a group's latest decisions, the latest first.
+
+        Args:
+            group: the model group.
+            limit: at most so many.
+            before: only those made before this moment, seconds since the epoch: to go on from the last one seen.
+        """
+        ...
+
+    def export_decisions(self, group: str | None = None) -> Iterator[StoredDecision]:
+        """Return all decisions with their rewards in the order of their arrival, of all groups or of one.
+
+        Needs no more memory however many there are, and keeps no transaction open: what workers store meanwhile is
+        seen in what has not been read yet.
+        """
+        ...
+
+    def mix(self, mix_id: str) -> MixRecorded | None:
+        """Return a distribution that decisions were sampled from, or None."""
+        ...
+
+    def history(self, group: str, *, points: int = 300) -> Sequence[HistoryPoint]:
+        """Return a group's totals over time, the oldest first.
+
+        Samples are taken by commits, see :mod:`~stageroute_router.history`.
+
+        Args:
+            group: the model group.
+            points: at most so many, at least 1: the present ones, which come last, and an even choice of the samples.
+        """
         ...
 
     def commit(self, batch: Sequence[Write]) -> CommitReport:

@@ -12,6 +12,7 @@ from stageroute_router.store.base import (
     CellKey,
     CommitReport,
     DecisionMade,
+    MixRecorded,
     StoredDecision,
 )
 
@@ -34,6 +35,8 @@ class PendingReward:
 
     given: GivenReward
     received_at: float
+    caller: str | None = None
+    """Who reported it, if that is to be the decision's caller."""
 
     def is_expired(self, now: float) -> bool:
         """Whether it has been kept for longer than :data:`PENDING_REWARD_LIFETIME_S`."""
@@ -73,6 +76,10 @@ class Entry:
         """The (segment, arm) that its pull, cost and rewards are credited to."""
         return (self.decision.segment, self.served_arm)
 
+    def is_of(self, caller: str | None) -> bool:
+        """Whether somebody may reward it: who made its call, or whoever is not asked."""
+        return caller is None or caller == self.decision.caller
+
     def stored(self) -> StoredDecision | None:
         """Return it as the outside sees it: a withdrawn one is not seen."""
         if self.state == "withdrawn":
@@ -84,6 +91,9 @@ class Entry:
             cost_usd=self.cost_usd,
             response_id=self.response_id,
             rewards={source: given.reward for source, given in self.rewards.items()},
+            prompt_tokens=self.prompt_tokens,
+            completion_tokens=self.completion_tokens,
+            closed_at=self.closed_at,
         )
 
 
@@ -104,6 +114,8 @@ class Applied:
     """(group, stage) planned first by this batch."""
     configurations: list[str]
     """Groups configured by this batch."""
+    mixes: list[MixRecorded]
+    """Distributions recorded by this batch."""
 
 
 @dataclass(slots=True)
@@ -118,6 +130,7 @@ class Changes:
     pending: dict[tuple[str, str], None] = field(default_factory=dict)
     stages: dict[tuple[str, int], None] = field(default_factory=dict)
     configurations: dict[str, None] = field(default_factory=dict)
+    mixes: dict[str, MixRecorded] = field(default_factory=dict)
 
     def add(self, group: str, cell: CellKey, statistics: ArmStatistics) -> None:
         """Count observations in a cell."""

@@ -26,6 +26,7 @@ from stageroute_router.store.base import (
     DecisionMade,
     GroupChange,
     GroupConfigured,
+    MixRecorded,
     RewardReceipt,
     RewardReported,
     RewardRevoked,
@@ -72,13 +73,14 @@ class Ledger:
                 if not index[key]:
                     del index[key]
 
-    def find(self, key: str, *, at: float = math.inf) -> Entry | None:
+    def find(self, key: str, *, at: float = math.inf, caller: str | None = None) -> Entry | None:
         """Return the decision a key names, if there is one; it may have been withdrawn.
 
         Args:
             key: a decision, response or call id, looked for in this order.
             at: when it was named. Of a call that was decided several times, the last decision made before that
                 is meant: so naming it again later means the same one. Before all of them, it is the first.
+            caller: who names it: where there are decisions of several callers, one of this caller's is meant.
         """
         entry = self.decisions.get(key)
         if entry is not None:
@@ -87,6 +89,9 @@ class Ledger:
         candidates = self.by_response.get(key) or self.by_call.get(key)
         if not candidates:
             return None
+        if caller is not None:
+            # Clients can choose a call's id, so that of several callers' calls may be the same.
+            candidates = [one for one in candidates if one.is_of(caller)] or candidates
         return next((one for one in reversed(candidates) if one.decision.made_at <= at), candidates[0])
 
     def decision(self, key: str) -> StoredDecision | None:
@@ -120,6 +125,8 @@ class Ledger:
                     changes.configurations[write.group] = None
                 case DecisionMade():
                     self._decide(write, now=now)
+                case MixRecorded():
+                    changes.mixes.setdefault(write.mix_id, write)
                 case _:
                     self._close(write, now=now)
         touched_rewards = self._fold_rewards()
@@ -131,6 +138,7 @@ class Ledger:
             pending=list(changes.pending),
             stages=list(changes.stages),
             configurations=list(changes.configurations),
+            mixes=list(changes.mixes.values()),
         )
 
     # -- one method per kind of write --------------------------------------------------------------------
@@ -218,8 +226,10 @@ class Ledger:
 
     def _reward(self, write: RewardReported, *, now: float) -> RewardReceipt:
         given = GivenReward(write.reward, key=write.key, reported_at=write.reported_at)
-        entry = self.find(write.key, at=write.reported_at)
+        entry = self.find(write.key, at=write.reported_at, caller=write.caller)
         if entry is not None and entry.state != "withdrawn":
+            if not entry.is_of(write.caller):
+                return RewardReceipt(status="not_yours", key=write.key)
             done = self._give(entry, write.source, given, replace=write.replace)
             return _receipt(done, write.key, entry)
         if entry is None and write.keep and not self._is_expired(write.key):
@@ -228,17 +238,25 @@ class Ledger:
 
     def _keep(self, write: RewardReported, given: GivenReward, *, now: float) -> RewardReceipt:
         earlier = self.pending.get(write.key, {}).get(write.source)
-        if earlier is not None and not write.replace and not earlier.is_expired(now):
-            return RewardReceipt(status="unchanged", key=write.key)
-        self.pending[write.key][write.source] = PendingReward(given, received_at=now)
+        if earlier is not None and not earlier.is_expired(now):
+            if write.caller not in (None, earlier.caller):
+                # Whose call it is shows when its decision appears; until then the first word stays.
+                return RewardReceipt(status="not_yours", key=write.key)
+            if not write.replace:
+                return RewardReceipt(status="unchanged", key=write.key)
+        self.pending[write.key][write.source] = PendingReward(given, received_at=now, caller=write.caller)
         self._changes.pending[write.key, write.source] = None
         return RewardReceipt(status="kept", key=write.key)
 
     def _revoke(self, write: RewardRevoked, *, now: float) -> RewardReceipt:
-        waiting = self.pending.get(write.key, {}).pop(write.source, None)
+        entry = self.find(write.key, at=write.revoked_at, caller=write.caller)
+        waiting = self.pending.get(write.key, {}).get(write.source)
+        is_others = waiting is not None and write.caller not in (None, waiting.caller)
+        if is_others or (entry is not None and entry.state != "withdrawn" and not entry.is_of(write.caller)):
+            return RewardReceipt(status="not_yours", key=write.key)
         if waiting is not None:
+            del self.pending[write.key][write.source]
             self._changes.pending[write.key, write.source] = None
-        entry = self.find(write.key, at=write.revoked_at)
         if entry is None or entry.state == "withdrawn":
             was_kept = waiting is not None and not waiting.is_expired(now)
             return RewardReceipt(status="revoked", key=write.key) if was_kept else self._nobody(write.key)
@@ -289,14 +307,23 @@ class Ledger:
         return "recorded" if before is None else "replaced"
 
     def _adopt(self, key: str, entry: Entry, *, now: float) -> None:
-        """Count the rewards that were waiting for a key, except where a later report came before them."""
-        for source, pending in self.pending.pop(key, {}).items():
+        """Count the rewards that were waiting for a key, except where a later report came before them.
+
+        One of another caller goes on waiting: a call's id may be somebody else's too.
+        """
+        waiting = self.pending.get(key, {})
+        for source, pending in list(waiting.items()):
+            if not entry.is_of(pending.caller):
+                continue
+            del waiting[source]
             self._changes.pending[key, source] = None
             if pending.is_expired(now):
                 continue
             before = entry.rewards.get(source)
             if before is None or before.reported_at <= pending.given.reported_at:
                 self._give(entry, source, pending.given)
+        if key in self.pending and not waiting:
+            del self.pending[key]
 
     def _fold_rewards(self) -> list[tuple[str, str]]:
         """Move the statistics of all rewards touched from what they were before the batch to what they are.

@@ -10,20 +10,23 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from stageroute_router.core.account import Account
 from stageroute_router.core.statistics import ArmStatistics
 from stageroute_router.forking import ForkAware, survive_fork
+from stageroute_router.history import HistoryPoint, is_sample_due, is_thinning_due, spread, superfluous
 from stageroute_router.store.base import (
     DEFAULT_RETENTION_S,
+    MIX_LIFETIME_S,
     OPEN_LIFETIME_S,
     UPKEEP_STEP,
     CellKey,
     CommitReport,
     DecisionMade,
+    MixRecorded,
     StagePlanned,
     StoredDecision,
     StoredGroup,
     Write,
 )
 from stageroute_router.store.comparing import differences
-from stageroute_router.store.entries import NOTHING, Entry
+from stageroute_router.store.entries import NOTHING, Applied, Entry
 from stageroute_router.store.findings import Difference
 from stageroute_router.store.folding import Fold, Folds, add_up, cells_of, folded_account
 from stageroute_router.store.ledger import Ledger
@@ -60,6 +63,8 @@ class MemoryStore(ForkAware):
         self._folded: Folds = {}
         self._ledger = Ledger()
         self._statistics: defaultdict[str, dict[CellKey, ArmStatistics]] = defaultdict(dict)
+        self._mixes: dict[str, MixRecorded] = {}
+        self._history: defaultdict[str, dict[float, HistoryPoint]] = defaultdict(dict)
 
     def load(self, group: str) -> StoredGroup:
         """Return what is stored of a group; an empty one when nothing is."""
@@ -95,10 +100,52 @@ class MemoryStore(ForkAware):
             stages = self._stages(group)
         return stages if last is None else stages[max(0, len(stages) - last) :]
 
+    def stage(self, group: str, number: int) -> StagePlanned | None:
+        """Return one stage of a group, or None."""
+        with self._lock:
+            return self._ledger.stages.get((group, number))
+
     def decision(self, key: str) -> StoredDecision | None:
         """Return the decision a key names (decision, response or call id), or None."""
         with self._lock:
             return self._ledger.decision(key)
+
+    def decisions_of_call(self, call_id: str) -> Sequence[StoredDecision]:
+        """Return all decisions of a logical call in the order of their arrival: its retries and fallbacks."""
+        with self._lock:
+            return _seen(self._ledger.by_call.get(call_id, ()))
+
+    def recent_decisions(
+        self, group: str, *, limit: int = 50, before: float | None = None
+    ) -> Sequence[StoredDecision]:
+        """Return a group's latest decisions, the latest first, or those made before a moment."""
+        with self._lock:
+            found = [
+                stored
+                for stored in _seen(reversed(self._ledger.decisions.values()))
+                if stored.decision.group == group and (before is None or stored.decision.made_at < before)
+            ]
+        return sorted(found, key=lambda stored: -stored.decision.made_at)[:limit]
+
+    def export_decisions(self, group: str | None = None) -> Iterator[StoredDecision]:
+        """Return all decisions with their rewards in the order of their arrival, of all groups or of one."""
+        with self._lock:
+            found = _seen(self._ledger.decisions.values())
+        yield from (stored for stored in found if group is None or stored.decision.group == group)
+
+    def mix(self, mix_id: str) -> MixRecorded | None:
+        """Return a distribution that decisions were sampled from, or None."""
+        with self._lock:
+            return self._mixes.get(mix_id)
+
+    def history(self, group: str, *, points: int = 300) -> Sequence[HistoryPoint]:
+        """Return a group's totals over time, the oldest first and the present ones last."""
+        with self._lock:
+            now = self._clock()
+            if group not in self._ledger.accounts:
+                return []
+            samples = [point for at, point in sorted(self._history[group].items()) if at < now]
+            return [*spread(samples, points - 1), self._present(group, now)]
 
     def commit(self, batch: Sequence[Write]) -> CommitReport:
         """Apply a batch in order, whole or not at all.
@@ -112,11 +159,15 @@ class MemoryStore(ForkAware):
             now = self._clock()
             is_due = self._upkeep.is_due(now)
             lost = self._overdue(now) if is_due else []
-            report = self._ledger.apply(batch, now=now, lost=lost).report
+            applied = self._ledger.apply(batch, now=now, lost=lost)
+            report = applied.report
             for group, change in report.changes.items():
                 statistics = self._statistics[group]
                 for cell, increment in change.statistics.items():
                     statistics[cell] = statistics.get(cell, NOTHING) + increment
+            for mix in applied.mixes:
+                self._mixes.setdefault(mix.mix_id, mix)
+            self._sample(applied, now)
             if is_due:
                 self._do_upkeep(now, lost=len(lost))
             return report
@@ -157,6 +208,26 @@ class MemoryStore(ForkAware):
         """Go on with a copy of everything: from here on, two processes know different things."""
         self._lock.release()
 
+    def _sample(self, applied: Applied, now: float) -> None:
+        opened = {group for group, _ in applied.stages}
+        for group in applied.report.changes:
+            samples = self._history[group]
+            if group in opened or is_sample_due(next(reversed(samples), None), now=now):
+                samples.setdefault(now, self._present(group, now))
+
+    def _present(self, group: str, now: float) -> HistoryPoint:
+        account = self._ledger.accounts[group]
+        cells = self._statistics.get(group, {}).values()
+        return HistoryPoint(
+            at=now,
+            calls=account.calls,
+            open_calls=account.open_calls,
+            spend_usd=account.spend_usd,
+            in_flight_usd=account.in_flight_usd,
+            reward_count=sum(cell.reward_count for cell in cells),
+            reward_total=float(sum(cell.reward_sum for cell in cells)),
+        )
+
     def _stages(self, group: str) -> list[StagePlanned]:
         return [stage for (name, _), stage in sorted(self._ledger.stages.items()) if name == group]
 
@@ -169,6 +240,10 @@ class MemoryStore(ForkAware):
 
     def _do_upkeep(self, now: float, *, lost: int) -> None:
         ledger = self._ledger
+        if self._upkeep.last_at and is_thinning_due(self._upkeep.last_at, now=now):
+            for samples in self._history.values():
+                for moment in superfluous(samples, now=now, keep_s=self._retention_s):
+                    del samples[moment]
         for key, by_source in list(ledger.pending.items()):
             for source in [source for source, pending in by_source.items() if pending.is_expired(now)]:
                 del by_source[source]
@@ -186,6 +261,8 @@ class MemoryStore(ForkAware):
             self._folded = add_up([*self._folded.items(), *_folds_of(old)])
             for entry in old:
                 ledger.remove(entry)
+            until = oldest[-1] - MIX_LIFETIME_S
+            self._mixes = {key: mix for key, mix in self._mixes.items() if mix.made_at > until}
         is_done = max(lost, len(oldest)) < UPKEEP_STEP
         self._upkeep = Upkeep(folded_up_to=ledger.folded_up_to, last_at=now if is_done else 0.0)
 
@@ -203,6 +280,10 @@ class MemoryStore(ForkAware):
                 cells=cells_of(folds, group),
             )
         ]
+
+
+def _seen(entries: Iterable[Entry]) -> list[StoredDecision]:
+    return [stored for stored in map(Entry.stored, entries) if stored is not None]
 
 
 def _made_at(decision: DecisionMade) -> float:

@@ -16,6 +16,7 @@ from sqlalchemy import Column, ColumnElement, Row, and_
 
 from stageroute_router.store import tables
 from stageroute_router.store.base import GroupConfigured, StagePlanned
+from stageroute_router.store.bodies import evidence_of_text
 from stageroute_router.store.findings import StoredProblem
 
 _ROUNDING = 1e-6
@@ -92,6 +93,7 @@ def stage_or_problem(row: Row[Any]) -> StagePlanned | StoredProblem:
         reason=row.reason,
         opened_at=row.opened_at,
         opened_at_call=row.opened_at_call,
+        evidence=evidence_of_text(row.evidence),
     )
 
 

@@ -22,12 +22,15 @@ from stageroute_router.store.base import (
     CellKey,
     DecisionMade,
     GroupConfigured,
+    MixRecorded,
     RewardReported,
     RewardRevoked,
     StagePlanned,
+    StoredDecision,
     StoredGroup,
     Write,
 )
+from stageroute_router.store.bodies import mix_of_text
 from stageroute_router.store.entries import Entry, GivenReward, PendingReward
 from stageroute_router.store.findings import StoredProblem
 from stageroute_router.store.folding import SUMS, cells_of, fold_log, folded_account
@@ -73,8 +76,11 @@ _DECISION_COLUMNS = (
     _d.response_id,
     _d.closed_at,
     _d.lost_at,
+    _d.caller,
+    _d.mix_id,
 )
-_DECISIONS_BY_ID: Select[Any] = select(*_DECISION_COLUMNS).where(among_keys(_d.decision_id))
+_DECISIONS: Select[Any] = select(*_DECISION_COLUMNS)
+_DECISIONS_BY_ID: Select[Any] = _DECISIONS.where(among_keys(_d.decision_id))
 _DECISIONS_BY_OTHER_KEY: Select[Any] = select(*_DECISION_COLUMNS).where(
     or_(among_keys(_d.response_id), among_keys(_d.call_id))
 )
@@ -84,7 +90,7 @@ _REWARDS: Select[Any] = (
     .order_by(_r.decision_id, _r.source)
 )
 _PENDING: Select[Any] = (
-    select(_p.reported_key, _p.source, _p.reward, _p.reported_at, _p.received_at)
+    select(_p.reported_key, _p.source, _p.reward, _p.reported_at, _p.received_at, _p.caller)
     .where(among_keys(_p.reported_key))
     .order_by(_p.reported_key, _p.source)
 )
@@ -114,7 +120,7 @@ class _Needed:
             match write:
                 case RewardReported():
                     needed.rewarded[write.key] = None
-                    if not write.replace:
+                    if not write.replace or write.caller is not None:
                         needed.waited_for[write.key] = None
                 case RewardRevoked():
                     needed.rewarded[write.key] = needed.waited_for[write.key] = None
@@ -143,9 +149,11 @@ def load_ledger(
     ledger = _ledger_of(
         connection, ids=needed.decisions, reward_keys=needed.rewarded, folded_up_to=folded_up_to
     )
-    for key, source, reward, reported_at, received_at in _fetch(connection, _PENDING, needed.waited_for):
+    for key, source, reward, reported_at, received_at, caller in _fetch(
+        connection, _PENDING, needed.waited_for
+    ):
         given = GivenReward(reward, key=key, reported_at=reported_at)
-        ledger.pending[key][source] = PendingReward(given, received_at=received_at)
+        ledger.pending[key][source] = PendingReward(given, received_at=received_at, caller=caller)
     needed.groups.update(entry.decision.group for entry in ledger.decisions.values())
     for row in _fetch(connection, _ACCOUNTS, sorted(needed.groups)):
         ledger.versions[row.group_name] = row.version
@@ -162,6 +170,59 @@ def load_ledger(
 def load_key(connection: Connection, key: str) -> Ledger:
     """Return a ledger with the decisions one key may name."""
     return _ledger_of(connection, ids=(), reward_keys=(key,), folded_up_to=-math.inf)
+
+
+def load_call(connection: Connection, call_id: str) -> list[StoredDecision]:
+    """Return all decisions of a call in the order of their arrival, but the withdrawn ones."""
+    return _stored(connection, _DECISIONS.where(_d.call_id == call_id).order_by(_d.row_number))
+
+
+def load_recent(
+    connection: Connection, group: str, *, limit: int, before: float | None
+) -> list[StoredDecision]:
+    """Return a group's latest decisions, the latest first, but the withdrawn ones."""
+    statement = _DECISIONS.where(_d.group_name == group, _d.state != "withdrawn")
+    if before is not None:
+        statement = statement.where(_d.made_at < before)
+    return _stored(connection, statement.order_by(_d.made_at.desc(), _d.row_number.desc()).limit(limit))
+
+
+def load_page(
+    connection: Connection, *, group: str | None, after: int, rows: int
+) -> tuple[list[StoredDecision], int | None]:
+    """Return decisions in the order of their arrival, and the number of the last row looked at; None at the end.
+
+    Args:
+        connection: in a transaction.
+        group: only this group's; None for all.
+        after: the number of the last row of the page before.
+        rows: look at so many.
+    """
+    page: Sequence[Row[Any]] = connection.execute(
+        _DECISIONS.where(_d.row_number > after).order_by(_d.row_number).limit(rows)
+    ).all()
+    wanted = [row for row in page if group is None or row.group_name == group]
+    return _with_rewards(connection, wanted), page[-1].row_number if page else None
+
+
+def load_mix(connection: Connection, mix_id: str) -> MixRecorded | None:
+    """Return a recorded mix, or None: there is none, or it cannot be read."""
+    c = tables.mixes.c
+    row = connection.execute(
+        select(c.mix_id, c.group_name, c.made_at, c.body).where(c.mix_id == mix_id)
+    ).one_or_none()
+    return None if row is None else mix_of_text(row.mix_id, row.group_name, row.made_at, row.body)
+
+
+def _stored(connection: Connection, statement: Select[Any]) -> list[StoredDecision]:
+    return _with_rewards(connection, connection.execute(statement).all())
+
+
+def _with_rewards(connection: Connection, rows: Sequence[Row[Any]]) -> list[StoredDecision]:
+    entries = {row.decision_id: _entry_of(row) for row in rows}
+    for decision_id, source, reward, key, reported_at in _fetch(connection, _REWARDS, entries):
+        entries[decision_id].rewards[source] = GivenReward(reward, key=key, reported_at=reported_at)
+    return [stored for stored in map(Entry.stored, entries.values()) if stored is not None]
 
 
 def load_group(connection: Connection, group: str) -> StoredGroup:
@@ -231,6 +292,14 @@ def load_stages(
         else:
             problems.append(found)
     return stages[::-1], problems
+
+
+def load_stage(connection: Connection, group: str, number: int) -> StagePlanned | None:
+    """Return one stage of a group; None if there is none, or it cannot be used."""
+    c = tables.stages.c
+    row = connection.execute(_STAGES.where(c.group_name == group, c.stage == number)).one_or_none()
+    found = None if row is None else stage_or_problem(row)
+    return found if isinstance(found, StagePlanned) else None
 
 
 def _load_configuration(connection: Connection, group: str) -> GroupConfigured | StoredProblem | None:
@@ -305,6 +374,8 @@ def _entry_of(row: Sequence[Any]) -> Entry:
         response_id,
         closed_at,
         lost_at,
+        caller,
+        mix_id,
     ) = row[1:]
     decision = DecisionMade(
         decision_id=decision_id,
@@ -324,6 +395,8 @@ def _entry_of(row: Sequence[Any]) -> Entry:
         cost_lcb_usd=cost_lcb_usd,
         shadow_price=shadow_price,
         made_at=made_at,
+        caller=caller,
+        mix_id=mix_id,
     )
     return Entry(
         decision,

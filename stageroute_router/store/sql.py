@@ -13,10 +13,12 @@ from sqlalchemy.exc import ArgumentError, NoSuchModuleError
 
 from stageroute_router.errors import StoreError
 from stageroute_router.forking import ForkAware, survive_fork
-from stageroute_router.store import checking, postgres, reading, sqlite_file, upkeep
+from stageroute_router.history import HistoryPoint
+from stageroute_router.store import checking, postgres, reading, sampling, sqlite_file, upkeep
 from stageroute_router.store.base import (
     DEFAULT_RETENTION_S,
     CommitReport,
+    MixRecorded,
     StagePlanned,
     StoredDecision,
     StoredGroup,
@@ -32,6 +34,9 @@ from stageroute_router.store.writing import write_back
 
 # Any number will do, as long as all workers use the same and no other program does.
 _POSTGRES_LOCK = 0x53527465
+
+_EXPORT_PAGE = 1000
+"""Decisions that an export reads at once: a page takes some milliseconds and a megabyte."""
 
 
 class SqlStore(ForkAware):
@@ -80,6 +85,7 @@ class SqlStore(ForkAware):
         self._retention_s = retention_s
         self._lock = threading.Lock()
         self._closed = False
+        self._sampler = sampling.Sampler()
         with translated(self._place):
             self._writer, self._reader = engines(parsed, durability=durability)
             is_file = parsed.get_backend_name() == "sqlite"
@@ -116,10 +122,45 @@ class SqlStore(ForkAware):
         with self._reading() as connection:
             return reading.load_stages(connection, group, last=last)[0]
 
+    def stage(self, group: str, number: int) -> StagePlanned | None:
+        """Return one stage of a group, or None."""
+        with self._reading() as connection:
+            return reading.load_stage(connection, group, number)
+
     def decision(self, key: str) -> StoredDecision | None:
         """Return the decision a key names (decision, response or call id), or None."""
         with self._reading() as connection:
             return reading.load_key(connection, key).decision(key)
+
+    def decisions_of_call(self, call_id: str) -> Sequence[StoredDecision]:
+        """Return all decisions of a logical call in the order of their arrival: its retries and fallbacks."""
+        with self._reading() as connection:
+            return reading.load_call(connection, call_id)
+
+    def recent_decisions(
+        self, group: str, *, limit: int = 50, before: float | None = None
+    ) -> Sequence[StoredDecision]:
+        """Return a group's latest decisions, the latest first, or those made before a moment."""
+        with self._reading() as connection:
+            return reading.load_recent(connection, group, limit=limit, before=before)
+
+    def export_decisions(self, group: str | None = None) -> Iterator[StoredDecision]:
+        """Return all decisions with their rewards in the order of their arrival, of all groups or of one."""
+        after: int | None = -1
+        while after is not None:
+            with self._reading() as connection:
+                page, after = reading.load_page(connection, group=group, after=after, rows=_EXPORT_PAGE)
+            yield from page
+
+    def mix(self, mix_id: str) -> MixRecorded | None:
+        """Return a distribution that decisions were sampled from, or None."""
+        with self._reading() as connection:
+            return reading.load_mix(connection, mix_id)
+
+    def history(self, group: str, *, points: int = 300) -> Sequence[HistoryPoint]:
+        """Return a group's totals over time, the oldest first and the present ones last."""
+        with self._reading() as connection:
+            return sampling.load_history(connection, group, points=points, now=self._clock())
 
     def commit(self, batch: Sequence[Write]) -> CommitReport:
         """Apply a batch in order, in one transaction, durably.
@@ -139,6 +180,7 @@ class SqlStore(ForkAware):
             ledger = reading.load_ledger(connection, batch, lost=lost, folded_up_to=state.folded_up_to)
             applied = ledger.apply(batch, now=now, lost=lost)
             write_back(connection, ledger, applied)
+            self._sampler.sample(connection, applied, now=now)
             if is_due:
                 upkeep.do_upkeep(connection, state, now=now, retention_s=self._retention_s, lost=len(lost))
         return applied.report

@@ -86,8 +86,10 @@ stages = Table(
     Column("reason", Text, nullable=False),
     Column("opened_at", Double, nullable=False),
     Column("opened_at_call", BigInteger, nullable=False),
+    Column("evidence", Text, nullable=True),
 )
-"""One row per stage; the first writer wins. ``live`` is a JSON list of arms."""
+"""One row per stage; the first writer wins. ``live`` is a JSON list of arms, ``evidence`` one of what was known of each
+candidate at the window; NULL where a release before this one planned it."""
 
 decisions = Table(
     "stageroute_decisions",
@@ -116,6 +118,8 @@ decisions = Table(
     Column("completion_tokens", BigInteger, nullable=True),
     Column("closed_at", Double, nullable=True),
     Column("lost_at", Double, nullable=True),
+    Column("caller", Text, nullable=True),
+    Column("mix_id", Text, nullable=True),
     CheckConstraint("state IN ('open', 'settled', 'failed', 'withdrawn')", name="stageroute_decisions_state"),
     CheckConstraint("booking IN ('surplus', 'debt', 'none')", name="stageroute_decisions_booking"),
     CheckConstraint("cost_usd >= 0", name="stageroute_decisions_cost"),
@@ -134,8 +138,20 @@ decisions = Table(
 """One row per decision, in the order of arrival: ``row_number`` tells which one of a call was the last.
 
 ``lost_at`` is set on one whose end was never reported; its ``state`` is then ``settled``, so that a worker of the
-first release, which does not know the column, leaves it alone.
+first release, which does not know the column, leaves it alone. ``caller`` is a digest of who made the call, ``mix_id``
+names a row of ``mixes``; no index on either, because nothing is looked up by them.
 """
+
+mixes = Table(
+    "stageroute_mixes",
+    metadata,
+    Column("mix_id", Text, primary_key=True),
+    Column("group_name", Text, nullable=False),
+    Column("made_at", Double, nullable=False),
+    Column("body", Text, nullable=False),
+    Index("stageroute_mixes_made", "made_at"),
+)
+"""One row per distribution that decisions were sampled from; ``body`` is a JSON object. For receipts only."""
 
 rewards = Table(
     "stageroute_rewards",
@@ -157,6 +173,7 @@ pending_rewards = Table(
     Column("reward", Double, nullable=False),
     Column("reported_at", Double, nullable=False),
     Column("received_at", Double, nullable=False),
+    Column("caller", Text, nullable=True),
     CheckConstraint("reward >= 0 AND reward <= 1", name="stageroute_pending_rewards_range"),
     Index("stageroute_pending_rewards_received", "received_at"),
 )
@@ -193,3 +210,17 @@ upkeep = Table(
 )
 """A single row. Decisions made up to ``folded_up_to`` are folded away; ``last_at`` is when a worker last looked for
 decisions that are lost or too old. Both are seconds since the epoch."""
+
+history = Table(
+    "stageroute_history",
+    metadata,
+    Column("group_name", Text, primary_key=True),
+    Column("at", Double, primary_key=True, autoincrement=False),
+    Column("calls", BigInteger, nullable=False),
+    Column("open_calls", BigInteger, nullable=False),
+    Column("spend_usd", Double, nullable=False),
+    Column("in_flight_usd", Double, nullable=False),
+    Column("reward_count", BigInteger, nullable=False),
+    Column("reward_total", Double, nullable=False),
+)
+"""A group's totals at moments of the past, in seconds since the epoch; the older, the fewer. To be looked at only."""

@@ -12,8 +12,9 @@ from dataclasses import asdict, dataclass
 
 from sqlalchemy import Connection, bindparam, delete, func, select, update
 
-from stageroute_router.store import tables
+from stageroute_router.store import sampling, tables
 from stageroute_router.store.base import (
+    MIX_LIFETIME_S,
     OPEN_LIFETIME_S,
     PENDING_REWARD_LIFETIME_S,
     UPKEEP_INTERVAL_S,
@@ -96,6 +97,7 @@ def do_upkeep(
         retention_s: how old decisions become, in seconds; None for ever.
         lost: how many decisions were closed as lost: a full step means there may be more.
     """
+    sampling.thin(connection, last_at=upkeep.last_at, now=now, retention_s=retention_s)
     received_at = tables.pending_rewards.c.received_at
     connection.execute(delete(tables.pending_rewards).where(received_at < now - PENDING_REWARD_LIFETIME_S))
     oldest_open = connection.execute(select(func.min(_d.made_at)).where(_d.state == "open")).scalar()
@@ -128,3 +130,4 @@ def _fold_away(connection: Connection, moment: float) -> None:
     old = select(_d.decision_id).where(_d.made_at <= moment)
     connection.execute(delete(tables.rewards).where(tables.rewards.c.decision_id.in_(old)))
     connection.execute(delete(tables.decisions).where(_d.made_at <= moment))
+    connection.execute(delete(tables.mixes).where(tables.mixes.c.made_at <= moment - MIX_LIFETIME_S))

@@ -13,6 +13,7 @@ from stageroute_router.store.base import (
     CallFailed,
     CallSettled,
     DecisionMade,
+    MixRecorded,
     RewardReported,
     RewardRevoked,
     StagePlanned,
@@ -54,6 +55,8 @@ def check_batch(batch: Sequence[Write]) -> None:
                     _check_reward(write.reward)
             case StagePlanned():
                 _check_stage(write)
+            case MixRecorded():
+                _check_finite("made_at", write.made_at)
 
 
 def check_retention(retention_s: float | None) -> None:

@@ -11,7 +11,8 @@ from sqlalchemy import Connection, Insert, Table, Update, and_, bindparam, delet
 from sqlalchemy.dialects import postgresql, sqlite
 
 from stageroute_router.store import tables
-from stageroute_router.store.base import GroupChange, StagePlanned
+from stageroute_router.store.base import GroupChange, MixRecorded, StagePlanned
+from stageroute_router.store.bodies import text_of_evidence, text_of_mix
 from stageroute_router.store.entries import NOTHING, Applied, Entry
 from stageroute_router.store.folding import SUMS
 from stageroute_router.store.ledger import Ledger
@@ -58,6 +59,12 @@ _ADD_STATISTICS = (
 
 def write_back(connection: Connection, ledger: Ledger, applied: Applied) -> None:
     """Write what applying a batch has changed."""
+    if applied.mixes:
+        _run(
+            connection,
+            insert_missing(tables.mixes, connection.dialect.name),
+            [_mix_row(mix) for mix in applied.mixes],
+        )
     if applied.created:
         rows = [_decision_row(ledger.decisions[key]) for key in applied.created]
         _run(connection, _INSERT_DECISION, rows)
@@ -115,6 +122,7 @@ def _write_pending(connection: Connection, ledger: Ledger, applied: Applied) -> 
                     "reward": pending.given.reward,
                     "reported_at": pending.given.reported_at,
                     "received_at": pending.received_at,
+                    "caller": pending.caller,
                 }
             )
     if waiting:
@@ -202,6 +210,8 @@ def _decision_row(entry: Entry) -> dict[str, object]:
         "cost_lcb_usd": decision.cost_lcb_usd,
         "shadow_price": decision.shadow_price,
         "made_at": decision.made_at,
+        "caller": decision.caller,
+        "mix_id": decision.mix_id,
         **_changeable(entry),
     }
 
@@ -231,4 +241,14 @@ def _stage_row(planned: StagePlanned) -> dict[str, object]:
     row = asdict(planned)
     row["group_name"] = row.pop("group")
     row["live"] = json.dumps(planned.live)
+    row["evidence"] = text_of_evidence(planned.evidence)
     return row
+
+
+def _mix_row(mix: MixRecorded) -> dict[str, object]:
+    return {
+        "mix_id": mix.mix_id,
+        "group_name": mix.group,
+        "made_at": mix.made_at,
+        "body": text_of_mix(mix),
+    }

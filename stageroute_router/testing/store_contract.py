@@ -28,9 +28,11 @@ from stageroute_router.core.account import Account
 from stageroute_router.core.statistics import ArmStatistics
 from stageroute_router.decision_id import new_decision_id
 from stageroute_router.errors import InvalidRewardError
+from stageroute_router.history import SAMPLE_INTERVAL_S, HistoryPoint
 from stageroute_router.store.base import (
     DEFAULT_RETENTION_S,
     FAILURE_SOURCE,
+    MIX_LIFETIME_S,
     OPEN_LIFETIME_S,
     PENDING_REWARD_LIFETIME_S,
     UPKEEP_INTERVAL_S,
@@ -48,6 +50,7 @@ from stageroute_router.testing.writes import (
     decided,
     failed,
     fold,
+    mixed,
     planned,
     revoked,
     rewarded,
@@ -416,6 +419,240 @@ class StoreContract(ABC):
         assert found is not None
         assert found.rewards == {}
 
+    # -- callers -----------------------------------------------------------------------------------------
+
+    @pytest.mark.parametrize("key", ["d1", "call-d1", "r1"])
+    @pytest.mark.parametrize("caller", ["ann", None])
+    def test_only_who_made_a_call_may_reward_it_and_take_that_back(
+        self, store: Store, key: str, caller: str | None
+    ) -> None:
+        """Whichever key is named; a call of nobody is nobody's. Nothing is counted, and nothing is told."""
+        store.commit([decided("d1", caller=caller), settled("d1", response="r1"), rewarded("d1", 0.5)])
+        before = (store.load("chat"), store.decision("d1"))
+        report = store.commit(
+            [rewarded(key, 1.0, caller="bob"), rewarded(key, 1.0, source="judge", caller="bob", keep=True)]
+        )
+        report_of_revoking = store.commit([revoked(key, caller="bob")])
+        for receipt in (*report.rewards, *report_of_revoking.rewards):
+            assert (receipt.status, receipt.decision_id, receipt.group) == ("not_yours", None, None)
+        assert not report.changes
+        assert not report_of_revoking.changes
+        assert (store.load("chat"), store.decision("d1")) == before
+
+    def test_who_made_a_call_may_reward_it(self, store: Store) -> None:
+        """And whoever this process trusts."""
+        store.commit([decided("d1", caller="ann")])
+        receipts = store.commit(
+            [rewarded("d1", 0.5, caller="ann"), rewarded("d1", 0.25), revoked("d1", caller="ann")]
+        ).rewards
+        assert [receipt.status for receipt in receipts] == ["recorded", "replaced", "revoked"]
+        found = store.decision("d1")
+        assert found is not None
+        assert found.decision.caller == "ann"
+
+    @pytest.mark.parametrize("key", ["d1", "call-d1", "r1"])
+    def test_a_kept_reward_counts_only_if_its_caller_turns_out_to_have_made_the_call(
+        self, store: Store, key: str
+    ) -> None:
+        """The caller waits with the reward."""
+        kept = [rewarded(key, 0.5, keep=True, source="a", caller="ann")]
+        kept += [rewarded(key, 0.75, keep=True, source="b", caller="bob")]
+        assert [receipt.status for receipt in store.commit(kept).rewards] == ["kept", "kept"]
+        late: list[Write] = [decided("d1", caller="ann"), settled("d1", response="r1")]
+        store.commit(late)
+        found = store.decision("d1")
+        assert found is not None
+        assert found.rewards == {"a": 0.5}
+        assert store.load("chat").statistics["", "small"].reward_count == 1
+        assert list(store.verify()) == []
+
+    def test_nobody_touches_what_another_caller_has_waiting(self, store: Store) -> None:
+        """Neither by replacing it nor by taking it back; inside a batch or later."""
+        ours = rewarded("d1", 0.5, keep=True, caller="ann")
+        theirs: list[Write] = [rewarded("d1", 0.0, keep=True, caller="bob"), revoked("d1", caller="bob")]
+        receipts = store.commit([ours, *theirs]).rewards
+        assert [receipt.status for receipt in receipts] == ["kept", "not_yours", "not_yours"]
+        assert [receipt.status for receipt in store.commit(theirs).rewards] == ["not_yours"] * 2
+        store.commit([decided("d1", caller="ann")])
+        assert store.load("chat").statistics["", "small"].reward_sum == 0.5
+
+    def test_a_call_id_that_two_callers_use_means_each_ones_own_call(self, store: Store) -> None:
+        """Clients can choose it, so one must not be able to take another's rewards away."""
+        store.commit([rewarded("c", 0.125, source="early", keep=True, caller="ann")])
+        store.commit([decided("d0", call="c", caller="eve")])
+        store.commit([decided("d1", call="c", caller="ann"), decided("d2", call="c", caller="eve")])
+        receipts = store.commit(
+            [
+                rewarded("c", 0.5, caller="ann"),
+                rewarded("c", 0.25, caller="eve"),
+                rewarded("c", 1.0, caller="bob"),
+            ]
+        ).rewards
+        assert [(receipt.status, receipt.decision_id) for receipt in receipts] == [
+            ("recorded", "d1"),
+            ("recorded", "d2"),
+            ("not_yours", None),
+        ]
+        found = store.decision("d1")
+        assert found is not None
+        assert found.rewards == {"early": 0.125, "app": 0.5}
+
+    # -- what decisions were sampled from ------------------------------------------------------------------
+
+    def test_a_mix_is_found_as_it_was_recorded(self, store: Store) -> None:
+        """The first one with its id, also when its batch is committed once more."""
+        mix = mixed("m1")
+        batch: list[Write] = [mix, decided("d1", mix="m1")]
+        store.commit(batch)
+        assert store.mix("m1") == mix
+        assert store.mix("m2") is None
+        assert not store.commit([*batch, replace(mix, arms=())]).changes
+        assert store.mix("m1") == mix
+        found = store.decision("d1")
+        assert found is not None
+        assert found.decision.mix_id == "m1"
+
+    def test_a_mix_alone_is_no_change_of_a_group(self, store: Store) -> None:
+        """Other workers need not read anything because of it."""
+        assert not store.commit([mixed("m1"), replace(mixed("m2"), shadow_price=None)]).changes
+        assert dict(store.versions()) == {}
+        found = store.mix("m2")
+        assert found is not None
+        assert found.shadow_price is None
+
+    def test_mixes_are_folded_away_with_the_decisions_that_may_name_them(
+        self, store: Store, clock: FakeClock
+    ) -> None:
+        """Decisions name a mix for an hour after it was made."""
+        start = clock()
+        store.commit(
+            [mixed("m1", at=start), mixed("m2", at=start + 2.0), mixed("m3", at=start + MIX_LIFETIME_S)]
+        )
+        last = start + MIX_LIFETIME_S + 1.0
+        for number, at in enumerate((start, start + 3.0, last)):
+            store.commit([decided(f"d{number}", at=at), settled(f"d{number}")])
+        clock.advance(DEFAULT_RETENTION_S + 10.0)
+        store.commit([])
+        assert [store.mix(one) is not None for one in ("m1", "m2", "m3")] == [True, True, True]
+        clock.advance(MIX_LIFETIME_S)
+        store.commit([])
+        assert [store.mix(one) is not None for one in ("m1", "m2", "m3")] == [False, True, True]
+        assert list(store.verify()) == []
+
+    # -- looking back ------------------------------------------------------------------------------------
+
+    def test_all_decisions_of_a_call_come_in_order(self, store: Store) -> None:
+        """Its retries and fallbacks, in whichever group; withdrawn ones are not seen."""
+        store.commit(
+            [decided("d1", call="c"), failed("d1"), decided("d2", call="c", group="backup"), decided("dx")]
+        )
+        store.commit(
+            [decided("d3", call="c"), withdrawn("d3"), settled("d2", response="r2"), rewarded("d2", 0.5)]
+        )
+        found = store.decisions_of_call("c")
+        assert [(one.decision.decision_id, one.decision.group, one.state) for one in found] == [
+            ("d1", "chat", "failed"),
+            ("d2", "backup", "settled"),
+        ]
+        assert found[1] == store.decision("d2")
+        assert list(store.decisions_of_call("nobody's")) == []
+
+    def test_the_latest_decisions_come_first(self, store: Store) -> None:
+        """So many of them, of one group, and on from the last one seen."""
+        store.commit([decided(f"d{i}", group=("chat", "other")[i % 2], at=EPOCH + i) for i in range(10)])
+        store.commit([rewarded("d8", 0.5), withdrawn("d6")])
+
+        def ids(*, limit: int, before: float | None = None) -> list[str]:
+            found = store.recent_decisions("chat", limit=limit, before=before)
+            return [one.decision.decision_id for one in found]
+
+        assert ids(limit=2) == ["d8", "d4"]
+        assert ids(limit=9, before=EPOCH + 4.0) == ["d2", "d0"]
+        assert store.recent_decisions("chat", limit=1)[0].rewards == {"app": 0.5}
+
+    def test_an_export_has_every_decision_with_its_rewards_once(self, store: Store) -> None:
+        """More than fit into any page, in the order of their arrival; of one group, where asked."""
+        count = 2_500
+        store.commit(
+            [decided(f"d{i}", group=("chat", "other")[i % 50 == 0], at=EPOCH - i) for i in range(count)]
+        )
+        store.commit([rewarded(f"d{i}", 0.5) for i in range(0, count, 10)] + [settled("d1"), withdrawn("d2")])
+        found = list(store.export_decisions())
+        assert [one.decision.decision_id for one in found] == [f"d{i}" for i in range(count) if i != 2]
+        assert found[:2] == [store.decision("d0"), store.decision("d1")]
+        assert (found[1].prompt_tokens, found[1].completion_tokens) == (20, 10)
+        assert found[1].closed_at == EPOCH + 1.0
+        assert sum(len(one.rewards) for one in found) == count // 10
+        of_other = [one.decision.decision_id for one in store.export_decisions("other")]
+        assert of_other == [f"d{i}" for i in range(0, count, 50)]
+        assert list(store.export_decisions("nobody's")) == []
+
+    def test_the_history_has_the_totals_as_they_were(self, store: Store, clock: FakeClock) -> None:
+        """A sample at most every 15 seconds, one at each new stage, and the present ones last."""
+        assert list(store.history("chat")) == []
+        start = clock()
+        store.commit([decided("d1", at=start)])
+        clock.advance(SAMPLE_INTERVAL_S - 1.0)
+        store.commit([settled("d1", cost_usd=0.25), rewarded("d1", 0.5)])  # too early for a sample
+        clock.advance(1.0)
+        store.commit([decided("d2", at=start), rewarded("d2", 0.25), decided("other", group="other")])
+        clock.advance(1.0)
+        store.commit([planned(1)])
+        store.commit([planned(1)])  # which is no news
+        clock.advance(1.0)
+        points = store.history("chat")
+        assert [(point.at - start, point.calls, point.reward_count) for point in points] == [
+            (0.0, 1, 0),
+            (SAMPLE_INTERVAL_S, 2, 2),
+            (SAMPLE_INTERVAL_S + 1.0, 2, 2),
+            (SAMPLE_INTERVAL_S + 2.0, 2, 2),
+        ]
+        assert points[0] == HistoryPoint(
+            at=start,
+            calls=1,
+            open_calls=1,
+            spend_usd=0.0,
+            in_flight_usd=CHARGE.expected_cost_usd,
+            reward_count=0,
+            reward_total=0.0,
+        )
+        assert (points[-1].spend_usd, points[-1].open_calls, points[-1].reward_total) == (0.25, 1, 0.75)
+        assert [point.at for point in store.history("chat", points=3)] == [
+            points[0].at,
+            points[2].at,
+            points[3].at,
+        ]
+        assert list(store.history("chat", points=1)) == [points[-1]]
+
+    def test_a_group_that_nothing_happens_to_gets_no_samples(self, store: Store, clock: FakeClock) -> None:
+        """However often others commit."""
+        store.commit([decided("d1", at=clock())])
+        for _ in range(5):
+            clock.advance(SAMPLE_INTERVAL_S)
+            store.commit([decided("d1", at=clock()), rewarded("nobody's", 0.5), mixed("m", at=clock())])
+        assert len(store.history("chat")) == 2
+
+    def test_samples_are_thinned_as_they_age(self, store: Store, clock: FakeClock) -> None:
+        """One in five minutes after an hour or two, one in an hour after two days, none after the retention."""
+        start = clock()
+        for i in range(12):  # a sample every half minute for six minutes
+            store.commit([decided(f"d{i}", at=clock()), settled(f"d{i}")])
+            clock.advance(30.0)
+        assert len(store.history("chat")) == 13
+        clock.advance(2 * 3600.0)
+        store.commit([])
+        five_minutes = {math.floor((start + 30.0 * i) / 300) for i in range(12)}
+        assert len(store.history("chat")) == len(five_minutes) + 1
+        assert store.history("chat")[-2].calls == 12
+        clock.advance(2 * 86_400.0)
+        store.commit([])
+        hours = {math.floor((start + 30.0 * i) / 3600) for i in range(12)}
+        assert len(store.history("chat")) == len(hours) + 1
+        clock.advance(DEFAULT_RETENTION_S)
+        store.commit([])
+        assert len(store.history("chat")) == 1
+        assert list(store.verify()) == []
+
     # -- decisions nobody reports on ---------------------------------------------------------------------
 
     def test_a_decision_nobody_reports_on_is_closed_as_lost(self, store: Store, clock: FakeClock) -> None:
@@ -643,6 +880,19 @@ class StoreContract(ABC):
         assert list(store.commit([theirs, planned(2)]).stages) == [ours, planned(2)]
         assert list(store.stages("chat")) == [ours, planned(2)]
 
+    def test_what_a_window_knew_comes_back_with_its_plan(self, store: Store) -> None:
+        """To the last bit; it is that of the plan that won, and no part of it."""
+        ours = planned(1)
+        theirs = replace(ours, evidence=())
+        assert theirs == ours
+        store.commit([ours, theirs])
+        (found,) = store.stages("chat")
+        assert found.evidence == ours.evidence
+        assert store.commit([theirs]).stages[0].evidence == ours.evidence
+        stage = store.load("chat").stage
+        assert stage is not None
+        assert stage.evidence == ours.evidence
+
     def test_the_first_plan_wins_inside_a_batch_too(self, store: Store) -> None:
         """Whoever came first."""
         ours, theirs = planned(1), planned(1, live=("large", "tiny"))
@@ -655,6 +905,8 @@ class StoreContract(ABC):
         assert [stage.stage for stage in store.stages("chat")] == [1, 2, 9, 10]
         assert [stage.stage for stage in store.stages("chat", last=2)] == [9, 10]
         assert list(store.stages("chat", last=0)) == []
+        assert (store.stage("chat", 9), store.stage("chat", 3)) == (planned(9), None)
+        assert store.stage("other", 11) == planned(11, group="other")
         stage = store.load("chat").stage
         assert stage is not None
         assert stage.stage == 10
@@ -721,22 +973,31 @@ class PersistentStoreContract(StoreContract):
     def test_a_restart_finds_everything_as_it_was(self, tmp_path: Path, clock: FakeClock) -> None:
         """Account, statistics, stages, open decisions and kept rewards: to the last bit."""
         store = self.make_store(tmp_path, clock)
-        store.commit([planned(1), rewarded("r9", 0.9, keep=True)])
+        store.commit([planned(1), rewarded("r9", 0.9, keep=True, caller="ann"), mixed("m1")])
         store.commit([GroupConfigured(group="chat", settings="{}", arms="[]")])
         for i in range(30):
-            store.commit([decided(f"d{i}", arm=f"arm{i % 4}", at=EPOCH + 0.0 + i / 3)])
+            made = decided(
+                f"d{i}", arm=f"arm{i % 4}", at=EPOCH + i / 3, caller=("ann", "bob")[i % 2], mix="m1"
+            )
+            store.commit([made])
+            clock.advance(1.0)
             store.commit([rewarded(f"d{i}", (i % 7) / 7)])
             if i % 5:
                 store.commit(
                     [settled(f"d{i}", arm=f"arm{i % 3}", cost_usd=0.001 / (i + 1), response=f"r{i}")]
                 )
-        before = (store.load("chat"), store.stages("chat"), [store.decision(f"d{i}") for i in range(30)])
+
+        def everything() -> tuple[object, ...]:
+            decisions = [store.decision(f"d{i}") for i in range(30)]
+            stages = [(stage, stage.evidence) for stage in store.stages("chat")]
+            return store.load("chat"), stages, decisions, store.mix("m1"), list(store.history("chat"))
+
+        before = everything()
         store.close()
 
         store = self.make_store(tmp_path, clock)
         try:
-            after = (store.load("chat"), store.stages("chat"), [store.decision(f"d{i}") for i in range(30)])
-            assert after == before
+            assert everything() == before
             store.commit([settled("d0"), rewarded("r11", 0.125)])
             assert same_statistics(
                 store.load("chat").statistics, fold(store.decision(f"d{i}") for i in range(30))

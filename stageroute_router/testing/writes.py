@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import fields
 
 from stageroute_router.core.account import Charge
+from stageroute_router.core.snapshot import ArmEvidence
 from stageroute_router.core.statistics import ArmStatistics
 from stageroute_router.store.base import (
     CallFailed,
@@ -14,6 +15,8 @@ from stageroute_router.store.base import (
     CallWithdrawn,
     CellKey,
     DecisionMade,
+    MixedArm,
+    MixRecorded,
     RewardReported,
     RewardRevoked,
     StagePlanned,
@@ -39,6 +42,8 @@ def decided(
     arm: str = "small",
     charge: Charge = CHARGE,
     at: float = EPOCH,
+    caller: str | None = None,
+    mix: str | None = None,
 ) -> DecisionMade:
     """Return a decision; its call's id is ``call-`` and its own unless given."""
     return DecisionMade(
@@ -54,6 +59,8 @@ def decided(
         cost_lcb_usd=0.0005,
         shadow_price=12.5,
         made_at=at,
+        caller=caller,
+        mix_id=mix,
     )
 
 
@@ -88,15 +95,49 @@ def withdrawn(decision_id: str) -> CallWithdrawn:
 
 
 def rewarded(
-    key: str, reward: float, *, source: str = "app", at: float = EPOCH + 2.0, keep: bool = False
+    key: str,
+    reward: float,
+    *,
+    source: str = "app",
+    at: float = EPOCH + 2.0,
+    keep: bool = False,
+    caller: str | None = None,
 ) -> RewardReported:
     """Return a reported reward."""
-    return RewardReported(key=key, reward=reward, source=source, reported_at=at, keep=keep)
+    return RewardReported(key=key, reward=reward, source=source, reported_at=at, keep=keep, caller=caller)
 
 
-def revoked(key: str, *, source: str = "app", at: float = EPOCH + 3.0) -> RewardRevoked:
+def revoked(
+    key: str, *, source: str = "app", at: float = EPOCH + 3.0, caller: str | None = None
+) -> RewardRevoked:
     """Return the revocation of a reward."""
-    return RewardRevoked(key=key, source=source, revoked_at=at)
+    return RewardRevoked(key=key, source=source, revoked_at=at, caller=caller)
+
+
+def mixed(mix_id: str, *, group: str = "chat", at: float = EPOCH) -> MixRecorded:
+    """Return a recorded mix of two arms, of which the budget binds; a third one could not serve."""
+    return MixRecorded(
+        mix_id=mix_id,
+        group=group,
+        made_at=at,
+        arms=(
+            MixedArm(arm="small", probability=0.25, reward_ucb=0.9, cost_lcb_usd=0.0005),
+            MixedArm(
+                arm="large",
+                probability=0.75,
+                reward_ucb=1 / 3,
+                cost_lcb_usd=0.003,
+                share_limit=0.8,
+                share_limited_by="rpm",
+            ),
+            MixedArm(arm="tiny", probability=0.0, reward_ucb=0.5, cost_lcb_usd=0.0, kept_out="ineligible"),
+        ),
+        shadow_price=12.5,
+        paced_budget_usd=0.0021,
+        feasible=True,
+        explored="large",
+        explore_share=0.05,
+    )
 
 
 def planned(stage: int, *, group: str = "chat", live: tuple[str, ...] = ("small", "large")) -> StagePlanned:
@@ -110,6 +151,10 @@ def planned(stage: int, *, group: str = "chat", live: tuple[str, ...] = ("small"
         reason="schedule",
         opened_at=900.0,
         opened_at_call=100 * stage,
+        evidence=(
+            ArmEvidence(arm="small", pulls=10, reward_ucb=1 / 3, cost_lcb_usd=0.0005),
+            ArmEvidence(arm="large", pulls=0, reward_ucb=1.0, cost_lcb_usd=0.003, pinned=True),
+        ),
     )
 
 

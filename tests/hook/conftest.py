@@ -85,7 +85,13 @@ class FakeRouting:
         self.arms[group] = tuple(arms)
 
     def choose(
-        self, group: str, *, eligible: Collection[str], call_id: str, segment: str = ""
+        self,
+        group: str,
+        *,
+        eligible: Collection[str],
+        call_id: str,
+        segment: str = "",
+        caller: str | None = None,
     ) -> FakeRouted | None:
         assert segment == ""
         arm = self.prefer(eligible) if self.prefer else self._random.choice(sorted(eligible))
@@ -107,7 +113,13 @@ class FakeRouting:
         self._heard("withdrawn", decision_id, {})
 
     def record_reward(
-        self, key: str, reward: object, *, source: str = "app", replace: bool = True
+        self,
+        key: str,
+        reward: object,
+        *,
+        source: str = "app",
+        replace: bool = True,
+        caller: str | None = None,
     ) -> Future[RewardReceipt]:
         if not isinstance(reward, float) or not 0 <= reward <= 1:
             raise InvalidRewardError(repr(reward))

@@ -15,7 +15,7 @@ import pytest
 
 from stageroute_router import StageRouteRouter
 from stageroute_router.errors import StoreError, TokenCallerError
-from stageroute_router.stored_status import status_of
+from stageroute_router.stored_reports import StoredReports
 from stageroute_router.testing.provider import SimulatedModel, SimulatedProvider
 
 MESSAGES = [{"role": "user", "content": "hello"}]
@@ -69,7 +69,8 @@ def in_another_process(settings: dict[str, Any], *, calls: int, killed: bool = F
 
 def stored(settings: dict[str, Any]) -> tuple[int, float, int]:
     """Return how many rewards are stored, their sum, and how many calls."""
-    (group,) = status_of(settings["database_url"]).groups
+    with StoredReports(settings["database_url"]) as reports:
+        (group,) = reports.status().groups
     arms = [arm for arm in group.arms if arm.reward_count]
     return (
         sum(arm.reward_count for arm in arms),

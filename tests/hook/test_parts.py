@@ -26,7 +26,13 @@ Call = Callable[..., Any]
 
 def decision(number: int, *, model_id: str = "a", minted: bool = False) -> OpenDecision:
     return OpenDecision(
-        decision_id=f"d{number}", group="chat", arm="m", stage=1, model_id=model_id, minted=minted
+        decision_id=f"d{number}",
+        group="chat",
+        arm="m",
+        stage=1,
+        probability=0.5,
+        model_id=model_id,
+        minted=minted,
     )
 
 

@@ -20,7 +20,7 @@ from stageroute_router.errors import (
     UnknownDecisionError,
     UnmanagedCallError,
 )
-from stageroute_router.stored_status import status_of
+from stageroute_router.stored_reports import StoredReports
 from stageroute_router.testing.provider import SimulatedModel, SimulatedProvider
 
 MESSAGES = [{"role": "user", "content": "hello"}]
@@ -202,7 +202,8 @@ async def test_a_client_that_repeats_itself_at_several_workers_at_once_counts_on
     assert statuses.count("recorded") + statuses.count("kept") == 1
     here.stageroute.close()
     there.stageroute.close()
-    (group,) = status_of(url).groups
+    with StoredReports(url) as reports:
+        (group,) = reports.status().groups
     assert sum(arm.reward_count for arm in group.arms) == 1
 
 

@@ -29,6 +29,9 @@ migrations = importlib.import_module("stageroute_router.store.migrations")
 FIRST_RELEASE = Path(__file__).with_name("data") / "first_release.sqlite3"
 """Written by the first release: calls in every state, in two groups and segments, with rewards, some still waiting."""
 
+SCHEMA_2 = FIRST_RELEASE.with_name("schema_2.sqlite3")
+"""Written when the schema was 2: the same, with a configuration and two stages."""
+
 
 def shape(path: Path) -> set[tuple[str, str]]:
     """Return the name and definition of each table and index, blanks aside."""
@@ -37,14 +40,27 @@ def shape(path: Path) -> set[tuple[str, str]]:
         return {(name, " ".join(sql.split())) for name, sql in found}
 
 
-def rows(path: Path) -> dict[str, list[tuple[object, ...]]]:
-    """Return what the first release's columns hold, table by table."""
-    with closing(sqlite3.connect(FIRST_RELEASE)) as old, closing(sqlite3.connect(path)) as connection:
+def rows(path: Path, release: Path = FIRST_RELEASE) -> dict[str, list[tuple[object, ...]]]:
+    """Return what a release's columns hold, table by table."""
+    with closing(sqlite3.connect(release)) as old, closing(sqlite3.connect(path)) as connection:
         found = {}
         for (table,) in old.execute("SELECT name FROM sqlite_master WHERE type = 'table' AND name LIKE '%s'"):
             columns = ", ".join(name for _, name, *_ in old.execute(f"PRAGMA table_info({table})"))
             found[table] = connection.execute(f"SELECT {columns} FROM {table} ORDER BY 1, 2").fetchall()
         return found
+
+
+def write_anew(path: Path, release: Path) -> None:
+    """Write all rows of a release's file as its workers do, naming the columns they know."""
+    with closing(sqlite3.connect(path)) as connection, closing(sqlite3.connect(release)) as old:
+        for table, found in rows(release, release).items():
+            if not table.startswith("stageroute_") or table == tables.VERSION_TABLE:
+                continue
+            columns = [name for _, name, *_ in old.execute(f"PRAGMA table_info({table})")]
+            connection.execute(f"DELETE FROM {table}")
+            marks = ", ".join("?" * len(columns))
+            connection.executemany(f"INSERT INTO {table} ({', '.join(columns)}) VALUES ({marks})", found)
+        connection.commit()
 
 
 @pytest.fixture
@@ -208,17 +224,7 @@ def test_a_file_of_the_first_release_goes_on(old_file: Path) -> None:
 
 def test_the_first_releases_workers_may_go_on_writing_after_the_upgrade(old_file: Path) -> None:
     store = SqlStore(f"sqlite:///{old_file}", clock=FakeClock(1_780_000_500.0))
-    with closing(sqlite3.connect(old_file)) as old:
-        for table, found in rows(FIRST_RELEASE).items():
-            if not table.startswith("stageroute_") or table == tables.VERSION_TABLE:
-                continue
-            columns = [
-                name for _, name, *_ in sqlite3.connect(FIRST_RELEASE).execute(f"PRAGMA table_info({table})")
-            ]
-            old.execute(f"DELETE FROM {table}")
-            marks = ", ".join("?" * len(columns))
-            old.executemany(f"INSERT INTO {table} ({', '.join(columns)}) VALUES ({marks})", found)
-        old.commit()
+    write_anew(old_file, FIRST_RELEASE)
     assert rows(old_file) == rows(FIRST_RELEASE)
     assert list(store.verify()) == []
     assert store.load("chat").version == 0
@@ -264,6 +270,48 @@ def test_an_upgrade_that_fails_leaves_the_version_where_it_was(
     store.close()
 
 
+# -- from schema 2 -------------------------------------------------------------------------------------------------
+
+
+def test_a_file_of_schema_2_goes_on(tmp_path: Path) -> None:
+    path = Path(shutil.copy(SCHEMA_2, tmp_path / "s.db"))
+    before = rows(path, SCHEMA_2)
+    clock = FakeClock(1_780_000_100.0)  # when the file was written
+    store = SqlStore(f"sqlite:///{path}", clock=clock)
+    assert rows(path, SCHEMA_2) == before
+    assert list(store.verify()) == []
+    assert [store.load(group).problems for group in store.groups()] == [(), ()]
+    assert [stage.evidence for stage in store.stages("chat")] == [(), ()]
+    one = next(store.export_decisions())
+    assert (one.decision.caller, one.decision.mix_id) == (None, None)
+    receipts = store.commit(
+        [
+            rewarded(one.decision.decision_id, 1.0, caller="ann"),
+            decided("sr-" + "f" * 32, caller="bob", mix="m1", at=clock()),
+        ]
+    ).rewards
+    assert [receipt.status for receipt in receipts] == ["not_yours"]
+    found = store.decision("sr-" + "f" * 32)
+    assert found is not None
+    assert found.rewards == {"app": 0.5}  # which had been waiting for it in the old file, whoever reported it
+    assert store.history("chat")[-1].calls == store.load("chat").account.calls
+    clock.advance(91 * 86_400.0)
+    store.commit([])
+    store.commit([])
+    assert list(store.verify()) == []
+    store.close()
+
+
+def test_workers_of_schema_2_may_go_on_writing_after_the_upgrade(tmp_path: Path) -> None:
+    path = Path(shutil.copy(SCHEMA_2, tmp_path / "s.db"))
+    store = SqlStore(f"sqlite:///{path}", clock=FakeClock(1_780_000_100.0))
+    write_anew(path, SCHEMA_2)
+    assert rows(path, SCHEMA_2) == rows(SCHEMA_2, SCHEMA_2)
+    assert list(store.verify()) == []
+    assert [stage.stage for stage in store.stages("chat")] == [1, 2]
+    store.close()
+
+
 # -- who may change tables -----------------------------------------------------------------------------------------
 
 
@@ -279,7 +327,7 @@ def test_postgresql_is_left_alone_unless_one_says_so(postgres_url: str) -> None:
 
 def test_a_file_is_left_alone_if_one_says_so(old_file: Path) -> None:
     before = old_file.read_bytes()
-    with pytest.raises(SchemaError, match=r"has schema 1, this version needs schema 2; nothing was changed"):
+    with pytest.raises(SchemaError, match=r"has schema 1, this version needs schema 3; nothing was changed"):
         SqlStore(f"sqlite:///{old_file}", migrate="verify")
     assert rows(old_file) == rows(FIRST_RELEASE)
     assert shape(old_file) == shape(FIRST_RELEASE)
@@ -287,10 +335,10 @@ def test_a_file_is_left_alone_if_one_says_so(old_file: Path) -> None:
     assert not list(old_file.parent.glob("*.backup"))
 
 
-@pytest.mark.parametrize("found", [0, 1])
+@pytest.mark.parametrize("found", [0, 1, 2])
 def test_the_sql_for_somebody_else_to_run_makes_the_same_tables(tmp_path: Path, found: int) -> None:
     if found:
-        shutil.copy(FIRST_RELEASE, tmp_path / "by_hand.db")
+        shutil.copy((FIRST_RELEASE, SCHEMA_2)[found - 1], tmp_path / "by_hand.db")
     with closing(sqlite3.connect(tmp_path / "by_hand.db")) as connection:
         connection.executescript(upgrade_sql("sqlite", found=found, to=schema.SCHEMA_VERSION))
     SqlStore(f"sqlite:///{tmp_path}/by_us.db").close()

@@ -1,0 +1,40 @@
+"""What is stored as JSON inside a row: for people to look at, never for routing. What cannot be read is nothing."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+
+from stageroute_router.core.snapshot import ArmEvidence
+from stageroute_router.store.base import MixedArm, MixRecorded
+
+_MIX_COLUMNS = ("mix_id", "group", "made_at")
+
+
+def text_of_evidence(evidence: Sequence[ArmEvidence]) -> str | None:
+    """Return what a window knew of its candidates as text; None for nothing."""
+    return json.dumps([asdict(one) for one in evidence]) if evidence else None
+
+
+def evidence_of_text(text: object) -> tuple[ArmEvidence, ...]:
+    """Return what :func:`text_of_evidence` wrote; nothing where it cannot be read."""
+    try:
+        return tuple(ArmEvidence(**one) for one in json.loads(str(text or "[]")))
+    except (TypeError, ValueError):
+        return ()
+
+
+def text_of_mix(mix: MixRecorded) -> str:
+    """Return a mix as text, but what has columns of its own."""
+    return json.dumps({name: value for name, value in asdict(mix).items() if name not in _MIX_COLUMNS})
+
+
+def mix_of_text(mix_id: str, group: str, made_at: float, text: str) -> MixRecorded | None:
+    """Return what :func:`text_of_mix` wrote; None where it cannot be read."""
+    try:
+        body = json.loads(text)
+        arms = tuple(MixedArm(**arm) for arm in body.pop("arms"))
+        return MixRecorded(mix_id=mix_id, group=group, made_at=made_at, arms=arms, **body)
+    except (AttributeError, KeyError, TypeError, ValueError):
+        return None
