@@ -12,14 +12,19 @@ _HIGHER = 1e-9
 """By how much a bound has to be higher to count as higher."""
 
 
-def receipt_of(store: Store, key: str) -> DecisionReceipt | None:
+def receipt_of(store: Store, key: str, *, caller: str | None = None) -> DecisionReceipt | None:
     """Return the receipt of the decision that a key names, or None: it is unknown, withdrawn or folded away.
+
+    Args:
+        store: where decisions are.
+        key: a decision, response or call id.
+        caller: who asks: to it, a decision of anybody else is unknown. None: not checked.
 
     Raises:
         StoreError: the database cannot be read.
     """
     stored = store.decision(key)
-    if stored is None:
+    if stored is None or caller not in (None, stored.decision.caller):
         return None
     made = stored.decision
     mix = None if made.mix_id is None else store.mix(made.mix_id)

@@ -407,14 +407,18 @@ class Runtime(ForkAware):
         self._writer.flush(_STATUS_FLUSH_S)
         return self._store.history(group, points=points)
 
-    def receipt(self, key: str) -> DecisionReceipt | None:
+    def receipt(self, key: str, *, caller: str | None = None) -> DecisionReceipt | None:
         """Return the receipt of a decision, by decision id, response id or call id; None if there is none.
+
+        Args:
+            key: the id.
+            caller: who asks, as at :meth:`choose`: to it, calls of others are unknown. None: whoever this process lets.
 
         Raises:
             StoreError: the database cannot be read.
         """
         self._writer.flush(_STATUS_FLUSH_S)
-        return receipt_of(self._store, stored_id(key))
+        return receipt_of(self._store, stored_id(key), caller=caller)
 
     def refresh(self) -> None:
         """Take over now what other processes have stored, instead of within the refresh interval.

@@ -94,17 +94,19 @@ class Control:
         """
         return self._routing.history(group, points=points)
 
-    def receipt(self, key: object) -> DecisionReceipt | None:
+    def receipt(self, key: object, *, caller: str | None = None) -> DecisionReceipt | None:
         """Return why a call went where it went, and what became of it; None if no such call was routed.
 
         Args:
             key: what the call returned, or its decision id, response id or call id.
+            caller: on whose behalf, by your own authentication: to it, calls of others are unknown. None (the default)
+                for your own code: not checked.
 
         Raises:
             NotAResponseError: ``key`` is neither a response nor an id.
             StoreError: the database cannot be read.
         """
-        return self._routing.receipt(key_of(key))
+        return self._routing.receipt(key_of(key), caller=caller)
 
     def redeploy(self, group: str) -> GroupStatus:
         """Open a maintenance window of a group now, and return the group's status after it.

@@ -109,8 +109,8 @@ class Routing(Protocol):
     def history(self, group: str, *, points: int = 300) -> Sequence[HistoryPoint]:
         """Return a group's totals over time, the present ones last."""
 
-    def receipt(self, key: str) -> DecisionReceipt | None:
-        """Return the receipt of a decision; None if there is none."""
+    def receipt(self, key: str, *, caller: str | None = None) -> DecisionReceipt | None:
+        """Return the receipt of a decision; None if there is none, or it is not the caller's."""
 
     def redeploy(self, group: str) -> GroupStatus:
         """Open a maintenance window now."""

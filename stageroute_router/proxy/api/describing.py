@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import json
 import re
 from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
@@ -16,6 +17,8 @@ from stageroute_router import health, reports, status
 from stageroute_router.proxy.api.rewards import MOST_REWARDS, RewardReport, RewardTaken
 
 _REPORT = RewardReport.model_json_schema()
+_REFERENCE = {"$ref": f"#/components/schemas/{_REPORT['title']}"}
+_MAY_BE_INFINITE = {"shadow_price", "reward_ucb", "cost_lcb_usd"}
 
 REWARD_BODY: dict[str, Any] = {
     "required": True,
@@ -83,6 +86,7 @@ class BatchRefused(ErrorAnswer):
     code: int = Field(description="The status that it would have had alone: 400, 403, 404 or 422.")
 
 
+_COMMON = (401, 403, 429, 500, 503)
 _REFUSALS = {
     400: "The reward is not a finite number in [0, 1], or the token cannot be accepted.",
     401: "There is no valid key.",
@@ -90,14 +94,16 @@ _REFUSALS = {
     404: "There is no such group or call.",
     413: "The body is too large.",
     422: "The request cannot be understood: the message says which part.",
+    429: "LiteLLM refuses the key for now, because it has used up its budget.",
+    500: "Something went wrong inside; the proxy's log says what.",
     503: "Nothing was counted: the database does not answer in time, or the proxy has just started. Try again.",
 }
 
 
 def refusals(*codes: int) -> dict[int | str, dict[str, Any]]:
-    """Return what an endpoint answers with these statuses, as FastAPI wants to hear it."""
+    """Return what an endpoint answers with these statuses and those of all, as FastAPI wants to hear it."""
     found: dict[int | str, dict[str, Any]] = {}
-    for code in codes:
+    for code in sorted({*codes, *_COMMON}):
         found[code] = {"model": ErrorAnswer, "description": _REFUSALS[code]}
         if code == 503:
             found[code]["headers"] = {
@@ -122,7 +128,13 @@ def describe(routes: Sequence[BaseRoute]) -> dict[str, Any]:
     for path in document["paths"].values():
         for operation in path.values():
             operation["security"] = [{"key": []}]
-    _explain(document["components"]["schemas"])
+    schemas = document["components"]["schemas"]
+    schemas[_REPORT["title"]] = _REPORT
+    body = document["paths"]["/stageroute/reward"]["post"]["requestBody"]["content"]["application/json"]
+    body["schema"] = json.loads(
+        json.dumps(body["schema"]).replace(json.dumps(_REPORT), json.dumps(_REFERENCE))
+    )
+    _explain(schemas)
     return document
 
 
@@ -133,12 +145,19 @@ def _explain(schemas: dict[str, Any]) -> None:
             if name not in schemas:
                 continue
             told = inspect.getdoc(kind) or ""
-            schemas[name]["description"] = told.split("\n\nArgs:")[0]
+            schemas[name]["description"] = _plain(told.split("\n\nArgs:")[0])
             told_of = dict(re.findall(r"^    (\w+): ((?:.|\n {8})+)", told, flags=re.MULTILINE))
             for field, schema in schemas[name].get("properties", {}).items():
-                schema["description"] = re.sub(r"\s+", " ", told_of.get(field, "")).strip()
-                if schema.get("type") == "number":
+                schema["description"] = _plain(told_of.get(field, ""))
+                if schema.get("type") == "number" and field in _MAY_BE_INFINITE:
                     schema["anyOf"] = [{"type": schema.pop("type")}, {"type": "null"}]
+
+
+def _plain(text: str) -> str:
+    """Return a docstring's words as readers of JSON know them."""
+    return (
+        re.sub(r"\s+", " ", text).replace("``", "`").replace("None", "null").replace("False", "false").strip()
+    )
 
 
 def _version() -> str:

@@ -14,6 +14,7 @@ from stageroute_router.proxy.api.describing import (
     REWARD_BODY,
     BatchRefused,
     BatchTaken,
+    ErrorAnswer,
     describe,
     refusals,
 )
@@ -55,7 +56,12 @@ def api_router(proxy: Steered, *, sources: Collection[str] = (DEFAULT_SOURCE,)) 
 
     let_keys_in(PREFIX)
     known = _knowing(user_api_key_auth)
-    router = APIRouter(prefix=PREFIX, route_class=GuardedRoute, tags=["StageRoute"])
+    router = APIRouter(
+        prefix=PREFIX,
+        route_class=GuardedRoute,
+        tags=["StageRoute"],
+        generate_unique_id_function=lambda route: f"stageroute_{route.name}",
+    )
     _add_rewards(router, proxy, known=known, rewards=Rewards(sources=sources))
     _add_reports(router, proxy, known=known)
     _add_steering(router, proxy, known=known)
@@ -66,7 +72,7 @@ def api_router(proxy: Steered, *, sources: Collection[str] = (DEFAULT_SOURCE,)) 
         "/openapi.json",
         summary="This description",
         response_class=Response,
-        responses={200: {"description": "An OpenAPI document of these endpoints alone."}, **refusals(401)},
+        responses={200: {"description": "An OpenAPI document of these endpoints alone."}, **refusals()},
     )
     async def openapi(asker: Asker = Depends(known)) -> Response:
         """Describe these endpoints, for people and for generated clients."""
@@ -104,7 +110,7 @@ def _add_rewards(router: APIRouter, proxy: Steered, *, known: Callable[..., Any]
                 "model": RewardTaken,
                 "description": "Stored, and counted as soon as a call with this id appears.",
             },
-            **refusals(400, 401, 403, 404, 413, 422, 503),
+            **refusals(400, 404, 413, 422),
         },
     )
     async def reward(request: Request, asker: Asker = Depends(known)) -> Response:
@@ -125,7 +131,7 @@ def _add_rewards(router: APIRouter, proxy: Steered, *, known: Callable[..., Any]
         response_class=Response,
         responses={
             200: {"model": RewardTaken, "description": "Taken back, or there was none."},
-            **refusals(400, 401, 403, 404, 422, 503),
+            **refusals(400, 404, 422),
         },
     )
     async def revoke(
@@ -147,7 +153,7 @@ def _add_reports(router: APIRouter, proxy: Steered, *, known: Callable[..., Any]
         "/status",
         summary="What the groups do now",
         response_class=Response,
-        responses={200: {"model": Status}, **refusals(401, 403, 404, 422, 503)},
+        responses={200: {"model": Status}, **refusals(404, 422)},
     )
     def status(
         group: str | None = Query(
@@ -165,7 +171,7 @@ def _add_reports(router: APIRouter, proxy: Steered, *, known: Callable[..., Any]
         "/stages",
         summary="How the live set changed",
         response_class=Response,
-        responses={200: {"model": list[StageReport]}, **refusals(401, 403, 404, 422, 503)},
+        responses={200: {"model": list[StageReport]}, **refusals(404, 422)},
     )
     def stages(
         group: str = _GROUP,
@@ -180,7 +186,7 @@ def _add_reports(router: APIRouter, proxy: Steered, *, known: Callable[..., Any]
         "/history",
         summary="Spend and reward over time",
         response_class=Response,
-        responses={200: {"model": list[HistoryPoint]}, **refusals(401, 403, 404, 422, 503)},
+        responses={200: {"model": list[HistoryPoint]}, **refusals(404, 422)},
     )
     def history(
         group: str = _GROUP,
@@ -195,7 +201,7 @@ def _add_reports(router: APIRouter, proxy: Steered, *, known: Callable[..., Any]
         "/decisions/{id:path}",
         summary="Why a call went where it went",
         response_class=Response,
-        responses={200: {"model": DecisionReceipt}, **refusals(401, 403, 404, 422, 503)},
+        responses={200: {"model": DecisionReceipt}, **refusals(404, 422)},
     )
     def decision(
         key: str = Path(alias="id", min_length=1, max_length=2048, description=_ID_OF_A_CALL),
@@ -214,9 +220,9 @@ def _add_reports(router: APIRouter, proxy: Steered, *, known: Callable[..., Any]
         response_class=Response,
         responses={
             200: {"model": Health, "description": "`ok`, or `degraded`: nothing is lost."},
-            **refusals(401, 403, 503),
+            **refusals(),
             503: {
-                "model": Health | refusals(503)[503]["model"],
+                "model": Health | ErrorAnswer,
                 "description": "`unhealthy`: an operator is needed. Or the proxy is not ready.",
             },
         },
@@ -233,7 +239,7 @@ def _add_steering(router: APIRouter, proxy: Steered, *, known: Callable[..., Any
         "/groups/{group:path}/redeploy",
         summary="Open a maintenance window now",
         response_class=Response,
-        responses={200: {"model": GroupStatus}, **refusals(401, 403, 404, 422, 503)},
+        responses={200: {"model": GroupStatus}, **refusals(404, 422)},
     )
     def redeploy(
         group: str = Path(max_length=256, description="The model group.", examples=["chat"]),
