@@ -4,33 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
-import secrets
-import signal
-import socket
-import subprocess
-import sys
 import time
-import urllib.error
-import urllib.request
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import aiohttp
 import numpy as np
 import psutil
-import yaml
 
+from benchmarks.durability_fixture import postgresql, prepare
 from stageroute_router.testing.provider import SimulatedModel, SimulatedProvider
+from stageroute_router.testing.proxy_process import ProxyProcess
 
 GROUP = "chat"
 MODELS = 10
 BUDGET_USD = 0.001
-_START_DEADLINE_S = 180.0
-_CHAT = {"model": GROUP, "messages": [{"role": "user", "content": "hello"}]}
+CHAT = {"model": GROUP, "messages": [{"role": "user", "content": "hello"}]}
 
 
 def models(*, latency_s: float = 0.0) -> list[SimulatedModel]:
@@ -48,113 +39,59 @@ def models(*, latency_s: float = 0.0) -> list[SimulatedModel]:
     ]
 
 
-def config(
-    provider: SimulatedProvider, *, database_url: str | None, max_live: int = MODELS
-) -> dict[str, object]:
+@contextlib.contextmanager
+def database(kind: str, folder: Path) -> Iterator[str]:
+    """Give the URL of a database with our tables, "sqlite" or "postgresql"."""
+    if kind == "sqlite":
+        yield f"sqlite:///{folder}/stageroute.db"
+        return
+    with postgresql() as url:
+        prepare(url)
+        yield url
+
+
+def config(provider: SimulatedProvider, *, database_url: str | None) -> dict[str, Any]:
     """Return the proxy's configuration: without StageRoute where there is no database."""
-    settings: dict[str, Any] = {
-        "model_list": provider.model_list(GROUP),
-        "general_settings": {"master_key": "os.environ/LITELLM_MASTER_KEY"},
-    }
-    if database_url is not None:
-        settings["litellm_settings"] = {"callbacks": ["stageroute_router.proxy.plugin"]}
+    settings: dict[str, Any] = {"model_list": provider.model_list(GROUP)}
+    if database_url is None:
+        settings["litellm_settings"] = {"callbacks": []}
+    else:
         settings["stageroute_settings"] = {
             "database_url": database_url,
-            "groups": {GROUP: {"budget_usd_per_call": BUDGET_USD, "max_live_models": max_live}},
+            "groups": {GROUP: {"budget_usd_per_call": BUDGET_USD, "max_live_models": MODELS}},
         }
     return settings
 
 
-class Proxy:
-    """LiteLLM's proxy as its command line starts it, on a free port of loopback.
+class Proxy(ProxyProcess):
+    """LiteLLM's proxy as its command line starts it.
 
     Args:
         settings: its configuration.
-        folder: for the configuration and the log.
-        name: of both files.
+        folder: of all proxies of a measurement.
+        name: of this one's folder in it.
         workers: processes that answer.
     """
 
-    def __init__(self, settings: Mapping[str, object], *, folder: Path, name: str, workers: int = 1) -> None:
-        self.name = name
-        self.key = f"sk-{secrets.token_hex(16)}"
-        self.log = folder / f"{name}.log"
-        self._file = folder / f"{name}.yaml"
-        self._file.write_text(yaml.safe_dump(dict(settings)))
-        self._workers = workers
-        self._port = 0
-
-    @property
-    def url(self) -> str:
-        """Where it answers."""
-        return f"http://127.0.0.1:{self._port}"
-
-    def __enter__(self) -> Proxy:
-        self._port = free_port()
-        command = [sys.executable, "-c", "from litellm import run_server; run_server()"]
-        command += ["--config", str(self._file), "--host", "127.0.0.1", "--port", str(self._port)]
+    def __init__(self, settings: Mapping[str, Any], *, folder: Path, name: str, workers: int = 1) -> None:
         # Uvicorn kills workers that do not answer it for 5 s, which a busy machine makes them.
-        command += ["--num_workers", str(self._workers), "--timeout_worker_healthcheck", "120"]
-        environment = {name: value for name, value in os.environ.items() if name != "DATABASE_URL"}
-        environment |= {"LITELLM_MASTER_KEY": self.key, "LITELLM_LOCAL_MODEL_COST_MAP": "True"}
-        with self.log.open("wb") as log:
-            self._process = subprocess.Popen(
-                command, env=environment, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
-            )
-        try:
-            self._wait()
-        except BaseException:
-            self.__exit__(None, None, None)
-            raise
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(self._process.pid, signal.SIGTERM)
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            self._process.wait(20)
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(self._process.pid, signal.SIGKILL)
-        self._process.wait()
+        patience = ("--timeout_worker_healthcheck", "120")
+        super().__init__(
+            settings,
+            folder=folder / name,
+            arguments=("--num_workers", str(workers), *patience) if workers > 1 else (),
+            workers=workers,
+        )
 
     def cpu_s(self) -> float:
         """Return the processor seconds that all its processes have used."""
         total = 0.0
-        parent = psutil.Process(self._process.pid)
+        parent = psutil.Process(self.pid)
         for process in (parent, *parent.children(recursive=True)):
             with contextlib.suppress(psutil.NoSuchProcess):
                 times = process.cpu_times()
                 total += times.user + times.system
         return total
-
-    def _wait(self) -> None:
-        """Wait until every worker says that it has started."""
-        deadline = time.monotonic() + _START_DEADLINE_S
-        while time.monotonic() < deadline:
-            if self._process.poll() is not None:
-                break
-            started = self.log.read_text(errors="replace").count("Application startup complete")
-            if started >= self._workers and self._answers():
-                return
-            time.sleep(0.2)
-        message = f"the proxy {self.name!r} did not start; its log ends:\n{self.log.read_text()[-3000:]}"
-        raise RuntimeError(message)
-
-    def _answers(self) -> bool:
-        try:
-            with urllib.request.urlopen(f"{self.url}/health/liveliness", timeout=10) as answer:  # noqa: S310
-                return bool(answer.status == 200)
-        except (urllib.error.URLError, OSError):
-            return False
-
-
-def free_port() -> int:
-    """Return a port that nobody listens on now."""
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        return int(taken.getsockname()[1])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -162,11 +99,11 @@ class Load:
     """What a load came to.
 
     Args:
-        latencies_s: of the calls that were answered; in an open loop from when they were due.
-        errors: calls that were not answered with 200.
-        seconds: from the first call to the last answer.
+        latencies_s: of the requests that were answered; in an open loop from when they were due.
+        errors: requests that were not answered with 200.
+        seconds: from the first request to the last answer.
         cpu_s: processor time of the proxy meanwhile.
-        ids: the calls' ids, as the proxy gave them.
+        ids: of chats, the decisions; where StageRoute made them.
     """
 
     latencies_s: Sequence[float]
@@ -185,69 +122,91 @@ class Load:
         return float(np.percentile(self.latencies_s, percent))
 
 
+def compare(plain: Sequence[float], routed: Sequence[float]) -> dict[str, float]:
+    """Return the medians of both and of the pairs' ratios, with the quartiles of the ratios."""
+    ratios = np.array(routed) / np.array(plain)
+    return {
+        "plain": float(np.median(plain)),
+        "stageroute": float(np.median(routed)),
+        "ratio": float(np.median(ratios)),
+        "lower_quartile": float(np.percentile(ratios, 25)),
+        "upper_quartile": float(np.percentile(ratios, 75)),
+    }
+
+
 async def open_loop(proxy: Proxy, *, per_s: float, calls: int, seed: int) -> Load:
-    """Make calls at random moments (Poisson), whether or not earlier ones were answered."""
+    """Make chats at random moments (Poisson), whether or not earlier ones were answered."""
     due = np.cumsum(np.random.default_rng(seed).exponential(1 / per_s, size=calls)).tolist()
 
-    async def run(call: Callable[[float], Awaitable[None]]) -> None:
+    async def run(http: _Requests) -> None:
         begun = time.perf_counter()
         made: list[asyncio.Future[None]] = []
         for moment in due:
             if (wait := begun + moment - time.perf_counter()) > 0:
                 await asyncio.sleep(wait)
-            made.append(asyncio.ensure_future(call(begun + moment)))
+            made.append(asyncio.ensure_future(http.post("/v1/chat/completions", CHAT, since=begun + moment)))
         await asyncio.gather(*made)
 
     return await _measured(proxy, run)
 
 
 async def closed_loop(proxy: Proxy, *, clients: int, calls: int) -> Load:
-    """Let so many clients make one call after the other."""
-    left = iter(range(calls))
+    """Let so many clients make one chat after the other."""
+    return await post_all(proxy, "/v1/chat/completions", [CHAT] * calls, clients=clients)
 
-    async def run(call: Callable[[float], Awaitable[None]]) -> None:
+
+async def post_all(proxy: Proxy, path: str, bodies: Sequence[object], *, clients: int) -> Load:
+    """Let so many clients post one body after the other."""
+    left = iter(bodies)
+
+    async def run(http: _Requests) -> None:
         async def client() -> None:
-            for _ in left:
-                await call(time.perf_counter())
+            for body in left:
+                await http.post(path, body, since=time.perf_counter())
 
         await asyncio.gather(*(client() for _ in range(clients)))
 
     return await _measured(proxy, run)
 
 
-async def _measured(
-    proxy: Proxy, run: Callable[[Callable[[float], Awaitable[None]]], Awaitable[None]]
-) -> Load:
-    latencies: list[float] = []
-    ids: list[str] = []
-    errors = 0
+class _Requests:
+    """Makes requests, and keeps what came of them."""
+
+    def __init__(self, http: aiohttp.ClientSession) -> None:
+        self._http = http
+        self.latencies_s: list[float] = []
+        self.ids: list[str] = []
+        self.errors = 0
+
+    async def post(self, path: str, body: object, *, since: float) -> None:
+        try:
+            async with self._http.post(path, json=body) as answer:
+                await answer.read()
+        except (aiohttp.ClientError, asyncio.TimeoutError):
+            self.errors += 1
+            return
+        if answer.status != 200:
+            self.errors += 1
+            return
+        self.latencies_s.append(time.perf_counter() - since)
+        if (decision := answer.headers.get("x-stageroute-decision-id")) is not None:
+            self.ids.append(decision)
+
+
+async def _measured(proxy: Proxy, run: Callable[[_Requests], Awaitable[None]]) -> Load:
     async with aiohttp.ClientSession(
         proxy.url,
-        connector=aiohttp.TCPConnector(limit=0),
-        headers={"Authorization": f"Bearer {proxy.key}"},
+        connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=2),  # the proxy closes what is idle for 5 s
+        headers={"Authorization": f"Bearer {proxy.master_key}"},
         timeout=aiohttp.ClientTimeout(total=120),
     ) as http:
-
-        async def call(since: float) -> None:
-            nonlocal errors
-            try:
-                async with http.post("/v1/chat/completions", json=_CHAT) as answer:
-                    await answer.read()
-                    if answer.status != 200:
-                        errors += 1
-                        return
-                    ids.append(answer.headers.get("x-litellm-call-id", ""))
-            except (aiohttp.ClientError, asyncio.TimeoutError):
-                errors += 1
-                return
-            latencies.append(time.perf_counter() - since)
-
-        cpu, begun = proxy.cpu_s(), time.perf_counter()
-        await run(call)
+        requests = _Requests(http)
+        cpu_s, begun = proxy.cpu_s(), time.perf_counter()
+        await run(requests)
         return Load(
-            latencies_s=latencies,
-            errors=errors,
+            latencies_s=requests.latencies_s,
+            errors=requests.errors,
             seconds=time.perf_counter() - begun,
-            cpu_s=proxy.cpu_s() - cpu,
-            ids=ids,
+            cpu_s=proxy.cpu_s() - cpu_s,
+            ids=requests.ids,
         )

@@ -19,10 +19,9 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import contextlib
 import json
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -30,37 +29,22 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from benchmarks.durability_fixture import postgresql, prepare
-from benchmarks.proxy_fixture import Load, Proxy, closed_loop, config, models, open_loop
+from benchmarks.proxy_fixture import (
+    Load,
+    Proxy,
+    closed_loop,
+    compare,
+    config,
+    database,
+    models,
+    open_loop,
+)
 from stageroute_router.testing.provider import SimulatedProvider
 
 CLIENTS = 32
 WARMUP_CALLS = 200
 
 Rows = dict[str, dict[str, float]]
-
-
-@contextlib.contextmanager
-def database(kind: str, folder: Path) -> Iterator[str]:
-    """Give the URL of an empty database with our tables."""
-    if kind == "sqlite":
-        yield f"sqlite:///{folder}/stageroute.db"
-        return
-    with postgresql() as url:
-        prepare(url)
-        yield url
-
-
-def compare(plain: list[float], routed: list[float]) -> dict[str, float]:
-    """Return the medians of both and of the pairs' ratios, with the quartiles of the ratios."""
-    ratios = np.array(routed) / np.array(plain)
-    return {
-        "plain": float(np.median(plain)),
-        "stageroute": float(np.median(routed)),
-        "ratio": float(np.median(ratios)),
-        "lower_quartile": float(np.percentile(ratios, 25)),
-        "upper_quartile": float(np.percentile(ratios, 75)),
-    }
 
 
 def in_turns(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from fastapi import FastAPI
 
+from stageroute_router.proxy.api.router import api_router
 from stageroute_router.proxy.ports import ProxyRouting
 
 
@@ -14,3 +15,4 @@ def mount(app: FastAPI, *, proxy: ProxyRouting) -> None:
         app: LiteLLM's application, before it serves.
         proxy: what the parts read from and report to.
     """
+    app.include_router(api_router(proxy))
