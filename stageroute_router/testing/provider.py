@@ -278,9 +278,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         app = _app_from(options)
         asyncio.run(
-            _serve_command(
-                app, host=options.host, port=options.port, ends_with_stdin=options.models == "-"
-            )
+            _serve_command(app, host=options.host, port=options.port, ends_with_stdin=options.models == "-")
         )
     except (OSError, ValueError) as error:
         parser.exit(2, f"{parser.prog}: {error}\n")
