@@ -6,12 +6,12 @@ VENV := .venv
 BIN := $(VENV)/bin
 export LITELLM_LOCAL_MODEL_COST_MAP := True
 
-.PHONY: demo test check unit versions peers lint types format lock bench clean
+.PHONY: demo test check unit versions peers frameworks lint types format lock bench clean lock-frameworks
 
 demo: $(VENV)/.ready
 	$(BIN)/stageroute demo
 
-test: check unit versions peers
+test: check unit versions peers frameworks
 
 check: lint types
 
@@ -26,6 +26,10 @@ versions: $(VENV)/.ready
 peers: .venvs/peers/.ready
 	.venvs/peers/bin/python -m pytest tests/benchmarks
 
+# The adapters with the real frameworks, each in an environment of its own. One of them: make frameworks ONLY=langchain
+frameworks: $(VENV)/.ready
+	$(BIN)/python tests/integrations/run_frameworks.py $(ONLY)
+
 lint: $(VENV)/.ready
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -33,6 +37,7 @@ lint: $(VENV)/.ready
 
 types: $(VENV)/.ready
 	$(BIN)/mypy
+	$(BIN)/mypy integrations
 
 format: $(VENV)/.ready
 	$(BIN)/ruff format .
@@ -45,6 +50,13 @@ bench: $(VENV)/.ready
 lock:
 	uv pip compile --universal --python-version 3.10 --no-header --no-annotate \
 		--group dev --all-extras pyproject.toml -c requirements/constraints.txt -o requirements/dev.lock
+
+# Pin the frameworks anew, each with the newest LiteLLM it works with.
+lock-frameworks:
+	for input in requirements/frameworks/*.in; do \
+		uv pip compile --quiet --override requirements/frameworks/overrides.txt --python-version 3.11 --no-header --no-annotate pyproject.toml "$$input" \
+			requirements/frameworks/tests.txt -o "$${input%.in}.lock" || exit 1; \
+	done
 
 $(VENV)/.ready: requirements/dev.lock pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "Python 3.10 or newer is needed; set PYTHON=")'

@@ -1,191 +1,63 @@
-"""The command line: ``stageroute demo``, ``stageroute replay``, ``stageroute status``."""
+"""The command line ``stageroute``: its commands put together, its errors and exit codes.
+
+Exit codes: 0 when done; 1 for an error, told in a line on standard error, or where a check found something; 2 where
+the command line itself cannot be used.
+"""
 
 from __future__ import annotations
 
-import json
-import logging
 import os
 import sys
-from enum import Enum
-from pathlib import Path
-from typing import Annotated
+from io import TextIOWrapper
+from typing import NoReturn
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.text import Text
 
-from stageroute_router import db_commands
+from stageroute_router.commands import database, exporting, looking, running, steering, watching
 from stageroute_router.errors import StageRouteError
+from stageroute_router.terminal.formats import clean
 
 app = typer.Typer(
     name="stageroute",
     help="Route LiteLLM calls among the few models you can keep live, under a budget, and learn from rewards.",
+    epilog="Exit codes: 0 done, 1 an error or a finding, 2 a command line that cannot be used.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-app.add_typer(db_commands.app)
-
-
-class Confidence(str, Enum):
-    """The rules a group can be routed by."""
-
-    posterior = "posterior"
-    paper = "paper"
-
-
-def _quiet_litellm() -> None:
-    """Keep LiteLLM's notes on simulated models, which nobody can do anything about, off the terminal."""
-    for name in ("LiteLLM", "LiteLLM Router"):
-        logging.getLogger(name).setLevel(logging.ERROR)
-
-
-def _progress(console: Console) -> Progress:
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(bar_width=None),
-        TextColumn("{task.completed:,}/{task.total:,} calls"),
-        TimeElapsedColumn(),
-        console=console,
-        transient=True,
-        disable=not console.is_terminal,
-    )
-
-
-@app.command()
-def demo(
-    *,
-    calls: Annotated[int, typer.Option(min=100, help="How many calls to make.")] = 2000,
-    budget_usd: Annotated[float, typer.Option(help="Average US dollars per call.")] = 0.001,
-    max_live: Annotated[int, typer.Option(min=1, help="Most models live at once.")] = 5,
-    seed: Annotated[int, typer.Option(help="Of the simulated models and of exploration.")] = 0,
-    database: Annotated[
-        str | None, typer.Option(help="Where to keep what is learned; a temporary SQLite file by default.")
-    ] = None,
-    picture: Annotated[Path, typer.Option(help="Where to write the picture.")] = Path("demo.png"),
-) -> None:
-    """Route real LiteLLM calls over HTTP to eleven simulated models, with newcomers during the run."""
-    from stageroute_router.replay.demo import run_demo  # noqa: PLC0415 - imports LiteLLM
-
-    _quiet_litellm()
-    console = Console()
-    with _progress(console) as progress:
-        task = progress.add_task("routing", total=calls)
-        report = run_demo(
-            calls=calls,
-            budget_usd=budget_usd,
-            max_live=max_live,
-            seed=seed,
-            database_url=database,
-            progress=lambda done: progress.update(task, completed=done),
-        )
-    report.show(console)
-    report.save_picture(picture)
-    console.print(f"Picture: [bold]{picture}[/bold]")
-
-
-@app.command()
-def replay(
-    table: Annotated[
-        Path, typer.Argument(help="Recorded outcomes: .npz, .csv or .parquet.", show_default=False)
-    ],
-    *,
-    budget_usd: Annotated[
-        float | None, typer.Option(help="US dollars per call. Default: by --budget-fraction.")
-    ] = None,
-    budget_fraction: Annotated[
-        float, typer.Option(help="Budget as a fraction of the best model's mean cost.", min=0.0)
-    ] = 0.3,
-    max_live: Annotated[
-        int | None, typer.Option(min=1, help="Most models live. Default: 5, or 8 of more than 15.")
-    ] = None,
-    stages: Annotated[int | None, typer.Option(min=1, help="Number of stages. Default: calls^(1/3).")] = None,
-    calls: Annotated[
-        int | None,
-        typer.Option(
-            min=1, help="Length of the stream. Default: 20,000; the table's rows with --through-litellm."
-        ),
-    ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Of the stream and of exploration.")] = 0,
-    confidence: Annotated[Confidence, typer.Option(help="The rule.")] = Confidence.posterior,
-    gamma: Annotated[float | None, typer.Option(help="Width of the paper's bounds.")] = None,
-    max_share: Annotated[float, typer.Option(help="Throughput share of every model, in (0, 1].")] = 1.0,
-    reward_delay: Annotated[int, typer.Option(min=0, help="Rewards come so many calls late.")] = 0,
-    reward_rate: Annotated[
-        float, typer.Option(min=0.0, max=1.0, help="Fraction of calls that are rewarded.")
-    ] = 1.0,
-    through_litellm: Annotated[
-        bool,
-        typer.Option(
-            "--through-litellm", help="Send the table's prompts through StageRouteRouter over HTTP."
-        ),
-    ] = False,
-    json_file: Annotated[Path | None, typer.Option("--json", help="Write the figures as JSON.")] = None,
-    choices: Annotated[Path | None, typer.Option(help="Write every choice as .npz.")] = None,
-    picture: Annotated[Path | None, typer.Option(help="Draw it: .png or .svg.")] = None,
-) -> None:
-    """Run recorded outcomes through the engine: what StageRoute would have earned and spent."""
-    from stageroute_router.replay.command import ReplayOptions, run_replay  # noqa: PLC0415 - imports SciPy
-
-    _quiet_litellm()
-    console = Console()
-    with _progress(console) as progress:
-        task = progress.add_task("replaying", total=None)
-        report = run_replay(
-            table,
-            ReplayOptions(
-                budget_usd=budget_usd,
-                budget_fraction=budget_fraction,
-                max_live=max_live,
-                stages=stages,
-                calls=calls,
-                seed=seed,
-                confidence=confidence.value,
-                gamma=gamma,
-                max_share=max_share,
-                reward_delay=reward_delay,
-                reward_rate=reward_rate,
-                through_litellm=through_litellm,
-            ),
-            progress=lambda done, total: progress.update(task, completed=done, total=total),
-        )
-    report.show(console)
-    if json_file is not None:
-        json_file.write_text(json.dumps(report.result.to_dict(), indent=2) + "\n")
-    if choices is not None:
-        report.result.save_choices(choices)
-    if picture is not None:
-        report.save_picture(picture)
-        console.print(f"Picture: [bold]{picture}[/bold]")
-
-
-@app.command()
-def status(
-    *,
-    database: Annotated[
-        str, typer.Option(help="SQLAlchemy URL of the database.")
-    ] = "sqlite:///stageroute.db",
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
-) -> None:
-    """Show each group's stage, live set, spend against budget, shadow price and reward coverage."""
-    from stageroute_router.stored_reports import StoredReports  # noqa: PLC0415 - imports SQLAlchemy
-    from stageroute_router.terminal import show_status  # noqa: PLC0415
-
-    with StoredReports(database) as reports:
-        found = reports.status()
-    if as_json:
-        typer.echo(json.dumps(found.to_dict(), indent=2))
-    else:
-        show_status(found, Console())
+for command in (
+    looking.status,
+    looking.stages,
+    looking.why,
+    watching.watch,
+    steering.redeploy,
+    exporting.export,
+    running.demo,
+    running.replay,
+):
+    app.command()(command)
+app.add_typer(database.app)
 
 
 def main() -> None:
     """Run the command line; errors of ours are one readable line on stderr and exit code 1."""
     os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a name that a terminal cannot show is no error
     try:
         app()
     except StageRouteError as error:
-        Console(stderr=True, soft_wrap=True).print(
-            f"[bold red]error:[/bold red] {error}", markup=True, highlight=False
-        )
-        sys.exit(1)
+        _fail(str(error))
+    except OSError as error:  # such as a full disk
+        place = "" if error.filename is None else f"{error.filename}: "
+        _fail(f"{place}{error.strerror or error}")
+
+
+def _fail(message: str) -> NoReturn:
+    Console(stderr=True, soft_wrap=True, highlight=False).print(
+        Text.assemble(("error:", "bold red"), f" {clean(message)}")
+    )
+    sys.exit(1)

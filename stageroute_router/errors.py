@@ -73,3 +73,11 @@ class SchemaError(StoreError):
 
 class TableError(StageRouteError, ValueError):
     """A table of recorded outcomes cannot be replayed: the message names the column, row and value."""
+
+
+class ProxyError(StageRouteError):
+    """A proxy could not be asked, or did not answer as one with StageRoute; the message says which and what to do."""
+
+
+class ProxyUnavailableError(ProxyError):
+    """The proxy does not answer now, or is overloaded or starting: trying again is right."""

@@ -106,7 +106,7 @@ class Control:
             NotAResponseError: ``key`` is neither a response nor an id.
             StoreError: the database cannot be read.
         """
-        return self._routing.receipt(key_of(key), caller=caller)
+        return self._routing.receipt(self._stored_key(key_of(key), caller=caller), caller=caller)
 
     def redeploy(self, group: str) -> GroupStatus:
         """Open a maintenance window of a group now, and return the group's status after it.
@@ -295,14 +295,18 @@ class Control:
         if is_token(response):
             decision_id = self._tokens.read(response).decision_id
             return self._routing.record_reward(decision_id, reward, source=source, caller=caller)
-        key = self._routed_key(response)
+        key = self._stored_key(self._routed_key(response), caller=caller)
         recorded = self._routing.record_reward(key, reward, source=source, caller=caller)
         self._strategy.shown(response)
         return recorded
 
     def _revoke(self, response: object, *, source: str, caller: str | None) -> Future[RewardReceipt]:
         self._strategy.ensure_attached()
-        key = self._tokens.read(response).decision_id if is_token(response) else self._routed_key(response)
+        key = (
+            self._tokens.read(response).decision_id
+            if is_token(response)
+            else self._stored_key(self._routed_key(response), caller=caller)
+        )
         return self._routing.revoke_reward(key, source=source, caller=caller)
 
     def _report_by_token(
@@ -331,3 +335,11 @@ class Control:
             )
             raise UnmanagedCallError(msg)
         return key
+
+    def _stored_key(self, key: str, *, caller: str | None) -> str:
+        """Return the id under which the database knows a call: this process may know it by others.
+
+        Clients may name calls alike. Of these the latest is known here; the database knows which one is the caller's.
+        """
+        made = self._strategy.decision_made(key) if caller is None else None
+        return key if made is None else made.decision_id

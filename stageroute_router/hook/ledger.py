@@ -10,7 +10,7 @@ where an application passes the same dictionary again, calls) share, so that it 
 from __future__ import annotations
 
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from stageroute_router.forking import ForkAware, survive_fork
@@ -30,6 +30,7 @@ class OpenDecision:
         model_id: LiteLLM's id of the deployment chosen inside the arm.
         minted: whether the call id is ours, and so belongs to this attempt alone.
         episodes: the episodes it was made in.
+        over: whether it is known to have failed before LiteLLM has said so, if it ever does.
     """
 
     decision_id: str
@@ -40,6 +41,7 @@ class OpenDecision:
     model_id: str
     minted: bool
     episodes: tuple[Episode, ...] = ()
+    over: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,7 +79,8 @@ class Ledger(ForkAware):
         self._open = {}
 
     def __len__(self) -> int:
-        return len(self._open)
+        with self._lock:
+            return sum(any(not one.over for one in attempts) for attempts in self._open.values())
 
     def opened(self, call_id: str, decision: OpenDecision) -> None:
         """Remember a decision."""
@@ -99,12 +102,33 @@ class Ledger(ForkAware):
             decision = _meant(candidates, model_id=model_id, noted=noted, failed=failed)
             if decision is None:
                 return None
-            rest = tuple(other for other in candidates if other is not decision)
+            # An attempt that is over waits for its report only as long as one may come.
+            rest = tuple(
+                other for other in candidates if other is not decision and (failed or not other.over)
+            )
             if rest:
                 self._open[call_id] = rest
             else:
                 del self._open[call_id]
-            return decision
+            return None if decision.over else decision
+
+    def over(self, call_id: str, *, serving: str | None) -> tuple[OpenDecision, ...]:
+        """Take all attempts of a call but the serving one to have failed; return those not known to have yet.
+
+        Their reports are not mistaken for the serving one's, should they come after all.
+
+        Args:
+            call_id: of the call.
+            serving: the decision whose answer is going out; None where none of them answered.
+        """
+        with self._lock:
+            candidates = self._open.get(call_id, ())
+            failed = tuple(one for one in candidates if one.decision_id != serving and not one.over)
+            if failed:
+                self._open[call_id] = tuple(
+                    replace(one, over=True) if one in failed else one for one in candidates
+                )
+            return failed
 
     def left(self, key: str, group: str) -> None:
         """Remember that a call was left to LiteLLM's own choice."""
@@ -123,6 +147,11 @@ class Ledger(ForkAware):
         with self._lock:
             self._remember(response_id, decision)
 
+    def also_known_as(self, key: str, decision: MadeDecision) -> None:
+        """Make a recent decision known by one more key."""
+        with self._lock:
+            self._remember_made(key, decision)
+
     def made(self, key: str) -> MadeDecision | None:
         """Return a recent decision by its call's id or its answer's; the last one that names it."""
         return self._made.get(key)
@@ -132,14 +161,18 @@ class Ledger(ForkAware):
         return self._left.get(key)
 
     def _remember(self, key: str, decision: OpenDecision) -> None:
-        self._made.pop(key, None)  # so that it counts as new
-        self._made[key] = MadeDecision(
+        made = MadeDecision(
             decision_id=decision.decision_id,
             arm=decision.arm,
             stage=decision.stage,
             probability=decision.probability,
             model_id=decision.model_id,
         )
+        self._remember_made(key, made)
+
+    def _remember_made(self, key: str, decision: MadeDecision) -> None:
+        self._made.pop(key, None)  # so that it counts as new
+        self._made[key] = decision
         _trim(self._made, self._remembered)
 
 

@@ -7,10 +7,9 @@ import logging
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from os import PathLike
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from litellm.router import Router
-from typing_extensions import Self
 
 from stageroute_router.configuration import DEFAULT_DATABASE, read_configuration, read_document, resolved
 from stageroute_router.errors import SettingsError
@@ -99,6 +98,8 @@ def take_over(
         clients_may_replace=prepared.options.clients_may_replace,
     )
     router.stageroute = control
+    router.record_reward = control.record_reward
+    router.arecord_reward = control.arecord_reward
     return control
 
 
@@ -134,10 +135,18 @@ def attach(
         raise
 
 
-class StageRouteRouter(Router):
+class _Routed(type):
+    """Makes a class of routers that LiteLLM's own class is not derived from: newer ones refuse to be."""
+
+    def __instancecheck__(cls, instance: object) -> bool:
+        return isinstance(instance, Router) and isinstance(getattr(instance, "stageroute", None), Control)
+
+
+class StageRouteRouter(metaclass=_Routed):
     """A ``litellm.Router`` whose model groups are routed by StageRoute.
 
-    Nothing of ``litellm.Router`` is overridden; ``router.stageroute`` has the status and the rest.
+    What it makes is a ``litellm.Router``, with nothing overridden and three members more: ``stageroute`` has the status
+    and the rest, ``record_reward`` and ``arecord_reward`` are its.
 
     Args:
         *args: as for ``litellm.Router``.
@@ -151,21 +160,21 @@ class StageRouteRouter(Router):
         StoreError: the database cannot be used.
     """
 
-    stageroute: Control
-
-    def __init__(
-        self,
+    def __new__(
+        cls,
         *args: Any,  # noqa: ANN401
         stageroute: Mapping[str, object],
         database_url: str = DEFAULT_DATABASE,
         stageroute_options: Mapping[str, Any] | None = None,
         **kwargs: Any,  # noqa: ANN401
-    ) -> None:
-        super().__init__(*args, **kwargs)
-        attach(self, stageroute=stageroute, database_url=database_url, **(stageroute_options or {}))
+    ) -> Any:  # noqa: ANN401 - a litellm.Router, see below
+        """Make a router and route it."""
+        router = Router(*args, **kwargs)
+        attach(router, stageroute=stageroute, database_url=database_url, **(stageroute_options or {}))
+        return router
 
     @classmethod
-    def from_config(cls, path: str | PathLike[str], **kwargs: Any) -> Self:  # noqa: ANN401
+    def from_config_file(cls, path: str | PathLike[str], **kwargs: Any) -> StageRouteRouter:  # noqa: ANN401
         """Make a router from the configuration file of LiteLLM's proxy.
 
         ``model_list``, ``router_settings`` and ``stageroute_settings`` are read, values such as ``os.environ/NAME``
@@ -184,21 +193,28 @@ class StageRouteRouter(Router):
         if not isinstance(models, list) or not models:
             raise SettingsError(f"{path}: there is no model_list; add one, as LiteLLM's proxy needs it")
         configuration = read_configuration(document, place=str(path))
-        return cls(
+        made: StageRouteRouter = cls(
             model_list=resolved(models, place=f"{path}: model_list"),
             stageroute=configuration.groups,
             database_url=configuration.database_url,
             stageroute_options=configuration.options,
             **{**_router_settings(document, path), **kwargs},
         )
+        return made
 
-    def record_reward(self, response: object, reward: object, *, source: str = "app") -> RewardReceipt:
-        """Report how good an answer was; see :meth:`Control.record_reward`."""
-        return self.stageroute.record_reward(response, reward, source=source)
+    if TYPE_CHECKING:
+        # What a router has that was made here. The rest is litellm.Router's, whose type differs between generations.
+        stageroute: Control
 
-    async def arecord_reward(self, response: object, reward: object, *, source: str = "app") -> RewardReceipt:
-        """Report how good an answer was; see :meth:`Control.arecord_reward`."""
-        return await self.stageroute.arecord_reward(response, reward, source=source)
+        def record_reward(self, response: object, reward: object, *, source: str = "app") -> RewardReceipt:
+            """Report how good an answer was; see :meth:`Control.record_reward`."""
+
+        async def arecord_reward(
+            self, response: object, reward: object, *, source: str = "app"
+        ) -> RewardReceipt:
+            """Report how good an answer was; see :meth:`Control.arecord_reward`."""
+
+        def __getattr__(self, name: str) -> Any: ...  # noqa: ANN401
 
 
 def _router_settings(document: Mapping[str, Any], path: object) -> dict[str, Any]:

@@ -11,9 +11,11 @@ deployments, aliases        ``model_list``, ``model_group_alias``   ``registry()
 LiteLLM's ordinary choice   the two methods on the Router's class   the same, on the class of the Router's core
 ==========================  ======================================  ==========================================
 
+From 1.110 on the core asks the attached strategy even there; it is shown a view of itself without one.
+
 The old names still work on the facade, but warn: they are only touched where the new ones are missing. The
 ordinary choice has no public name (``select(kind="pick")`` would come back to the attached strategy), so it is
-the one place that reads a private name; where it is not found, replicas are picked by weight.
+the one place that reads private names; where they are not found, replicas are picked by weight.
 """
 
 from __future__ import annotations
@@ -29,6 +31,7 @@ Request = dict[str, Any]
 
 _ASYNC_CHOICE = ("_core_async_get_available_deployment", "async_get_available_deployment")
 _SYNC_CHOICE = "get_available_deployment"
+_STRATEGY = "_custom_strategy"
 
 
 class Seam:
@@ -45,6 +48,7 @@ class Seam:
         self._list_healthy = router.select if self._facade else router.async_get_healthy_deployments
         # A facade forwards every attribute by exception handling; its core is what LiteLLM itself calls.
         self._core = vars(router).get("_core", router)
+        self._unrouted = _without_strategy(self._core)
         self._seen: object = None
 
     async def healthy(self, model: str, request: Request, **asked: Any) -> Any:  # noqa: ANN401
@@ -62,9 +66,11 @@ class Seam:
     async def ordinary_async(self, model: str, request: Request, **asked: Any) -> Any:  # noqa: ANN401
         """Return the deployment that LiteLLM would choose without us, in an asynchronous call."""
         choose = self._class_method(*_ASYNC_CHOICE)
-        if choose is None:
-            return await self.healthy(model, request, **asked)
-        return await choose(self._core, model=model, request_kwargs=request, **asked)
+        if choose is not None:
+            return await choose(self._core, model=model, request_kwargs=request, **asked)
+        if self._unrouted is not self._core:
+            return await self._unrouted.select(model, request, kind="pick", **asked)
+        return await self.healthy(model, request, **asked)
 
     def ordinary_sync(self, model: str, request: Request | None, **asked: Any) -> Any:  # noqa: ANN401
         """Return the deployment that LiteLLM would choose without us, in a synchronous call."""
@@ -72,7 +78,7 @@ class Seam:
         if choose is None:
             msg = f"{type(self.router).__name__} has no {_SYNC_CHOICE} any more"
             raise AttributeError(msg)
-        return choose(self._core, model=model, request_kwargs=request, **asked)
+        return choose(self._unrouted, model=model, request_kwargs=request, **asked)
 
     def deployments(self) -> Sequence[Deployment]:
         """Return all deployments of the router, in configured order."""
@@ -113,6 +119,11 @@ class Seam:
             return bool(self._registry.plugins("routing"))
         return bool(getattr(self.router, "routing_plugins", None))
 
+    def counts_tokens(self) -> bool:
+        """Return whether LiteLLM counts each prompt's tokens before a choice, which it does in another thread."""
+        settings = self.router.settings() if self._facade else self.router
+        return bool(settings.enable_pre_call_checks)
+
     def attach(self, strategy: object) -> None:
         """Make LiteLLM ask ``strategy`` for deployments."""
         register = getattr(self.router, "register_plugin", None) or self.router.set_custom_routing_strategy
@@ -134,6 +145,19 @@ class Seam:
             if callable(found):
                 return found
         return None
+
+
+def _without_strategy(core: Any) -> Any:  # noqa: ANN401
+    """Return a router's core as if no strategy were attached to it: the same state, whatever becomes of it.
+
+    Hiding the strategy in the core itself would hide it from the calls of other threads, too.
+    """
+    if _STRATEGY not in vars(core):
+        return core
+    kind = type(core)
+    view: Any = object.__new__(type(kind.__name__, (kind,), {_STRATEGY: property(lambda _: None)}))
+    view.__dict__ = vars(core)
+    return view
 
 
 Healthy = Callable[[], Coroutine[Any, Any, Any]]

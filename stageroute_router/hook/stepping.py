@@ -15,7 +15,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
 from typing import Any, TypeVar
 
 from stageroute_router.forking import ForkAware, survive_fork
@@ -64,10 +64,14 @@ _loop_thread = LoopThread()
 
 
 class Stepper:
-    """Runs coroutines of one router synchronously, remembering whether they have to wait."""
+    """Runs coroutines of one router synchronously, remembering whether they have to wait.
 
-    def __init__(self) -> None:
-        self.waits = False
+    Args:
+        waits: whether they are known to.
+    """
+
+    def __init__(self, *, waits: bool = False) -> None:
+        self.waits = waits
 
     def run(self, start: Callable[[], Coroutine[Any, Any, T]], *, rewind: Callable[[], None]) -> T:
         """Return the result of the coroutine that ``start`` makes.
@@ -85,18 +89,48 @@ class Stepper:
 
     def _step(self, coroutine: Coroutine[Any, Any, T]) -> tuple[T] | None:
         try:
-            coroutine.send(None)
+            with _pretended_loop():
+                coroutine.send(None)
         except StopIteration as done:
             return (done.value,)
+        except _MustWaitError:
+            pass
         except RuntimeError:
             if _in_event_loop():
                 raise
-            # It wanted an event loop, and this thread has none: asyncio's way of saying that it waits.
+            # It wanted a task to run in, and this thread has none: asyncio's way of saying that it waits.
         else:
             with contextlib.suppress(RuntimeError):
                 coroutine.close()
         self.waits = True
         return None
+
+
+class _MustWaitError(BaseException):
+    """A coroutine wants to wait. No ``Exception``: LiteLLM skips a filter that fails by one."""
+
+
+class _PretendedLoop:
+    """What a coroutine that is stepped by hand finds as its event loop: using it means waiting."""
+
+    def __getattr__(self, name: str) -> Any:  # noqa: ANN401 - whatever an event loop has
+        raise _MustWaitError(name)
+
+
+_PRETENDED_LOOP: Any = _PretendedLoop()
+
+
+@contextlib.contextmanager
+def _pretended_loop() -> Iterator[None]:
+    """Let coroutines of this thread find an event loop, if there is none."""
+    if _in_event_loop():
+        yield
+        return
+    asyncio._set_running_loop(_PRETENDED_LOOP)  # noqa: SLF001 - asyncio's interface for makers of event loops
+    try:
+        yield
+    finally:
+        asyncio._set_running_loop(None)  # noqa: SLF001
 
 
 def _in_event_loop() -> bool:

@@ -23,6 +23,7 @@ from stageroute_router.errors import SettingsError
 from stageroute_router.forking import ForkAware, survive_fork
 from stageroute_router.hook.deployments import GroupArms, model_id, read_arms
 from stageroute_router.hook.episode import open_episodes
+from stageroute_router.hook.identify import key_of
 from stageroute_router.hook.ledger import Ledger, MadeDecision, OpenDecision
 from stageroute_router.hook.observer import NOTE, Report, observer, read_response
 from stageroute_router.hook.origin import NOTES, origin_of
@@ -71,7 +72,8 @@ class StageRouteStrategy(CustomRoutingStrategyBase, ForkAware):
         self._seam = Seam(router)
         self._routing = routing
         self._random = random.Random(seed)
-        self._stepper = Stepper()
+        # Where that has no event loop it fails, and newer versions then skip the check instead of saying so.
+        self._stepper = Stepper(waits=self._seam.counts_tokens())
         self._ledger: Ledger = Ledger() if predecessor is None else predecessor._ledger  # noqa: SLF001 - one of us
         self._over: object = None
         self._groups: dict[str, GroupArms] = {}
@@ -153,6 +155,17 @@ class StageRouteStrategy(CustomRoutingStrategyBase, ForkAware):
     def decision_made(self, key: str) -> MadeDecision | None:
         """Return the decision of a recent call, by the call's id or its answer's; None if it is not remembered."""
         return self._ledger.made(key)
+
+    def also_known_as(self, key: str, *, response: object) -> None:
+        """Make a call known by one more id: that of a call of LiteLLM's around it.
+
+        Args:
+            key: the other id.
+            response: what the call returned, or an id it is known by.
+        """
+        decision = self._ledger.made(key_of(response))
+        if decision is not None:
+            self._ledger.also_known_as(key, decision)
 
     # --- what LiteLLM asks ---------------------------------------------------------------------------------
 
@@ -249,12 +262,27 @@ class StageRouteStrategy(CustomRoutingStrategyBase, ForkAware):
             if report is not None:
                 self.heard(report)
 
+    def attempts_over(self, key: str, *, serving: str | None) -> None:
+        """Take all attempts of a call but the serving one to have failed: its answer, or error, is going out.
+
+        For servers that pass one logging object to all attempts: some versions of LiteLLM report only the first
+        failure of it, and the others would stay open for an hour.
+
+        Args:
+            key: what the call is recognised by.
+            serving: the decision that answered; None if none did.
+        """
+        for decision in self._ledger.over(key, serving=serving):
+            self._withdraw(decision, failed=True)
+
+    def _withdraw(self, decision: OpenDecision, *, failed: bool) -> None:
+        for episode in decision.episodes:
+            episode.discard(decision.decision_id)
+        (self._routing.failed if failed else self._routing.withdrawn)(decision.decision_id)
+
     def _conclude(self, decision: OpenDecision, report: Report) -> None:
         if report.failed or report.from_cache:
-            for episode in decision.episodes:
-                episode.discard(decision.decision_id)
-            conclude = self._routing.failed if report.failed else self._routing.withdrawn
-            conclude(decision.decision_id)
+            self._withdraw(decision, failed=report.failed)
             return
         known = self._groups.get(decision.group)  # unknown: a group of the router before this one
         arm = decision.arm

@@ -8,7 +8,7 @@ from typing import Any
 from litellm.integrations.custom_logger import CustomLogger
 
 from stageroute_router.hook.observer import NOTE
-from stageroute_router.hook.origin import NOTES, ORIGIN, Origin
+from stageroute_router.hook.origin import NOTES, ORIGIN, Origin, origin_of
 from stageroute_router.proxy.caller import Authenticated, caller_of
 from stageroute_router.proxy.headers import ResponseHeaders
 from stageroute_router.proxy.routing import AttachedRouting
@@ -66,6 +66,21 @@ class ProxyCallbacks(CustomLogger):
         except Exception as error:  # noqa: BLE001 - whatever it is, the response goes out
             self.routing.note_error(error)
             return None
+
+    async def async_post_call_failure_hook(
+        self,
+        request_data: dict[str, Any],
+        original_exception: Exception,
+        user_api_key_dict: object,
+        traceback_str: str | None = None,
+    ) -> None:
+        """Take note that no attempt of a request was answered."""
+        control, origin = self.routing.ensure(), origin_of(request_data)
+        if control is not None and origin is not None:
+            try:
+                control.strategy.attempts_over(origin, serving=None)
+            except Exception as error:  # noqa: BLE001 - whatever it is, the client gets LiteLLM's own error
+                self.routing.note_error(error)
 
 
 def _trusted_call_id(data: Mapping[str, Any]) -> str | None:

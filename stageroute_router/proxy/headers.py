@@ -42,8 +42,12 @@ class ResponseHeaders:
             return {}
         made = control.strategy.decision_made(origin)
         served = field_of(hidden, "model_id") or _last_deployment(data)
-        if made is None or (served and served != made.model_id):
-            return {}  # an attempt that LiteLLM chose for came after ours, and served
+        if made is not None and served and served != made.model_id:
+            made = None  # an attempt that LiteLLM chose for came after ours, and served
+        if not isinstance(response, list):  # several answers at once: LiteLLM's batches
+            control.strategy.attempts_over(origin, serving=None if made is None else made.decision_id)
+        if made is None:
+            return {}
         headers = {
             "decision-id": made.decision_id,
             "arm": quote(made.arm, safe=_PRINTABLE),

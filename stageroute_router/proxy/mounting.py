@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fastapi import FastAPI
 
-from stageroute_router.proxy.api.router import api_router
+from stageroute_router.proxy.api import api_router
 from stageroute_router.proxy.ports import ProxyRouting
 
 

@@ -190,19 +190,19 @@ def load_recent(
 def load_page(
     connection: Connection, *, group: str | None, after: int, rows: int
 ) -> tuple[list[StoredDecision], int | None]:
-    """Return decisions in the order of their arrival, and the number of the last row looked at; None at the end.
+    """Return decisions in the order of their arrival, and the number of the last row; None at the end.
 
     Args:
         connection: in a transaction.
         group: only this group's; None for all.
         after: the number of the last row of the page before.
-        rows: look at so many.
+        rows: so many.
     """
-    page: Sequence[Row[Any]] = connection.execute(
-        _DECISIONS.where(_d.row_number > after).order_by(_d.row_number).limit(rows)
+    of_group = () if group is None else (_d.group_name == group,)
+    page = connection.execute(
+        _DECISIONS.where(_d.row_number > after, *of_group).order_by(_d.row_number).limit(rows)
     ).all()
-    wanted = [row for row in page if group is None or row.group_name == group]
-    return _with_rewards(connection, wanted), page[-1].row_number if page else None
+    return _with_rewards(connection, page), page[-1].row_number if page else None
 
 
 def load_mix(connection: Connection, mix_id: str) -> MixRecorded | None:

@@ -83,6 +83,16 @@ def forgets_what_was_folded() -> None:
     _swap(Ledger, "_is_expired", lambda _ledger, _key: False)
 
 
+def lets_anybody_reward() -> None:
+    """Count a caller's reward for a call that another one made."""
+    _swap(Entry, "is_of", lambda _entry, _caller: True)
+
+
+def forgets_mixes_too_soon() -> None:
+    """Fold a mix away with the decisions made up to it, although later ones may name it."""
+    _swap(upkeep, "MIX_LIFETIME_S", 0.0)
+
+
 def commits_twice() -> None:
     """Write the log in one transaction and the statistics in another."""
     original = writing.write_back
@@ -129,6 +139,8 @@ MUTANTS: dict[str, Callable[[], None]] = {
         lets_the_last_plan_win,
         folds_rewards_away,
         forgets_what_was_folded,
+        lets_anybody_reward,
+        forgets_mixes_too_soon,
         commits_twice,
         acknowledges_before_the_commit,
         drops_what_failed,

@@ -157,7 +157,13 @@ class ProviderApp:
         outcome = state.draws.next(self._row(body, prompt))
         if request.path == "/v1/embeddings":
             outcome = bodies.as_embedding(outcome, input_usd_per_token=model.input_usd_per_token)
-        answer = self._new_answer(route, outcome, model, inputs=bodies.input_count(body))
+        answer = self._new_answer(
+            route,
+            outcome,
+            model,
+            inputs=bodies.input_count(body),
+            call=bodies.tool_call(body, model.tool_arguments),
+        )
         breaks = state.faults.random() < model.broken_rate
         state.counts["broken" if breaks else "answered"] += 1
         headers = {"x-request-id": answer.id, "x-simulated-outcome": outcome.to_text()}
@@ -199,7 +205,13 @@ class ProviderApp:
             await asyncio.get_running_loop().create_future()
 
     def _new_answer(
-        self, route: Route, outcome: Outcome, model: SimulatedModel, *, inputs: int
+        self,
+        route: Route,
+        outcome: Outcome,
+        model: SimulatedModel,
+        *,
+        inputs: int,
+        call: tuple[str, Mapping[str, Any]] | None,
     ) -> bodies.Answer:
         self._answers += 1
         answer = bodies.Answer(
@@ -208,6 +220,7 @@ class ProviderApp:
             text=outcome.to_text() if model.answer is None else model.answer,
             outcome=outcome,
             inputs=inputs,
+            call=call,
         )
         self.outcomes[answer.id] = outcome
         if len(self.outcomes) > _KEPT_OUTCOMES:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -24,6 +24,7 @@ class Answer:
         text: the answer text.
         outcome: what the call came to; its token counts become the usage.
         inputs: how many texts were to be embedded; 1 elsewhere.
+        call: the tool that is called instead of a text, with its arguments; None for a text.
     """
 
     id: str
@@ -31,6 +32,7 @@ class Answer:
     text: str
     outcome: Outcome
     inputs: int = 1
+    call: tuple[str, Mapping[str, Any]] | None = None
 
 
 def _usage(outcome: Outcome) -> Body:
@@ -96,6 +98,18 @@ def input_count(body: Body) -> int:
     return len(asked) if isinstance(asked, list) and asked and not isinstance(asked[0], int) else 1
 
 
+def tool_call(body: Body, arguments: Mapping[str, Mapping[str, Any]]) -> tuple[str, Mapping[str, Any]] | None:
+    """Return which of a chat's tools is called now, and how: the first one that the chat has had no call of."""
+    offered = {tool.get("function", {}).get("name") for tool in body.get("tools") or []}
+    had = {
+        call.get("function", {}).get("name")
+        for message in body.get("messages") or []
+        for call in message.get("tool_calls") or []
+    }
+    name = next((name for name in arguments if name in offered and name not in had), None)
+    return None if name is None else (name, arguments[name])
+
+
 def _one_text(asked: object) -> str | None:
     if isinstance(asked, list) and asked:
         # A list of texts, or a text as token numbers: the latter has no words to recognise.
@@ -105,13 +119,15 @@ def _one_text(asked: object) -> str | None:
 
 def chat(answer: Answer) -> Body:
     """Build a chat completion."""
-    message = {"role": "assistant", "content": answer.text}
+    message: Body = {"role": "assistant", "content": answer.text}
+    if answer.call is not None:
+        message = {"role": "assistant", "content": None, "tool_calls": [_tool_call(answer, answer.call)]}
     return {
         "id": answer.id,
         "object": "chat.completion",
         "created": answer.created,
         "model": answer.outcome.model,
-        "choices": [{"index": 0, "message": message, "logprobs": None, "finish_reason": "stop"}],
+        "choices": [{"index": 0, "message": message, "logprobs": None, "finish_reason": _finish(answer)}],
         "usage": _usage(answer.outcome),
     }
 
@@ -125,12 +141,33 @@ def chat_events(answer: Answer, with_usage: bool) -> list[bytes]:  # noqa: FBT00
         "model": answer.outcome.model,
     }
     deltas: list[Body] = [{"role": "assistant", "content": ""}]
-    deltas += [{"content": piece} for piece in _pieces(answer.text)]
+    if answer.call is None:
+        deltas += [{"content": piece} for piece in _pieces(answer.text)]
+    else:
+        call = _tool_call(answer, answer.call)
+        whole, named = call["function"]["arguments"], {**call["function"], "arguments": ""}
+        deltas.append({"tool_calls": [{"index": 0, **call, "function": named}]})
+        deltas += [
+            {"tool_calls": [{"index": 0, "function": {"arguments": piece}}]} for piece in _pieces(whole)
+        ]
     chunks = [{**head, "choices": [{"index": 0, "delta": delta, "finish_reason": None}]} for delta in deltas]
-    chunks.append({**head, "choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]})
+    chunks.append({**head, "choices": [{"index": 0, "delta": {}, "finish_reason": _finish(answer)}]})
     if with_usage:
         chunks.append({**head, "choices": [], "usage": _usage(answer.outcome)})
     return [*_events(chunks), _DONE]
+
+
+def _finish(answer: Answer) -> str:
+    return "stop" if answer.call is None else "tool_calls"
+
+
+def _tool_call(answer: Answer, call: tuple[str, Mapping[str, Any]]) -> Body:
+    name, arguments = call
+    return {
+        "id": f"call_{answer.id}",
+        "type": "function",
+        "function": {"name": name, "arguments": json.dumps(arguments)},
+    }
 
 
 def text(answer: Answer) -> Body:

@@ -75,15 +75,15 @@ class ProxyProcess:
         }
         self._process: subprocess.Popen[bytes] | None = None
         self._url = ""
-        with_ours = {
+        folder.mkdir(parents=True, exist_ok=True)
+        with_ours: dict[str, dict[str, Any]] = {
             "general_settings": {"master_key": "os.environ/LITELLM_MASTER_KEY"},
-            "litellm_settings": {"callbacks": ["stageroute_router.proxy.plugin"]},
+            "litellm_settings": {"callbacks": [_callback(folder)]},
         }
         merged = {
             **configuration,
             **{name: {**block, **(configuration.get(name) or {})} for name, block in with_ours.items()},
         }
-        folder.mkdir(parents=True, exist_ok=True)
         self.config_path = folder / "config.yaml"
         self.config_path.write_text(yaml.safe_dump(merged), encoding="utf-8")
 
@@ -180,3 +180,16 @@ class ProxyProcess:
             message = "the proxy is not started: use it as a context manager or call start()"
             raise RuntimeError(message)
         return self._process
+
+
+def _callback(folder: Path) -> str:
+    """Return what the configuration names: the plugin, or a file beside it where LiteLLM takes nothing else."""
+    from litellm.proxy.types_utils.utils import get_instance_fn  # noqa: PLC0415 - takes seconds
+
+    try:
+        get_instance_fn("json.dumps", config_file_path=str(folder / "config.yaml"))
+    except ImportError:
+        file = folder / "stageroute_plugin.py"
+        file.write_text("from stageroute_router.proxy import plugin\n", encoding="utf-8")
+        return "stageroute_plugin.plugin"
+    return "stageroute_router.proxy.plugin"

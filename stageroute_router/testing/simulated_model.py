@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import zlib
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
 import numpy as np
@@ -116,6 +116,8 @@ class SimulatedModel:
         output_usd_per_token: price of a completion token, US dollars.
         recording: recorded outcomes to answer from instead.
         answer: fixed answer text; None answers with the outcome as JSON (:meth:`Outcome.from_text`).
+        tool_arguments: arguments by name of a tool. A chat that offers such tools is answered by a call of the first
+            one that it has not had a call of yet; when it has had all of them, by text.
         latency_s: seconds until a whole answer.
         first_chunk_s: seconds until a stream's first chunk; None means ``latency_s``. The rest of
             ``latency_s`` is spread over the other chunks.
@@ -143,6 +145,7 @@ class SimulatedModel:
     output_usd_per_token: float = 1e-6
     recording: Recording | None = None
     answer: str | None = None
+    tool_arguments: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     latency_s: float = 0.0
     first_chunk_s: float | None = None
     always_stream_usage: bool = True

@@ -9,30 +9,15 @@ all runs passed. Needs nothing but Python.
 
 from __future__ import annotations
 
-import hashlib
 import os
 import subprocess
 import sys
-import venv
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / "tests"))
 
-
-def environment(lock: Path) -> Path:
-    """Return the Python of an environment with exactly the lock's packages and this project."""
-    home = ROOT / ".venvs" / f"{lock.stem}-py{sys.version_info.major}.{sys.version_info.minor}"
-    python = home / ("Scripts" if os.name == "nt" else "bin") / "python"
-    stamp = home / "installed.sha256"
-    wanted = hashlib.sha256(lock.read_bytes() + (ROOT / "pyproject.toml").read_bytes()).hexdigest()
-    if not stamp.exists() or stamp.read_text() != wanted:
-        venv.create(home, with_pip=True, clear=True)
-        pip = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-deps"]
-        # Without resolving: LiteLLM 1.109 asks for a newer certifi than every index has; any recent one does.
-        subprocess.run([*pip, "-r", str(lock)], check=True)
-        subprocess.run([*pip, "--no-build-isolation", "-e", str(ROOT)], check=True)
-        stamp.write_text(wanted)
-    return python
+from environments import environment
 
 
 def main(arguments: list[str]) -> int:

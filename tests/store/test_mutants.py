@@ -18,7 +18,9 @@ CAUGHT_BY = {
     "replaces_without_moving_the_sums": IN_MEMORY,
     "lets_the_last_plan_win": IN_MEMORY,
     "forgets_what_was_folded": IN_MEMORY,
+    "lets_anybody_reward": IN_MEMORY,
     "folds_rewards_away": IN_SQL,
+    "forgets_mixes_too_soon": IN_SQL,
     "drops_what_failed": ("test_writer.py", "test"),
 }
 """A file of tests by mutant, and which of them are run."""

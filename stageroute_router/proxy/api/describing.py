@@ -148,7 +148,7 @@ def _explain(schemas: dict[str, Any]) -> None:
             schemas[name]["description"] = _plain(told.split("\n\nArgs:")[0])
             told_of = dict(re.findall(r"^    (\w+): ((?:.|\n {8})+)", told, flags=re.MULTILINE))
             for field, schema in schemas[name].get("properties", {}).items():
-                schema["description"] = _plain(told_of.get(field, ""))
+                schema["description"] = _plain(told_of.get(field, told))
                 if schema.get("type") == "number" and field in _MAY_BE_INFINITE:
                     schema["anyOf"] = [{"type": schema.pop("type")}, {"type": "null"}]
 

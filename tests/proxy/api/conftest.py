@@ -7,7 +7,10 @@ import os
 os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"
 
 import asyncio
+import gc
+import logging
 import threading
+import time
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -21,6 +24,7 @@ from fastapi import FastAPI, Request
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # LiteLLM's own imports warn in some versions
+    import litellm
     from litellm.proxy import proxy_server
     from litellm.proxy._types import UserAPIKeyAuth
 
@@ -43,10 +47,32 @@ ROLES = {
 GROUP = "chat"
 
 
+# Warnings that LiteLLM (or what it imports) causes by itself. Ours carry our file's name and stay errors.
+LITELLMS_OWN = (
+    "ignore::DeprecationWarning:litellm",
+    "ignore::DeprecationWarning:pydantic",
+    "ignore::UserWarning:pydantic",
+    "ignore::ResourceWarning",
+    "ignore:coroutine '.*' was never awaited:RuntimeWarning",
+    "ignore::pytest.PytestUnraisableExceptionWarning",
+)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.path.parent == Path(__file__).parent:
-            item.add_marker(pytest.mark.calls_litellm)
+            for own in LITELLMS_OWN:
+                item.add_marker(pytest.mark.filterwarnings(own))
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _drop_litellms_clients() -> Iterator[None]:
+    """Let go of LiteLLM's clients while their warnings are still ours: once a module, because it takes a second."""
+    yield
+    litellm.in_memory_llm_clients_cache.flush_cache()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        gc.collect()
 
 
 @dataclass
@@ -85,6 +111,12 @@ class Served:
             metadata={ORIGIN: origin},
         )
         response.origin = origin
+        give_up = time.monotonic() + DEADLINE_S
+        while (
+            self.routing.router.stageroute.receipt(response.id) is None
+        ):  # LiteLLM reports in the background
+            assert time.monotonic() < give_up, f"LiteLLM has not reported call {self.calls}"
+            time.sleep(0.01)
         return response
 
     def token(self, response: Any, key: str) -> str:
@@ -93,7 +125,9 @@ class Served:
 
 
 def _auth(key: str) -> UserAPIKeyAuth:
-    return UserAPIKeyAuth(api_key=None if key == "sk-nobody" else key, user_role=ROLES.get(key, "proxy_admin"))
+    return UserAPIKeyAuth(
+        api_key=None if key == "sk-nobody" else key, user_role=ROLES.get(key, "proxy_admin")
+    )
 
 
 async def _check_key(request: Request, api_key: str) -> UserAPIKeyAuth:
@@ -106,49 +140,76 @@ async def _check_key(request: Request, api_key: str) -> UserAPIKeyAuth:
 
 
 @pytest.fixture
-def keys(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Give LiteLLM's key check some keys of different roles, as a ``custom_auth`` of the operator's."""
+def only_master(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Give LiteLLM's key check a master key alone, and no database with others."""
     monkeypatch.setattr(proxy_server, "master_key", MASTER)
-    monkeypatch.setattr(proxy_server, "user_custom_auth", _check_key)
 
 
 @pytest.fixture
-def only_master(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Give LiteLLM's key check a master key, and no database with others."""
-    monkeypatch.setattr(proxy_server, "master_key", MASTER)
+def nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let LiteLLM ask nobody for a key, as it does without a master key."""
+    monkeypatch.setattr(proxy_server, "master_key", None)
+
+
+@pytest.fixture(autouse=True)
+def keys(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> None:
+    """Give LiteLLM's key check some keys of different roles, as a ``custom_auth`` of the operator's."""
+    if {"only_master", "nobody"}.isdisjoint(request.fixturenames):
+        monkeypatch.setattr(proxy_server, "master_key", MASTER)
+        monkeypatch.setattr(proxy_server, "user_custom_auth", _check_key)
+
+
+@pytest.fixture(autouse=True)
+def _quiet() -> Iterator[None]:
+    """Let LiteLLM log what it refuses somewhere else."""
+    logging.disable(logging.CRITICAL)
+    yield
+    logging.disable(logging.NOTSET)
 
 
 @pytest.fixture(scope="session")
 def provider() -> Iterator[SimulatedProvider]:
+    """Two models that answer."""
     models = [SimulatedModel(name="strong", reward_mean=0.9), SimulatedModel(name="weak", reward_mean=0.3)]
     with SimulatedProvider(models, seed=5) as started:
         yield started
 
 
-@pytest.fixture
-def router(provider: SimulatedProvider, tmp_path: Path) -> Iterator[StageRouteRouter]:
-    made = StageRouteRouter(
-        model_list=provider.model_list(GROUP),
-        stageroute={GROUP: {"budget_usd_per_call": 0.01, "max_live_models": 2}},
-        database_url=f"sqlite:///{tmp_path}/routing.db",
-        stageroute_options={"seed": 3},
-        num_retries=0,
-    )
-    yield made
-    made.stageroute.close()
+@pytest.fixture(scope="module")
+def routers(
+    provider: SimulatedProvider, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Callable[..., StageRouteRouter]]:
+    """Make routers on these models with a database of their own, or with one that is named."""
+    made: list[StageRouteRouter] = []
+
+    def make(*, database_url: str | None = None, **options: Any) -> StageRouteRouter:
+        url = database_url or f"sqlite:///{tmp_path_factory.mktemp('routing')}/routing.db"
+        router = StageRouteRouter(
+            model_list=provider.model_list(GROUP),
+            stageroute={GROUP: {"budget_usd_per_call": 0.01, "max_live_models": 2}},
+            database_url=url,
+            stageroute_options={"seed": 3, **options},
+            num_retries=0,
+        )
+        made.append(router)
+        return router
+
+    yield make
+    for router in made:
+        router.stageroute.close()
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def serve() -> Iterator[Callable[..., Served]]:
-    """Serve the endpoints from a thread of their own."""
+    """Serve the endpoints for a router, or for a proxy that has none yet, from a thread of their own."""
     with _Servers() as servers:
         yield servers.start
 
 
-@pytest.fixture
-def served(serve: Callable[..., Served], router: StageRouteRouter, keys: None) -> Served:
-    """The endpoints on a real router, with keys of different roles."""
-    return serve(Routing(router))
+@pytest.fixture(scope="module")
+def served(serve: Callable[..., Served], routers: Callable[..., StageRouteRouter]) -> Served:
+    """The endpoints on a real router, for all tests of a module."""
+    return serve(routers())
 
 
 class _Servers:
@@ -164,7 +225,8 @@ class _Servers:
             thread.join(DEADLINE_S)
             assert not thread.is_alive()
 
-    def start(self, routing: Routing, **options: Any) -> Served:
+    def start(self, router: StageRouteRouter | None, **options: Any) -> Served:
+        routing = Routing(router)
         app = FastAPI()
         app.include_router(api_router(routing, **options))
         ready = threading.Event()
@@ -181,9 +243,3 @@ class _Servers:
         assert ready.wait(DEADLINE_S)
         port = server.servers[0].sockets[0].getsockname()[1]
         return Served(f"http://127.0.0.1:{port}", routing)
-
-
-@pytest.fixture
-def routing_of() -> type[Routing]:
-    """Make what the endpoints are given from a router."""
-    return Routing

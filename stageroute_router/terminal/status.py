@@ -1,0 +1,91 @@
+"""Status as tables for a terminal."""
+
+from __future__ import annotations
+
+import time
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from stageroute_router.health import Health
+from stageroute_router.status import ArmStatus, GroupStatus, Status
+from stageroute_router.terminal.formats import clean, counted, moment, plain, reward, share, span, usd
+from stageroute_router.wording import shadow_price_sentence
+
+HEALTH_STYLES = {"ok": "green", "degraded": "yellow", "unhealthy": "bold red"}
+"""How each state of health is shown."""
+
+
+def show_status(status: Status, console: Console) -> None:
+    """Print every group."""
+    if not status.groups:
+        console.print("No group has routed a call yet.")
+    for group in status.groups:
+        show_group(group, console)
+
+
+def show_group(group: GroupStatus, console: Console) -> None:
+    """Print one group: a line of totals, a table of arms, warnings."""
+    console.print(
+        Text.assemble(
+            (clean(group.name), "bold"),
+            f"  stage {group.stage} since {moment(group.stage_opened_at)} ({clean(group.stage_reason)}), "
+            f"{group.stage_calls:,} of {counted(group.calls, 'call')}",
+        )
+    )
+    ratio = "none yet" if group.spend_ratio is None else share(group.spend_ratio)
+    coverage = "-" if group.reward_coverage is None else f"{group.reward_coverage:.0%}"
+    console.print(
+        Text(
+            f"spend {usd(group.spend_usd)} + {usd(group.in_flight_usd)} in flight = {ratio} of "
+            f"{usd(group.budget_usd_per_call)} a call; rewards on {coverage} of calls; "
+            f"{shadow_price_sentence(group.shadow_price)}"
+        )
+    )
+    console.print(_arms(group))
+    for warning in group.warnings:
+        console.print(Text.assemble(("warning: ", "yellow"), clean(warning)))
+    console.print()
+
+
+def health_line(health: Health, *, now: float | None = None) -> Text:
+    """Return a line about whether what is learned is stored."""
+    told = Text.assemble("health ", (health.state, HEALTH_STYLES[health.state]))
+    if health.since is not None:
+        told.append(f" for {span((time.time() if now is None else now) - health.since)}")
+    if health.reason is not None:
+        told.append(f": {clean(health.reason)}")
+    lost = {"queued": health.queued, "dropped": health.dropped, "rejected": health.rejected}
+    counts = [f"{count:,} writes {what}" for what, count in lost.items() if count]
+    if counts:
+        told.append(f" ({', '.join(counts)})")
+    return told
+
+
+def live_mark(arm: ArmStatus) -> str:
+    """Return in which way an arm is live; nothing where it is not."""
+    if not arm.live:
+        return ""
+    return "look" if arm.explored else "pinned" if arm.pinned else "yes"
+
+
+def _arms(group: GroupStatus) -> Table:
+    table = Table("arm", "live", box=None, pad_edge=False)
+    for heading in ("share", "calls", "failed", "reward", "at most", "rewards", "cost", "at least"):
+        table.add_column(heading, justify="right")
+    for arm in group.arms:
+        table.add_row(
+            plain(arm.name),
+            live_mark(arm),
+            share(arm.probability) if arm.live else "",
+            f"{arm.pulls:,}",
+            f"{arm.failures:,}" if arm.failures else "",
+            reward(arm.reward_mean),
+            reward(arm.reward_ucb),
+            f"{arm.reward_count:,}",
+            usd(arm.cost_mean_usd),
+            usd(arm.cost_lcb_usd),
+            style=None if arm.live else "dim",
+        )
+    return table

@@ -1,0 +1,41 @@
+"""Sentences that every view of a group says alike: the command line, the page, the documentation."""
+
+from __future__ import annotations
+
+import math
+
+_PER_CALLS = 1000
+_SMALLEST = 1e-6
+
+
+def shadow_price_sentence(shadow_price: float) -> str:
+    """Return what more budget would buy, as a sentence without its full stop.
+
+    Args:
+        shadow_price: reward that one more dollar would buy; 0 while the budget is slack, infinite (or NaN) where no
+            mixture of the live arms keeps the budget.
+
+    >>> shadow_price_sentence(12.0)
+    '$1 more per 1,000 calls buys +0.012 reward per call'
+    >>> shadow_price_sentence(0.0)
+    'the budget is slack: more of it would buy no reward'
+    >>> shadow_price_sentence(math.inf)
+    'no mixture of the live arms keeps the budget'
+    """
+    if not math.isfinite(shadow_price):
+        return "no mixture of the live arms keeps the budget"
+    if shadow_price <= 0:
+        return "the budget is slack: more of it would buy no reward"
+    return f"$1 more per {_PER_CALLS:,} calls buys {_gain(shadow_price / _PER_CALLS)} reward per call"
+
+
+def _gain(reward: float) -> str:
+    """Return a gain with two significant digits at least, and never in powers of ten.
+
+    >>> _gain(0.0123), _gain(0.000456), _gain(1.5), _gain(3e-8)
+    ('+0.012', '+0.00046', '+1.500', 'less than +0.000001')
+    """
+    if reward < _SMALLEST:
+        return f"less than +{_SMALLEST:.6f}"
+    decimals = max(3, 1 - math.floor(math.log10(reward)))
+    return f"+{reward:.{decimals}f}"

@@ -1,0 +1,52 @@
+"""Virtual environments for tests that need other packages than everybody's: made once per lock, under ``.venvs/``."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import venv
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def environment(lock: Path) -> Path:
+    """Return the Python of an environment with exactly the lock's packages and this project.
+
+    Nothing is resolved: LiteLLM 1.109 asks for a newer certifi than every index has, and any recent one does.
+    """
+    home = ROOT / ".venvs" / f"{lock.stem}-py{sys.version_info.major}.{sys.version_info.minor}"
+    python = home / ("Scripts" if os.name == "nt" else "bin") / "python"
+    stamp = home / "installed.sha256"
+    wanted = hashlib.sha256(lock.read_bytes() + (ROOT / "pyproject.toml").read_bytes()).hexdigest()
+    if not stamp.exists() or stamp.read_text() != wanted:
+        venv.create(home, with_pip=True, clear=True)
+        _install(python, "-r", str(lock))
+        _install(python, "--no-build-isolation", "-e", str(ROOT))
+        stamp.write_text(wanted)
+    return python
+
+
+def _install(python: Path, *what: str) -> None:
+    """Install by uv, which links what it installed before instead of copying it; by pip where uv does not work."""
+    uv = shutil.which(
+        "uv", path=os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
+    )
+    if uv is not None:
+        by_uv = [uv, "pip", "install", "--quiet", "--no-deps", "--python", str(python), *what]
+        if subprocess.run(by_uv, check=False, capture_output=True).returncode == 0:
+            return
+    by_pip = [
+        str(python),
+        "-m",
+        "pip",
+        "install",
+        "--quiet",
+        "--disable-pip-version-check",
+        "--no-deps",
+        *what,
+    ]
+    subprocess.run(by_pip, check=True)

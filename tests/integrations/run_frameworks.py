@@ -1,0 +1,97 @@
+"""Test the adapters with the real frameworks, each in an environment of its own, because they conflict.
+
+    python tests/integrations/run_frameworks.py [NAME ...] [-- PYTEST ARGUMENTS]
+
+For each ``requirements/frameworks/NAME.lock`` this makes a virtual environment under ``.venvs/`` (again only when the
+lock has changed), installs exactly what it says, and runs ``tests/integrations/frameworks/test_NAME.py``. Without a
+name, all of them. The exit status is 0 only if all runs passed. Needs nothing but Python.
+
+``--table`` prints the table of docs/frameworks.md from the locks instead.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+LOCKS = ROOT / "requirements" / "frameworks"
+TESTS = ROOT / "tests" / "integrations" / "frameworks"
+sys.path.insert(0, str(ROOT / "tests"))
+
+from environments import environment
+
+AT_ONCE = min(2, os.cpu_count() or 1)
+
+
+def names() -> list[str]:
+    """Return the names of all frameworks there are tests for."""
+    return sorted(path.stem for path in LOCKS.glob("*.lock"))
+
+
+def run(name: str, passed_on: list[str]) -> tuple[str, int, str]:
+    """Run one framework's tests; return its name, the exit status, and what was printed."""
+    try:
+        python = environment(LOCKS / f"{name}.lock")
+    except (OSError, subprocess.CalledProcessError) as error:
+        return name, 1, f"its environment could not be made: {error}\n"
+    command = [str(python), "-m", "pytest", "-q", "-p", "no:cacheprovider", str(TESTS / f"test_{name}.py")]
+    settings = {**os.environ, "LITELLM_LOCAL_MODEL_COST_MAP": "True", "STAGEROUTE_TEST_FRAMEWORK": name}
+    done = subprocess.run(
+        [*command, *passed_on],
+        cwd=ROOT,
+        env=settings,
+        check=False,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
+    return name, done.returncode, done.stdout
+
+
+def version_of(name: str) -> str:
+    """Return the framework's own line of its lock: what the first line of its ``.in`` file asks for."""
+    package = re.split(r"[\[<>=!~ ]", (LOCKS / f"{name}.in").read_text().splitlines()[0])[0].lower()
+    pins = [line.split(" ")[0] for line in (LOCKS / f"{name}.lock").read_text().splitlines()]
+    return next(pin for pin in pins if re.split(r"[\[=]", pin)[0] == package)
+
+
+def litellm_of(name: str) -> str:
+    """Return the LiteLLM version of a framework's lock."""
+    lock = (LOCKS / f"{name}.lock").read_text()
+    found = re.search(r"^litellm(?:\[[^]]*\])?==(\S+)", lock, re.MULTILINE)
+    return found[1] if found else "?"
+
+
+def main(arguments: list[str]) -> int:
+    """Test the frameworks that are named, or all of them."""
+    if arguments == ["--table"]:
+        rows = [f"| {name} | `{version_of(name)}` | {litellm_of(name)} |" for name in names()]
+        sys.stdout.write("\n".join(["| framework | tested with | LiteLLM |", "|---|---|---|", *rows]) + "\n")
+        return 0
+    named, passed_on = arguments, []
+    if "--" in arguments:
+        at = arguments.index("--")
+        named, passed_on = arguments[:at], arguments[at + 1 :]
+    unknown = sorted(set(named) - set(names()))
+    if unknown:
+        sys.stderr.write(f"no such framework: {', '.join(unknown)}; there are: {', '.join(names())}\n")
+        return 2
+    failed = []
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        for name, status, printed in pool.map(lambda one: run(one, passed_on), named or names()):
+            sys.stdout.write(f"== {name}: {version_of(name)}, LiteLLM {litellm_of(name)}\n{printed}")
+            sys.stdout.flush()
+            if status:
+                failed.append(name)
+    if failed:
+        sys.stderr.write(f"failed: {', '.join(failed)}\n")
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
