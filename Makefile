@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 export LITELLM_LOCAL_MODEL_COST_MAP := True
 
-.PHONY: demo test check unit versions peers frameworks lint types format lock bench clean lock-frameworks
+.PHONY: demo test check unit browser versions peers frameworks lint types format lock bench clean lock-frameworks
 
 demo: $(VENV)/.ready
 	$(BIN)/stageroute demo
@@ -15,8 +15,12 @@ test: check unit versions peers frameworks
 
 check: lint types
 
-unit: $(VENV)/.ready
+unit: $(VENV)/.ready browser
 	$(BIN)/python -m pytest -n auto
+
+# What the tests of the page drive: Chromium, installed where there is none. In continuous integration it must be there.
+browser: $(VENV)/.ready
+	$(BIN)/python -m tests.page.browser
 
 # The LiteLLM seam under the oldest and the newest supported LiteLLM, each in an environment of its own.
 versions: $(VENV)/.ready

@@ -5,6 +5,7 @@ from __future__ import annotations
 from fastapi import FastAPI
 
 from stageroute_router.proxy.api import api_router
+from stageroute_router.proxy.page import proxy_page
 from stageroute_router.proxy.ports import ProxyRouting
 
 
@@ -16,3 +17,4 @@ def mount(app: FastAPI, *, proxy: ProxyRouting) -> None:
         proxy: what the parts read from and report to.
     """
     app.include_router(api_router(proxy))
+    app.include_router(proxy_page(proxy))
