@@ -16,5 +16,9 @@ def mount(app: FastAPI, *, proxy: ProxyRouting) -> None:
         app: LiteLLM's application, before it serves.
         proxy: what the parts read from and report to.
     """
+    routes = app.router.routes
+    litellms = list(routes)
     app.include_router(api_router(proxy))
     app.include_router(proxy_page(proxy))
+    # Routes are tried in order, and LiteLLM has hundreds: behind them, finding one of ours took as long as all the rest.
+    routes[:] = [*routes[len(litellms) :], *litellms]
