@@ -17,7 +17,7 @@ from collections.abc import Hashable, Sequence
 from stageroute_router.errors import StageRouteError
 from stageroute_router.page.painter import JOBS, Job
 
-PATIENCE_S = 30.0
+PATIENCE_S = 50.0
 """A picture that takes longer is given up, and the process that draws it is ended. The first takes a second or two."""
 
 KEPT = 96

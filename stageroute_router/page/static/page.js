@@ -24,13 +24,13 @@ function applyTheme() {
 
 // --- asking --------------------------------------------------------------------------------------------------------
 
-async function ask(address, { tag } = {}) {
+async function ask(address, { tag, patience = PATIENCE_MS } = {}) {
   const headers = {}, key = sessionStorage.getItem(KEY);
   if (key) headers.Authorization = `Bearer ${key}`;
   if (tag) headers["If-None-Match"] = tag;
   let answer;
   try {
-    answer = await fetch(address, { headers, cache: "no-store", signal: AbortSignal.timeout(PATIENCE_MS) });
+    answer = await fetch(address, { headers, cache: "no-store", signal: AbortSignal.timeout(patience) });
   } catch { throw new Error("The proxy does not answer."); }
   if (answer.status === 401 || answer.status === 403) throw new Refused(answer.status);
   return answer;
@@ -163,7 +163,7 @@ async function paint() {
     canvas.dataset.shows = name;
     try {
       if (!pictures.has(name)) {
-        const answer = await ask(address);
+        const answer = await ask(address, { patience: 3 * PATIENCE_MS });
         if (!answer.ok) throw new Error(await detailOf(answer));
         pictures.set(name, await answer.text());
         if (pictures.size > 24) pictures.delete(pictures.keys().next().value);
