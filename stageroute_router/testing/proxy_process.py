@@ -93,6 +93,11 @@ class ProxyProcess:
         return self._url
 
     @property
+    def pid(self) -> int:
+        """Of the process that was started: the one that serves, or with several workers the one that minds them."""
+        return self._started().pid
+
+    @property
     def output(self) -> str:
         """What it has written so far."""
         return self._log.read_text(encoding="utf-8", errors="replace") if self._log.exists() else ""
