@@ -27,6 +27,9 @@ from environments import environment
 
 AT_ONCE = min(2, os.cpu_count() or 1)
 
+# What frameworks leave open is found when Python ends, after the last test and its own settings.
+LEFT_OPEN = ("-W", "ignore::ResourceWarning", "-W", "ignore::pytest.PytestUnraisableExceptionWarning")
+
 
 def names() -> list[str]:
     """Return the names of all frameworks there are tests for."""
@@ -39,7 +42,7 @@ def run(name: str, passed_on: list[str]) -> tuple[str, int, str]:
         python = environment(LOCKS / f"{name}.lock")
     except (OSError, subprocess.CalledProcessError) as error:
         return name, 1, f"its environment could not be made: {error}\n"
-    command = [str(python), "-m", "pytest", "-q", "-p", "no:cacheprovider", str(TESTS / f"test_{name}.py")]
+    command = [str(python), "-m", "pytest", "-q", "-p", "no:cacheprovider", str(TESTS / f"test_{name}.py"), *LEFT_OPEN]
     settings = {**os.environ, "LITELLM_LOCAL_MODEL_COST_MAP": "True", "STAGEROUTE_TEST_FRAMEWORK": name}
     done = subprocess.run(
         [*command, *passed_on],
