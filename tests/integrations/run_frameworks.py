@@ -42,7 +42,16 @@ def run(name: str, passed_on: list[str]) -> tuple[str, int, str]:
         python = environment(LOCKS / f"{name}.lock")
     except (OSError, subprocess.CalledProcessError) as error:
         return name, 1, f"its environment could not be made: {error}\n"
-    command = [str(python), "-m", "pytest", "-q", "-p", "no:cacheprovider", str(TESTS / f"test_{name}.py"), *LEFT_OPEN]
+    command = [
+        str(python),
+        "-m",
+        "pytest",
+        "-q",
+        "-p",
+        "no:cacheprovider",
+        str(TESTS / f"test_{name}.py"),
+        *LEFT_OPEN,
+    ]
     settings = {**os.environ, "LITELLM_LOCAL_MODEL_COST_MAP": "True", "STAGEROUTE_TEST_FRAMEWORK": name}
     done = subprocess.run(
         [*command, *passed_on],
