@@ -27,8 +27,18 @@ from environments import environment
 
 AT_ONCE = min(2, os.cpu_count() or 1)
 
-# What frameworks leave open is found when Python ends, after the last test and its own settings.
-LEFT_OPEN = ("-W", "ignore::ResourceWarning", "-W", "ignore::pytest.PytestUnraisableExceptionWarning")
+# What frameworks warn of while they are imported, and leave open until Python ends: before the first test and after the
+# last, so outside of the tests' own settings.
+FOREIGN = [
+    f"-Wignore::{category}"
+    for category in (
+        "ImportWarning",
+        "DeprecationWarning",
+        "SyntaxWarning",
+        "ResourceWarning",
+        "pytest.PytestUnraisableExceptionWarning",
+    )
+]
 
 
 def names() -> list[str]:
@@ -50,7 +60,7 @@ def run(name: str, passed_on: list[str]) -> tuple[str, int, str]:
         "-p",
         "no:cacheprovider",
         str(TESTS / f"test_{name}.py"),
-        *LEFT_OPEN,
+        *FOREIGN,
     ]
     settings = {**os.environ, "LITELLM_LOCAL_MODEL_COST_MAP": "True", "STAGEROUTE_TEST_FRAMEWORK": name}
     done = subprocess.run(
