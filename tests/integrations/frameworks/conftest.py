@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from stageroute_router.integrations.litellm_provider import register
 _NAME = os.environ.get("STAGEROUTE_TEST_FRAMEWORK")
 collect_ignore_glob = [] if _NAME else ["test_*.py"]
 
+PATIENCE_S = 20.0
 PAGES = Path(__file__).resolve().parents[3] / "docs" / "frameworks"
 
 
@@ -49,13 +51,33 @@ def routed(router: StageRouteRouter) -> Callable[[], int]:
     """Return how many calls were routed, once each of them has been reported back with its cost."""
 
     def count() -> int:
-        give_up_at = time.monotonic() + 20
-        while True:
-            status = router.stageroute.status("chat")
-            if status.open_calls == 0 or time.monotonic() > give_up_at:
-                assert status.open_calls == 0
-                assert status.calls == 0 or status.spend_usd > 0
-                return status.calls
+        give_up_at = time.monotonic() + PATIENCE_S
+        while (calls := _reported(router)) is None:
+            assert time.monotonic() < give_up_at, "a call is open still"
             time.sleep(0.01)
+        return calls
 
     return count
+
+
+@pytest.fixture
+def arouted(router: StageRouteRouter) -> Callable[[], Awaitable[int]]:
+    """Return the same where an event loop runs: LiteLLM reports from it."""
+
+    async def count() -> int:
+        give_up_at = time.monotonic() + PATIENCE_S
+        while (calls := _reported(router)) is None:
+            assert time.monotonic() < give_up_at, "a call is open still"
+            await asyncio.sleep(0.01)
+        return calls
+
+    return count
+
+
+def _reported(router: StageRouteRouter) -> int | None:
+    """Return how many calls there were, or None while one of them is open."""
+    status = router.stageroute.status("chat")
+    if status.open_calls:
+        return None
+    assert status.calls == 0 or status.spend_usd > 0
+    return status.calls
