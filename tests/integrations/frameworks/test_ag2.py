@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
@@ -28,28 +28,28 @@ def config(documented: dict[str, Any]) -> Any:
 
 
 async def test_a_turn_is_routed_and_rewarded(
-    config: Any, router: StageRouteRouter, routed: Callable[[], int]
+    config: Any, router: StageRouteRouter, arouted: Callable[[], Awaitable[int]]
 ) -> None:
     reply = await Agent("assistant", config=config).ask("hello")
     assert reply.body
     assert reply.response.response_id is not None
     assert (await router.arecord_reward(reply.response.response_id, 1.0)).status == "recorded"
-    assert routed() == 1
+    assert await arouted() == 1
 
 
 async def test_a_turn_with_a_tool_is_rewarded_as_a_whole(
-    config: Any, router: StageRouteRouter, routed: Callable[[], int]
+    config: Any, router: StageRouteRouter, arouted: Callable[[], Awaitable[int]]
 ) -> None:
     with router.stageroute.episode() as episode:
         reply = await Agent("assistant", config=config, tools=[add]).ask("2 and 3?")
     assert reply.body
     assert CALLED == [5]
     assert [receipt.status for receipt in episode.record_reward(1.0)] == ["recorded"] * 2
-    assert routed() == 2
+    assert await arouted() == 2
 
 
 async def test_a_streamed_turn_with_a_tool_is_rewarded_as_a_whole(
-    config: Any, router: StageRouteRouter, routed: Callable[[], int]
+    config: Any, router: StageRouteRouter, arouted: Callable[[], Awaitable[int]]
 ) -> None:
     agent = Agent("assistant", config=config.copy(streaming=True), tools=[add])
     parts: list[str] = []
@@ -63,4 +63,4 @@ async def test_a_streamed_turn_with_a_tool_is_rewarded_as_a_whole(
     assert "".join(parts) == reply.body
     assert (tools, CALLED) == (["add"], [5])
     assert [receipt.status for receipt in episode.record_reward(1.0)] == ["recorded"] * 2
-    assert routed() == 2
+    assert await arouted() == 2

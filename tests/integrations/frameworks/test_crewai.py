@@ -8,7 +8,7 @@ for _name in ("CREWAI_DISABLE_TELEMETRY", "CREWAI_TESTING", "CREWAI_DISABLE_VERS
     os.environ[_name] = "true"
 os.environ["CREWAI_TRACING_ENABLED"] = "false"
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -66,12 +66,12 @@ def test_a_stream_is_routed(documented: dict[str, Any], routed: Callable[[], int
 
 
 async def test_an_asynchronous_call_is_routed_and_rewarded(
-    llm: Any, router: StageRouteRouter, routed: Callable[[], int]
+    llm: Any, router: StageRouteRouter, arouted: Callable[[], Awaitable[int]]
 ) -> None:
     with router.stageroute.episode() as episode:
         assert await llm.acall("hello")
     assert [receipt.status for receipt in episode.record_reward(1.0)] == ["recorded"]
-    assert routed() == 1
+    assert await arouted() == 1
 
 
 def test_a_crew_calls_a_tool_and_is_rewarded_as_a_whole(
@@ -85,10 +85,10 @@ def test_a_crew_calls_a_tool_and_is_rewarded_as_a_whole(
 
 
 async def test_a_crew_in_another_thread_is_rewarded_as_a_whole(
-    llm: Any, router: StageRouteRouter, routed: Callable[[], int]
+    llm: Any, router: StageRouteRouter, arouted: Callable[[], Awaitable[int]]
 ) -> None:
     with router.stageroute.episode() as episode:
         assert (await crew(llm).kickoff_async()).raw
     assert CALLED == [5]
     assert [receipt.status for receipt in episode.record_reward(1.0)] == ["recorded"] * 2
-    assert routed() == 2
+    assert await arouted() == 2

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
@@ -63,21 +63,21 @@ def test_a_synchronous_run_is_routed_and_rewarded(
 
 
 async def test_a_run_with_a_tool_is_rewarded_as_a_whole(
-    model: Any, router: StageRouteRouter, routed: Callable[[], int]
+    model: Any, router: StageRouteRouter, arouted: Callable[[], Awaitable[int]]
 ) -> None:
     with router.stageroute.episode() as episode:
         events = await ask(Agent(name="assistant", model=model, tools=[add]))
     assert results(events) == [5]
     assert [receipt.status for receipt in episode.record_reward(1.0)] == ["recorded"] * 2
-    assert routed() == 2
+    assert await arouted() == 2
 
 
 async def test_a_streamed_run_with_a_tool_is_rewarded_as_a_whole(
-    model: Any, router: StageRouteRouter, routed: Callable[[], int]
+    model: Any, router: StageRouteRouter, arouted: Callable[[], Awaitable[int]]
 ) -> None:
     with router.stageroute.episode() as episode:
         events = await ask(Agent(name="assistant", model=model, tools=[add]), stream=True)
     assert any(event.partial for event in events)
     assert results(events) == [5]
     assert [receipt.status for receipt in episode.record_reward(1.0)] == ["recorded"] * 2
-    assert routed() == 2
+    assert await arouted() == 2

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
@@ -43,13 +43,13 @@ def test_a_stream_is_routed_and_rewarded(
 
 
 async def test_asynchronous_calls_and_streams(
-    llm: Any, router: StageRouteRouter, routed: Callable[[], int]
+    llm: Any, router: StageRouteRouter, arouted: Callable[[], Awaitable[int]]
 ) -> None:
     answer = await llm.achat(ASK)
     assert (await router.arecord_reward(answer.raw.id, 1.0)).status == "recorded"
     parts = [part async for part in await llm.astream_chat(ASK)]
     assert (await router.arecord_reward(parts[-1].raw.id, 1.0)).status in {"recorded", "kept"}
-    assert routed() == 2
+    assert await arouted() == 2
 
 
 def test_a_tool_is_called(llm: Any, routed: Callable[[], int]) -> None:
@@ -59,11 +59,11 @@ def test_a_tool_is_called(llm: Any, routed: Callable[[], int]) -> None:
 
 
 async def test_an_agent_calls_a_tool_and_is_rewarded_as_a_whole(
-    llm: Any, router: StageRouteRouter, routed: Callable[[], int]
+    llm: Any, router: StageRouteRouter, arouted: Callable[[], Awaitable[int]]
 ) -> None:
     agent = FunctionAgent(tools=[FunctionTool.from_defaults(fn=add)], llm=llm)
     with router.stageroute.episode() as episode:
         answer = await agent.run("2 and 3?")
     assert [call.tool_output.content for call in answer.tool_calls] == ["5"]
     assert [receipt.status for receipt in episode.record_reward(1.0)] == ["recorded"] * 2
-    assert routed() == 2
+    assert await arouted() == 2

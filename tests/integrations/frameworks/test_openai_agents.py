@@ -6,7 +6,7 @@ import os
 
 os.environ["OPENAI_AGENTS_DISABLE_TRACING"] = "1"
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
@@ -44,17 +44,17 @@ def test_a_run_is_routed_and_its_call_rewarded_by_its_id(
 
 
 async def test_a_run_with_a_tool_is_rewarded_as_a_whole(
-    agent: Agent[Any], router: StageRouteRouter, routed: Callable[[], int]
+    agent: Agent[Any], router: StageRouteRouter, arouted: Callable[[], Awaitable[int]]
 ) -> None:
     with router.stageroute.episode() as episode:
         result = await Runner.run(agent.clone(tools=[add]), "2 and 3?")
     assert outputs(result.new_items) == ["5"]
     assert [receipt.status for receipt in episode.record_reward(1.0)] == ["recorded"] * 2
-    assert routed() == 2
+    assert await arouted() == 2
 
 
 async def test_a_streamed_run_with_a_tool_is_rewarded_as_a_whole(
-    agent: Agent[Any], router: StageRouteRouter, routed: Callable[[], int]
+    agent: Agent[Any], router: StageRouteRouter, arouted: Callable[[], Awaitable[int]]
 ) -> None:
     with router.stageroute.episode() as episode:
         result = Runner.run_streamed(agent.clone(tools=[add]), "2 and 3?")
@@ -63,20 +63,20 @@ async def test_a_streamed_run_with_a_tool_is_rewarded_as_a_whole(
     assert outputs(result.new_items) == ["5"]
     assert result.final_output
     assert [receipt.status for receipt in episode.record_reward(1.0)] == ["recorded"] * 2
-    assert routed() == 2
+    assert await arouted() == 2
 
 
 async def test_settings_reach_the_provider_and_do_no_harm(
-    agent: Agent[Any], routed: Callable[[], int]
+    agent: Agent[Any], arouted: Callable[[], Awaitable[int]]
 ) -> None:
     settings = ModelSettings(temperature=0.2, max_tokens=20, parallel_tool_calls=False, metadata={"a": "b"})
     result = await Runner.run(agent.clone(model_settings=settings, tools=[add]), "2 and 3?")
     assert outputs(result.new_items) == ["5"]
-    assert routed() == 2
+    assert await arouted() == 2
 
 
 async def test_the_responses_api_by_our_transport(
-    router: StageRouteRouter, routed: Callable[[], int]
+    router: StageRouteRouter, arouted: Callable[[], Awaitable[int]]
 ) -> None:
     client = AsyncOpenAI(http_client=async_http_client(router), base_url="http://any/v1", api_key="unused")
     agent = Agent(name="Assistant", model=OpenAIResponsesModel("chat", openai_client=client))
@@ -87,4 +87,4 @@ async def test_the_responses_api_by_our_transport(
     assert [event async for event in streamed.stream_events()]
     assert streamed.final_output
     assert (await router.arecord_reward(streamed.last_response_id, 1.0)).status in {"recorded", "kept"}
-    assert routed() == 2
+    assert await arouted() == 2

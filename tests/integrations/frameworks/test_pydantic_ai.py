@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
@@ -48,18 +48,18 @@ def test_a_run_is_routed_and_rewarded_by_its_id(
 
 
 async def test_a_run_with_a_tool_is_rewarded_as_a_whole(
-    agent: Agent[Any, str], router: StageRouteRouter, routed: Callable[[], int]
+    agent: Agent[Any, str], router: StageRouteRouter, arouted: Callable[[], Awaitable[int]]
 ) -> None:
     agent.tool_plain(add)
     with router.stageroute.episode() as episode:
         result = await agent.run("2 and 3?")
     assert returned(result) == [5]
     assert [receipt.status for receipt in episode.record_reward(1.0)] == ["recorded"] * 2
-    assert routed() == 2
+    assert await arouted() == 2
 
 
 async def test_a_streamed_run_with_a_tool_is_rewarded_as_a_whole(
-    agent: Agent[Any, str], router: StageRouteRouter, routed: Callable[[], int]
+    agent: Agent[Any, str], router: StageRouteRouter, arouted: Callable[[], Awaitable[int]]
 ) -> None:
     agent.tool_plain(add)
     with router.stageroute.episode() as episode:
@@ -68,7 +68,7 @@ async def test_a_streamed_run_with_a_tool_is_rewarded_as_a_whole(
     assert len(parts) > 1
     assert returned(result) == [5]
     assert [receipt.status for receipt in episode.record_reward(1.0)] == ["recorded"] * 2
-    assert routed() == 2
+    assert await arouted() == 2
 
 
 @pytest.fixture
@@ -80,7 +80,7 @@ def provider() -> Any:
         yield serving
 
 
-async def test_structured_output(agent: Agent[Any, str], routed: Callable[[], int]) -> None:
+async def test_structured_output(agent: Agent[Any, str], arouted: Callable[[], Awaitable[int]]) -> None:
     result = await agent.run("Ulm?", output_type=City)
     assert result.output == City(name="Ulm", inhabitants=129_942)
-    assert routed() == 1
+    assert await arouted() == 1
