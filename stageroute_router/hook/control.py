@@ -213,7 +213,7 @@ class Control:
 
         Raises:
             InvalidRewardError: the source is no name.
-            Otherwise as :meth:`record_reward`.
+            StageRouteError: otherwise as :meth:`record_reward`.
         """
         return self._revoke(response, source=source, caller=caller).result()
 
