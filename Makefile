@@ -7,11 +7,7 @@ BIN := $(VENV)/bin
 export LITELLM_LOCAL_MODEL_COST_MAP := True
 SHELL := bash
 
-<<<<<<< HEAD
-.PHONY: demo test check unit versions peers frameworks lint types format lock bench clean docs lock-frameworks
-=======
-.PHONY: demo test check unit browser versions peers frameworks lint types format lock bench clean lock-frameworks
->>>>>>> main
+.PHONY: demo test check unit browser versions peers frameworks lint types format lock bench clean docs lock-frameworks
 
 demo: $(VENV)/.ready
 	$(BIN)/stageroute demo
