@@ -37,9 +37,7 @@ FRAMEWORKS = ROOT / "docs" / "frameworks"
 PAGES = [
     ROOT / "README.md",
     *sorted(
-        page
-        for page in (ROOT / "docs").rglob("*.md")
-        if page.parent != FRAMEWORKS or page.name == "index.md"
+        page for page in (ROOT / "docs").rglob("*.md") if page.parent != FRAMEWORKS or page.name == "index.md"
     ),
 ]
 FENCE = re.compile(r"^ *```+ *python", re.MULTILINE)
@@ -89,9 +87,6 @@ def names(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[dict[str,
         with _metrics_port_of_its_own():
             yield given
         router.stageroute.close()
-        made = given.get("router")
-        if made is not router and isinstance(made, StageRouteRouter):
-            made.stageroute.close()
 
 
 @contextmanager
@@ -160,7 +155,9 @@ def test_few_blocks_cannot_run() -> None:
     skips = {page.name: page.read_text().count("skip: next") for page in PAGES}
     assert sum(skips.values()) <= 1, skips
     for page in PAGES:
-        assert page.read_text().count("skip: next") == len(re.findall(r'skip: next "[^"]{10,}"', page.read_text()))
+        assert page.read_text().count("skip: next") == len(
+            re.findall(r'skip: next "[^"]{10,}"', page.read_text())
+        )
 
 
 def test_pages_of_frameworks_are_run_by_their_own_tests() -> None:
