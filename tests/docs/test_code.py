@@ -1,5 +1,7 @@
 """What the documentation shows in Python runs, in the order of the page, with what the page says was there before.
 
+Commands of the quickstart run between its blocks of Python; docs/cli.md and docs/http.md have tests of their own.
+
 Blocks that cannot run are marked on the page, with a reason: ``<!--- skip: next "reason" -->`` (Sybil's). Pages of
 frameworks are not here: they run with the real frameworks, by tests/integrations/run_frameworks.py.
 """
@@ -10,6 +12,8 @@ import asyncio
 import inspect
 import os
 import re
+import subprocess
+import sys
 from ast import PyCF_ALLOW_TOP_LEVEL_AWAIT
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -53,8 +57,25 @@ def evaluate(example: Example) -> None:
         asyncio.run(made)
 
 
+def run_command(example: Example) -> None:
+    """Run a block of commands as a reader would, in the folder where the page's Python runs."""
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    done = subprocess.run(
+        ["bash", "-euc", str(example.parsed)],
+        env={**os.environ, "PATH": path},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 0, f"{example.path}:{example.line}\n{done.stdout}{done.stderr}"
+
+
 def blocks(page: Path) -> Document:
-    return Document.parse(str(page), CodeBlockParser("python", evaluate), SkipParser())
+    parsers: list[Any] = [CodeBlockParser("python", evaluate), SkipParser()]
+    if page.name == "quickstart.md":
+        parsers.append(CodeBlockParser("sh", run_command))
+    return Document.parse(str(page), *parsers)
 
 
 @pytest.fixture
