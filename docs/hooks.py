@@ -20,7 +20,15 @@ from mkdocs.structure.pages import Page
 
 ROOT = Path(__file__).resolve().parents[1]
 
-PAGES = {"README.md": "index.md", "CONTRIBUTING.md": "contributing.md", "CHANGELOG.md": "changelog.md"}
+PAGES = {
+    "README.md": "index.md",
+    "CONTRIBUTING.md": "contributing.md",
+    "CHANGELOG.md": "changelog.md",
+    **{
+        f"examples/{folder}/README.md": f"examples/{folder}.md"
+        for folder in sorted(readme.parent.name for readme in (ROOT / "examples").glob("*/README.md"))
+    },
+}
 """Files of the repository that are pages of the site, too."""
 
 _LINK = re.compile(r"(?<=\]\()(?!\w+:|#)([^)\s#]+)")
