@@ -9,7 +9,8 @@ The one-line changes, after :func:`.litellm_provider.register` ``(router)``::
 Every prediction then knows the calls inside the module that returned it, in whatever thread or task that ran, and
 ``rewards.of(metric)`` is the same metric, for ``Evaluate``, for optimizers and for your own code, whose values are also
 kept as rewards, under the name ``dspy:exact_match``. A metric gives True (1), False (0) or a number from 0 to 1, or a
-prediction with such a ``score``. Without ``cache=False``, DSPy answers repeated questions itself, and nobody is credited.
+prediction with such a ``score``. Without ``cache=False``, DSPy answers repeated questions itself, and nobody is
+credited.
 """
 
 from __future__ import annotations
@@ -109,10 +110,10 @@ class MetricRewards(BaseCallback):  # type: ignore[misc]
         """Do the same as :meth:`record_reward` without blocking the event loop."""
         return await self.runs.arecord_reward(_run_of(prediction), reward, source=source)
 
-    def _began(self, call_id: str, instance: object, inputs: object) -> None:  # noqa: ARG002 - DSPy's signature
+    def _began(self, call_id: str, instance: object, inputs: object) -> None:
         self.runs.began(call_id, inside=ACTIVE_CALL_ID.get())
 
-    def _ended(self, call_id: str, outputs: object, exception: BaseException | None = None) -> None:  # noqa: ARG002
+    def _ended(self, call_id: str, outputs: object, exception: BaseException | None = None) -> None:
         self.runs.ended(call_id)
         if isinstance(outputs, dspy.Prediction):
             setattr(outputs, _RUN, call_id)  # the outermost module that returns it comes last
@@ -143,7 +144,7 @@ def _reward(value: object, *, metric: str) -> float:
     if isinstance(number, int | float) and 0 <= number <= 1:  # a bool is one of them
         return float(number)
     msg = (
-        f"metric {metric!r} returned {number!r}: as a reward it must be a bool or a number from 0 to 1; divide a larger "
-        "scale by its maximum"
+        f"metric {metric!r} returned {number!r}: as a reward it must be a bool or a number from 0 to 1; divide a "
+        "larger scale by its maximum"
     )
     raise InvalidRewardError(msg)

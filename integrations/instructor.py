@@ -15,9 +15,7 @@ from __future__ import annotations
 import functools
 import inspect
 import json
-import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterator
-from concurrent.futures import Future
 from contextlib import aclosing, contextmanager
 from contextvars import ContextVar
 from typing import Any
@@ -25,14 +23,10 @@ from typing import Any
 import pydantic
 from instructor.core.exceptions import AsyncValidationError, IncompleteOutputException, ResponseParsingError
 
-from stageroute_router.errors import StageRouteError, UnknownDecisionError
 from stageroute_router.hook.control import Control
 from stageroute_router.hook.episode import Episode
-from stageroute_router.receipt import RewardReceipt
 
-from .routed import control_of
-
-logger = logging.getLogger("stageroute_router")
+from .routed import control_of, report_without_waiting
 
 SOURCE = "instructor"
 """Under which name the rewards are kept, unless told otherwise."""
@@ -89,22 +83,12 @@ class _Call:
         """Reward the answer that is being parsed, once."""
         decision, self._parsed = self._parsed, None
         if decision is not None:
-            try:
-                reported = self._control.routing.record_reward(decision, reward, source=self._source)
-            except StageRouteError as error:
-                logger.warning("a reward of %r was not recorded: %s", self._source, error)
-            else:
-                reported.add_done_callback(self._say_what_failed)
+            report_without_waiting(self._control, decision, reward, source=self._source)
 
-    def ended(self, error: BaseException | None) -> None:
-        """Take the end of the call, by an error or a result."""
-        if error is None or isinstance(error, _INVALID):
-            self.judged(0.0 if error else 1.0)
-
-    def _say_what_failed(self, reported: Future[RewardReceipt]) -> None:
-        error = None if reported.cancelled() else reported.exception()
-        if error is not None and not isinstance(error, UnknownDecisionError):  # LiteLLM's cache answered
-            logger.warning("a reward of %r was not recorded: %s", self._source, error)
+    def failed(self, error: BaseException) -> None:
+        """Take an error that ended the call: only one of validation says something of the answer."""
+        if isinstance(error, _INVALID):
+            self.judged(0.0)
 
 
 # Each call has its own, also where a validator calls the client again.
@@ -112,14 +96,12 @@ _call: ContextVar[_Call | None] = ContextVar("stageroute_instructor_call", defau
 
 
 def _answered(_: object) -> None:
-    call = _call.get()
-    if call is not None:
+    if call := _call.get():
         call.answered()
 
 
 def _refused(_: Exception) -> None:
-    call = _call.get()
-    if call is not None:
+    if call := _call.get():
         call.judged(0.0)
 
 
@@ -132,20 +114,10 @@ def _opened(control: Control, source: str) -> Iterator[_Call]:
         try:
             yield call
         except BaseException as error:
-            call.ended(error)
+            call.failed(error)
             raise
         finally:
             _call.reset(token)
-
-
-@contextmanager
-def _judging(call: _Call) -> Iterator[None]:
-    try:
-        yield
-    except BaseException as error:
-        call.ended(error)
-        raise
-    call.ended(None)
 
 
 def _sync(create: Callable[..., Any], control: Control, source: str) -> Callable[..., Any]:
@@ -155,12 +127,16 @@ def _sync(create: Callable[..., Any], control: Control, source: str) -> Callable
             made = create(*args, **kwargs)
         if isinstance(made, Generator):
             return read(made, call)
-        call.ended(None)
+        call.judged(1.0)
         return made
 
     def read(parts: Iterator[Any], call: _Call) -> Iterator[Any]:
-        with _judging(call):
+        try:
             yield from parts
+        except BaseException as error:
+            call.failed(error)
+            raise
+        call.judged(1.0)
 
     return rewarded
 
@@ -172,13 +148,17 @@ def _async(create: Callable[..., Any], control: Control, source: str) -> Callabl
             made = await create(*args, **kwargs)
         if isinstance(made, AsyncGenerator):
             return read(made, call)
-        call.ended(None)
+        call.judged(1.0)
         return made
 
     async def read(parts: AsyncGenerator[Any, None], call: _Call) -> AsyncIterator[Any]:
-        with _judging(call):
+        try:
             async with aclosing(parts):
                 async for part in parts:
                     yield part
+        except BaseException as error:
+            call.failed(error)
+            raise
+        call.judged(1.0)
 
     return rewarded

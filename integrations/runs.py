@@ -56,6 +56,12 @@ class Runs:
                 run.over = True
                 self._forget_if_empty(run)
 
+    def follows(self, run_id: str) -> bool:
+        """Return whether a run has begun, and has not ended or been forgotten."""
+        with self._lock:
+            run = self._runs.get(run_id)
+            return run is not None and not run.over
+
     def ids(self) -> tuple[str, ...]:
         """Return the ids of the runs that decisions are remembered of, in the order in which they began."""
         with self._lock:

@@ -62,7 +62,9 @@ def exact_match(example: dspy.Example, prediction: dspy.Prediction, trace: objec
 
 def totals(router: StageRouteRouter) -> tuple[int, float]:
     arms = router.stageroute.status("chat").arms
-    return sum(arm.reward_count for arm in arms), sum(arm.reward_count * (arm.reward_mean or 0) for arm in arms)
+    return sum(arm.reward_count for arm in arms), sum(
+        arm.reward_count * (arm.reward_mean or 0) for arm in arms
+    )
 
 
 def test_the_metric_of_an_evaluation_rewards_every_call(
@@ -117,7 +119,9 @@ async def test_streamed_modules(router: StageRouteRouter, rewards: MetricRewards
 
 
 def test_a_tool_that_asks_counts_for_the_agent(router: StageRouteRouter, rewards: MetricRewards) -> None:
-    asked = dspy.Tool(lambda question: dspy.Predict("question -> answer")(question=question).answer, name="ask")
+    asked = dspy.Tool(
+        lambda question: dspy.Predict("question -> answer")(question=question).answer, name="ask"
+    )
 
     class Agent(dspy.Module):
         def forward(self, question: str) -> dspy.Prediction:
@@ -144,7 +148,7 @@ def test_predictions_outlive_pickling_and_copies(router: StageRouteRouter, rewar
 @pytest.mark.parametrize("value", [7, -0.1, float("nan"), "good", None, dspy.Prediction(score=5)])
 def test_scales_that_are_no_rewards_are_refused(router: StageRouteRouter, value: Any) -> None:
     rewards = MetricRewards(router)
-    with pytest.raises(InvalidRewardError, match="'marks' returned .* number from 0 to 1"):
+    with pytest.raises(InvalidRewardError, match=r"'marks' returned .* number from 0 to 1"):
         rewards.of(lambda *_: value, name="marks")(DEVSET[0], dspy.Prediction(answer="Paris"))
 
 

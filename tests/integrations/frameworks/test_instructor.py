@@ -23,11 +23,15 @@ GOOD = {"name": "Ann", "age": 31}
 
 
 class User(BaseModel):
+    """What the simulated models answer."""
+
     name: str
     age: int = Field(ge=0)
 
 
 class Impossible(BaseModel):
+    """What they never answer."""
+
     name: int
 
 
@@ -76,7 +80,9 @@ def async_client(request: pytest.FixtureRequest, router: StageRouteRouter) -> An
     mode = instructor.Mode.JSON
     if request.param == "router":
         return rewarding(instructor.from_litellm(router.acompletion, mode=mode), router)
-    sdk = openai.AsyncOpenAI(http_client=async_http_client(router), base_url="http://any/v1", api_key="unused")
+    sdk = openai.AsyncOpenAI(
+        http_client=async_http_client(router), base_url="http://any/v1", api_key="unused"
+    )
     return rewarding(instructor.from_openai(sdk, mode=mode), router)
 
 

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import threading
 import uuid
 from collections.abc import Iterator
+from datetime import datetime, timedelta, timezone
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from langchain.agents import create_agent
@@ -14,10 +19,12 @@ from langchain_core.tools import tool
 from langchain_litellm import ChatLiteLLM, ChatLiteLLMRouter
 from langchain_openai import ChatOpenAI
 from langgraph.graph import END, START, MessagesState, StateGraph
+from langsmith import Client, tracing_context
 
 from stageroute_router import InvalidRewardError, SettingsError, StageRouteRouter, UnknownDecisionError
 from stageroute_router.errors import NotAResponseError
 from stageroute_router.integrations.langchain import RunRewards, follow
+from stageroute_router.integrations.langsmith import pull_feedback
 from stageroute_router.integrations.litellm_provider import register
 from stageroute_router.integrations.openai_transport import async_http_client, http_client
 
@@ -214,3 +221,125 @@ def test_what_cannot_be_rewarded_is_told(router: StageRouteRouter, rewards: RunR
         rewards.record_reward(run, 9)
     with pytest.raises(SettingsError, match="attach"):
         RunRewards(object())
+
+
+class LangSmith(ThreadingHTTPServer):
+    """What LangSmith's client sees of the service: it takes runs and feedback, and lists feedback by run and key."""
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), LangSmithRequests)
+        self.received = b""
+        self.feedback: list[dict[str, Any]] = []
+        self.listings = 0
+
+
+class LangSmithRequests(BaseHTTPRequestHandler):
+    """Answers the requests of LangSmith's client."""
+
+    server: LangSmith
+
+    def do_GET(self) -> None:
+        asked = urlsplit(self.path)
+        if asked.path != "/feedback":
+            return self._reply({})
+        query = parse_qs(asked.query)
+        self.server.listings += 1
+        found = [
+            one
+            for one in self.server.feedback
+            if one["run_id"] in query["run"] and one["key"] in query.get("key", [one["key"]])
+        ]
+        start = int(query.get("offset", ["0"])[0])
+        return self._reply(found[start : start + int(query["limit"][0])])
+
+    def do_POST(self) -> None:
+        if self.headers.get("Transfer-Encoding") == "chunked":
+            body = b""
+            while size := int(self.rfile.readline(), 16):
+                body += self.rfile.read(size)
+                self.rfile.readline()
+            self.rfile.readline()
+        else:
+            body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        if self.path == "/feedback":
+            given = {"trace_id": None, **json.loads(body)}
+            given["modified_at"] = (
+                datetime.now(timezone.utc) + timedelta(len(self.server.feedback))
+            ).isoformat()
+            self.server.feedback.append(given)
+        else:
+            self.server.received += body
+        self._reply({})
+
+    def _reply(self, value: object) -> None:
+        body = json.dumps(value).encode()
+        self.send_response(200)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing."""
+
+
+@pytest.fixture
+def langsmith() -> Iterator[LangSmith]:
+    with LangSmith() as serving:
+        thread = threading.Thread(target=serving.serve_forever, args=(0.01,))
+        thread.start()
+        yield serving
+        serving.shutdown()
+        thread.join()
+
+
+@pytest.fixture
+def client(langsmith: LangSmith) -> Iterator[Client]:
+    made = Client(
+        api_url=f"http://127.0.0.1:{langsmith.server_port}", api_key="unused", info={}, otel_enabled=False
+    )
+    yield made
+    made.close()
+
+
+def test_feedback_in_langsmith_becomes_rewards(
+    router: StageRouteRouter, rewards: RunRewards, langsmith: LangSmith, client: Client
+) -> None:
+    agent = create_agent(ChatLiteLLMRouter(router=router, model="chat"), [add])
+    runs = [uuid.uuid4() for _ in range(3)]
+    with tracing_context(enabled=True, client=client):
+        for run in runs:
+            agent.invoke({"messages": [("user", "add 2 and 3")]}, config(rewards, run))
+    client.flush()
+    assert all(
+        str(run).encode() in langsmith.received for run in runs
+    )  # LangSmith knows the runs by these ids
+    for run, key, score in [
+        (runs[0], "stars", 4),
+        (runs[1], "correct", False),
+        (runs[1], "correct", True),  # a second thought
+        (runs[2], "stars", 9),  # not on the scale
+        (runs[2], "other", 1),
+        (uuid.uuid4(), "stars", 1),  # another process's run
+    ]:
+        client.create_feedback(run, key, score=score, session_id=uuid.uuid4())
+    keys = {"stars": (1, 5), "correct": (0, 1)}
+    assert len(pull_feedback(rewards, keys=keys, client=client)) == 6
+
+    def given(run: uuid.UUID) -> list[dict[str, float]]:
+        return [dict(router.stageroute.receipt(made).rewards) for made in rewards.decisions(run)]
+
+    assert given(runs[0]) == [{"langsmith:stars": 0.75}] * 2
+    assert given(runs[1]) == [{"langsmith:correct": 1.0}] * 2
+    assert given(runs[2]) == [{}, {}]
+    pull_feedback(rewards, keys=keys, client=client, run_ids=[runs[0]])
+    assert given(runs[0]) == [{"langsmith:stars": 0.75}] * 2
+
+
+def test_feedback_is_asked_for_in_requests_of_bounded_length(
+    rewards: RunRewards, langsmith: LangSmith, client: Client
+) -> None:
+    assert pull_feedback(rewards, keys={"stars": (1, 5)}, client=client, run_ids=[uuid.uuid4()] * 120) == ()
+    assert langsmith.listings == 3
+    with pytest.raises(SettingsError, match="two different numbers"):
+        pull_feedback(rewards, keys={"stars": (1, 1)}, client=client)
