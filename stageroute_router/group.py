@@ -223,6 +223,13 @@ class Group:
                 if stage is not self.snapshot.stage:
                     self.snapshot = self.engine.adopt_stage(self.snapshot, stage)
 
+    def settled(self) -> Snapshot | None:
+        """Return the snapshot, once its stage's plan is known to be everybody's; None before."""
+        snapshot = self.snapshot
+        if snapshot is None or self._unread or snapshot.stage.number != self._settled:
+            return None
+        return snapshot
+
     # --- maintenance windows -------------------------------------------------------------------------------
 
     def due_at(self) -> float | None:

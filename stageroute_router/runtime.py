@@ -28,6 +28,7 @@ from stageroute_router.forking import ForkAware, survive_fork
 from stageroute_router.group import Group
 from stageroute_router.health import Health, Incident, assess
 from stageroute_router.identifiers import stored_id
+from stageroute_router.live_hooks import LiveHook, LiveHooks
 from stageroute_router.reports import DecisionReceipt, HistoryPoint, StageReport
 from stageroute_router.rewards import Acknowledgement, checked_reward
 from stageroute_router.settings import GroupSettings, Options, parse_groups
@@ -67,6 +68,7 @@ class Routed:
     arm: str
     probability: float
     stage: int
+    shadow_price: float
     outside_live_set: bool
 
 
@@ -116,6 +118,7 @@ class Runtime(ForkAware):
             for index, (name, settings) in enumerate(groups.items())
         }
         self._begin(seed)
+        self._live_hooks = LiveHooks()
         self._errors = 0
         self._last_logged = -math.inf
         self._reading: Incident | None = None
@@ -189,6 +192,7 @@ class Runtime(ForkAware):
         for write in self._groups[group].set_arms(arms, now=self._clock()):
             self._writer.submit(write)
         self._writer.wake()
+        self._tell_live_hooks()
 
     def choose(
         self,
@@ -219,7 +223,7 @@ class Runtime(ForkAware):
             made = self._groups[group].choose(
                 decision_id=decision_id,
                 uniform=self._random.random(),
-                eligible=eligible,
+                eligible=self._live_hooks.ready(group, eligible),
                 now=now,
                 record=self._writer.submit,
             )
@@ -363,6 +367,11 @@ class Runtime(ForkAware):
                 loggable(error),
             )
 
+    def on_live_change(self, hook: LiveHook) -> None:
+        """Call a hook whenever a group's live set changes, and once now; see :class:`LiveHooks`."""
+        self._live_hooks.add(hook)
+        self._tell_live_hooks()
+
     # --- what an operator asks -----------------------------------------------------------------------------
 
     def health(self) -> Health:
@@ -376,9 +385,13 @@ class Runtime(ForkAware):
             SettingsError: the group is not managed.
         """
         self._writer.flush(_STATUS_FLUSH_S)
-        notes = self._notes()
         if group is not None:
-            return self._describe(self._managed(group), notes)
+            return self._describe(self._managed(group), self._notes())
+        return self.known_status()
+
+    def known_status(self) -> Status:
+        """Return the status of all groups as of the last commit. Waits for nothing."""
+        notes = self._notes()
         return Status(
             groups=tuple(
                 self._describe(state, notes) for state in self._groups.values() if state.snapshot is not None
@@ -503,6 +516,7 @@ class Runtime(ForkAware):
             arm=choice.arm,
             probability=choice.probability,
             stage=choice.stage,
+            shadow_price=choice.shadow_price,
             outside_live_set=choice.outside_live_set,
         )
 
@@ -529,12 +543,14 @@ class Runtime(ForkAware):
         for stored in report.stages:
             if stored.group in self._groups:
                 self._groups[stored.group].adopt(stored)
+        self._tell_live_hooks()
 
     def _tick(self) -> float:
         """Read what others have stored, open the windows whose time has come; return the seconds until then."""
         if self._refresh_at <= self._monotonic():
             self._catch_up()
             self._refresh_at = self._next_refresh()
+            self._tell_live_hooks()
         waits = [self._refresh_at - self._monotonic()]
         for group in self._groups.values():
             if _is_past(group.due_at(), self._clock()):
@@ -545,6 +561,12 @@ class Runtime(ForkAware):
             if due is not None:
                 waits.append(due - self._clock())
         return max(min(waits), 0.0)
+
+    def _tell_live_hooks(self) -> None:
+        for name, group in self._groups.items():
+            snapshot = group.settled()
+            if snapshot is not None:
+                self._live_hooks.moved(name, stage=snapshot.stage.number, live=snapshot.live)
 
     def _open_window(self, group: Group, *, reason: str) -> None:
         plan = group.open_window(reason=reason, now=self._clock())

@@ -15,6 +15,7 @@ from stageroute_router.hook.episode import Episode, episode
 from stageroute_router.hook.identify import key_of
 from stageroute_router.hook.ports import Routing
 from stageroute_router.hook.strategy import StageRouteStrategy
+from stageroute_router.live_hooks import LiveHook
 from stageroute_router.receipt import RewardReceipt
 from stageroute_router.reports import DecisionReceipt, HistoryPoint, StageReport
 from stageroute_router.reward_token import RewardTokens, is_token
@@ -69,6 +70,13 @@ class Control:
         self._strategy.ensure_attached()
         return self._routing.status(group)
 
+    def known_status(self) -> Status:
+        """Return the status of all groups as of the last commit this process knows of. Waits for nothing.
+
+        :meth:`status` first waits, for a moment, until what happened before is stored.
+        """
+        return self._routing.known_status()
+
     def group_status(self, group: str) -> GroupStatus:
         """Return the status of one managed group.
 
@@ -111,7 +119,7 @@ class Control:
             NotAResponseError: ``key`` is neither a response nor an id.
             StoreError: the database cannot be read.
         """
-        return self._routing.receipt(self._stored_key(key_of(key)), caller=caller)
+        return self._routing.receipt(self._stored_key(key_of(key), caller=caller), caller=caller)
 
     def redeploy(self, group: str) -> GroupStatus:
         """Open a maintenance window of a group now, and return the group's status after it.
@@ -121,6 +129,18 @@ class Control:
         """
         self._strategy.ensure_attached()
         return self._routing.redeploy(group)
+
+    def on_live_change(self, hook: LiveHook) -> None:
+        """Call a hook for the live set of each group now, and whenever it changes: to load and unload models.
+
+        The hook is called on a thread of its own, in every process that asks for it, once the stage's plan is
+        everybody's. Until it returns, arms that came get no calls of this process, unless nothing else can serve.
+
+        Args:
+            hook: is given a :class:`~stageroute_router.live_hooks.LiveChange`: group, stage, live arms, who came and
+                who left. Where it raises, that is logged, and the arms are routed to all the same.
+        """
+        self._routing.on_live_change(hook)
 
     def episode(self) -> AbstractContextManager[Episode]:
         """Collect the decisions of every call made inside the ``with`` block, to reward them together."""
@@ -161,6 +181,24 @@ class Control:
         # Shielded: cancelling the caller must not cancel a future that the writer is going to complete.
         reported = self._report(response, reward, source=source, caller=caller)
         return await asyncio.shield(asyncio.wrap_future(reported))
+
+    def submit_reward(
+        self, response: object, reward: object, *, source: str = "app", caller: str | None = None
+    ) -> Future[RewardReceipt]:
+        """Report how good an answer was, and return at once: for those who must not wait, and need not know.
+
+        Args:
+            response: as for :meth:`record_reward`.
+            reward: likewise.
+            source: likewise.
+            caller: likewise.
+
+        Returns:
+            A future with the receipt, or with a ``StoreError``, ``UnknownDecisionError`` or ``NotYourCallError``; it is
+            done when the reward is durable. What is wrong with the arguments is raised at once, as by
+            :meth:`record_reward`.
+        """
+        return self._report(response, reward, source=source, caller=caller)
 
     def revoke_reward(
         self, response: object, *, source: str = "app", caller: str | None = None
@@ -216,6 +254,7 @@ class Control:
                 "what it returned"
             )
             raise UnknownDecisionError(msg)
+        self._strategy.shown(response)
         return self._tokens.mint(decision_id=made.decision_id, arm=made.arm, stage=made.stage, caller=caller)
 
     def reward_by_token(
@@ -300,7 +339,7 @@ class Control:
         if is_token(response):
             decision_id = self._tokens.read(response).decision_id
             return self._routing.record_reward(decision_id, reward, source=source, caller=caller)
-        key = self._stored_key(self._routed_key(response))
+        key = self._stored_key(self._routed_key(response), caller=caller)
         recorded = self._routing.record_reward(key, reward, source=source, caller=caller)
         self._strategy.shown(response)
         return recorded
@@ -310,7 +349,7 @@ class Control:
         key = (
             self._tokens.read(response).decision_id
             if is_token(response)
-            else self._stored_key(self._routed_key(response))
+            else self._stored_key(self._routed_key(response), caller=caller)
         )
         return self._routing.revoke_reward(key, source=source, caller=caller)
 
@@ -341,7 +380,10 @@ class Control:
             raise UnmanagedCallError(msg)
         return key
 
-    def _stored_key(self, key: str) -> str:
-        """Return the id under which the database knows a call: this process may know it by others."""
-        made = self._strategy.decision_made(key)
+    def _stored_key(self, key: str, *, caller: str | None) -> str:
+        """Return the id under which the database knows a call: this process may know it by others.
+
+        Clients may name calls alike. Of these the latest is known here; the database knows which one is the caller's.
+        """
+        made = self._strategy.decision_made(key) if caller is None else None
         return key if made is None else made.decision_id

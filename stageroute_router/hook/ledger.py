@@ -27,6 +27,7 @@ class OpenDecision:
         arm: the arm chosen.
         stage: number of the stage it was made in.
         probability: the probability the arm was chosen with.
+        shadow_price: reward that one more dollar would have bought.
         model_id: LiteLLM's id of the deployment chosen inside the arm.
         minted: whether the call id is ours, and so belongs to this attempt alone.
         episodes: the episodes it was made in.
@@ -38,6 +39,7 @@ class OpenDecision:
     arm: str
     stage: int
     probability: float
+    shadow_price: float
     model_id: str
     minted: bool
     episodes: tuple[Episode, ...] = ()
@@ -46,12 +48,14 @@ class OpenDecision:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MadeDecision:
-    """What is remembered of a decision after its call: what a reward token and a response's headers say of it."""
+    """What is remembered of a decision after its call: for reward tokens, response headers and traces."""
 
     decision_id: str
+    group: str
     arm: str
     stage: int
     probability: float
+    shadow_price: float
     model_id: str
 
 
@@ -163,9 +167,11 @@ class Ledger(ForkAware):
     def _remember(self, key: str, decision: OpenDecision) -> None:
         made = MadeDecision(
             decision_id=decision.decision_id,
+            group=decision.group,
             arm=decision.arm,
             stage=decision.stage,
             probability=decision.probability,
+            shadow_price=decision.shadow_price,
             model_id=decision.model_id,
         )
         self._remember_made(key, made)

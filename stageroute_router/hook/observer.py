@@ -165,7 +165,10 @@ def read_response(response: object) -> Report | None:
 
     LiteLLM reports asynchronous calls in the background of their event loop. An application that starts a loop
     per call (``asyncio.run``) ends it before that, and in some versions the report is then never made.
+    A stream does not know what it is going to cost, whatever stands in its hidden parameters.
     """
+    if hasattr(response, "__next__") or hasattr(response, "__anext__"):
+        return None
     hidden = field_of(response, "_hidden_params")
     call_id, cost = field_of(hidden, "litellm_call_id"), field_of(hidden, "response_cost")
     if not isinstance(call_id, str) or isinstance(cost, bool) or not isinstance(cost, (int, float)):

@@ -8,6 +8,7 @@ from typing import Protocol
 
 from stageroute_router.core.arm import Arm
 from stageroute_router.health import Health
+from stageroute_router.live_hooks import LiveHook
 from stageroute_router.receipt import RewardReceipt
 from stageroute_router.reports import DecisionReceipt, HistoryPoint, StageReport
 from stageroute_router.status import GroupStatus, Status
@@ -31,6 +32,10 @@ class Routed(Protocol):
     @property
     def stage(self) -> int:
         """Number of the stage it was chosen in."""
+
+    @property
+    def shadow_price(self) -> float:
+        """Reward that one more dollar would have bought; 0 while the budget is slack, infinite where none keeps it."""
 
     @property
     def outside_live_set(self) -> bool:
@@ -103,6 +108,9 @@ class Routing(Protocol):
     def status(self, group: str | None = None) -> Status | GroupStatus:
         """Return the status of one group or of all."""
 
+    def known_status(self) -> Status:
+        """Return the status of all groups as of the last commit. Waits for nothing."""
+
     def stages(self, group: str, *, last: int = 50) -> Sequence[StageReport]:
         """Return the last stages of a group, the oldest first."""
 
@@ -114,6 +122,9 @@ class Routing(Protocol):
 
     def redeploy(self, group: str) -> GroupStatus:
         """Open a maintenance window now."""
+
+    def on_live_change(self, hook: LiveHook) -> None:
+        """Call a hook for each group's live set, and whenever it changes."""
 
     def health(self) -> Health:
         """Return whether what is learned is stored. Waits for nothing."""

@@ -12,6 +12,7 @@ import logging
 import os
 import random
 import threading
+import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from contextvars import ContextVar
@@ -30,6 +31,8 @@ from stageroute_router.hook.origin import NOTES, origin_of
 from stageroute_router.hook.ports import Routing
 from stageroute_router.hook.seam import Deployment, Request, Seam
 from stageroute_router.hook.stepping import Stepper
+from stageroute_router.hook.tally import Leaving, Tally
+from stageroute_router.hook.watching import watching
 
 logger = logging.getLogger("stageroute_router")
 
@@ -56,6 +59,9 @@ class StageRouteStrategy(CustomRoutingStrategyBase, ForkAware):
         predecessor: the strategy of the router that this one replaces: what becomes of its calls is heard here.
         strict: whether a deployment that cannot be used is an error, or is left out and logged.
 
+    Attributes:
+        tally: what it counts of its own work.
+
     Raises:
         SettingsError: the router's deployments cannot be used.
     """
@@ -76,6 +82,7 @@ class StageRouteStrategy(CustomRoutingStrategyBase, ForkAware):
         self._stepper = Stepper(waits=self._seam.counts_tokens())
         self._ledger: Ledger = Ledger() if predecessor is None else predecessor._ledger  # noqa: SLF001 - one of us
         self._over: object = None
+        self.tally: Tally = Tally() if predecessor is None else predecessor.tally
         self._groups: dict[str, GroupArms] = {}
         self._reading = threading.Lock()
         survive_fork(self)
@@ -186,7 +193,7 @@ class StageRouteStrategy(CustomRoutingStrategyBase, ForkAware):
             try:
                 healthy = await self._seam.healthy(model, request, **asked)
             except _SEAM_BROKE as error:
-                self._routing.internal_error(error)
+                self._went_wrong(error, group=group)
             else:
                 routed = self._route(group, healthy, request)
                 if routed is not None:
@@ -223,7 +230,7 @@ class StageRouteStrategy(CustomRoutingStrategyBase, ForkAware):
                     rewind=lambda: _rewind(request, before),
                 )
             except _SEAM_BROKE as error:
-                self._routing.internal_error(error)
+                self._went_wrong(error, group=group)
             else:
                 routed = self._route(group, healthy, request)
                 if routed is not None:
@@ -245,6 +252,8 @@ class StageRouteStrategy(CustomRoutingStrategyBase, ForkAware):
             if decision is not None:
                 if report.response_id is not None:
                     self._ledger.served(decision, report.response_id)
+                    if watching.anybody:
+                        watching.answered(report.response_id, self._ledger.made(report.response_id))
                 self._conclude(decision, report)
             elif report.response_id is not None:
                 self._ledger.answered(report.call_id, report.response_id)
@@ -311,25 +320,30 @@ class StageRouteStrategy(CustomRoutingStrategyBase, ForkAware):
     def _managed(self, model: str, *, pinned: bool | None) -> str | None:
         """Return the managed group a requested name stands for; None to leave the call to LiteLLM."""
         if self._closed:
+            self.tally.left("", Leaving.CLOSED)
             return None
         try:
             observer.ensure_registered()
             if pinned:
+                self.tally.left("", Leaving.PINNED)
                 return None
             group = self._seam.group_of(model)
             if not self._routing.manages(group):
+                self.tally.left("", Leaving.UNMANAGED)
                 return None
             if self._seam.changed():
                 self._read_deployments(rejected=self._routing.internal_error)
         except Exception as error:  # noqa: BLE001 - whatever it is, the user's call goes on
-            self._routing.internal_error(error)
+            self._went_wrong(error, group="")
             return None
         return group
 
     def _route(self, group: str, healthy: Any, request: Request) -> Deployment | None:  # noqa: ANN401
         """Choose among healthy deployments; None to leave the call to LiteLLM."""
+        began = time.perf_counter()
         try:
             if isinstance(healthy, Mapping):  # the caller pinned one: LiteLLM's own strategy takes it, too
+                self.tally.left(group, Leaving.PINNED)
                 self._leave(group, request)
                 return healthy
             known = self._groups.get(group)
@@ -340,6 +354,7 @@ class StageRouteStrategy(CustomRoutingStrategyBase, ForkAware):
                 if arm is not None:
                     replicas.setdefault(arm, []).append(deployment)
             if not replicas:
+                self.tally.left(group, Leaving.NO_ARM)
                 return None
             origin = origin_of(request)
             minted = origin is None and not request.get("litellm_call_id")
@@ -351,6 +366,7 @@ class StageRouteStrategy(CustomRoutingStrategyBase, ForkAware):
                 caller=None if origin is None else origin.caller,
             )
             if routed is None:
+                self.tally.left(group, Leaving.NO_CHOICE)
                 return None
             deployment = self._by_weight(replicas[routed.arm])
             episodes = open_episodes(self._routing)
@@ -364,14 +380,18 @@ class StageRouteStrategy(CustomRoutingStrategyBase, ForkAware):
                     arm=routed.arm,
                     stage=routed.stage,
                     probability=routed.probability,
+                    shadow_price=routed.shadow_price,
                     model_id=model_id(deployment),
                     minted=minted,
                     episodes=episodes,
                 ),
             )
             _note(request, routed.decision_id)
+            if watching.anybody:
+                watching.made(str(request.get("litellm_call_id", "")), self._ledger.made(_key(request)))
+            self.tally.chose(time.perf_counter() - began)
         except Exception as error:  # noqa: BLE001 - whatever it is, the user's call goes on
-            self._routing.internal_error(error)
+            self._went_wrong(error, group=group)
             return None
         return deployment
 
@@ -384,6 +404,11 @@ class StageRouteStrategy(CustomRoutingStrategyBase, ForkAware):
             if max(weights) > 0:
                 return self._random.choices(deployments, weights=weights)[0]
         return self._random.choice(deployments)
+
+    def _went_wrong(self, error: Exception, *, group: str) -> None:
+        """Count an error of ours for which a call is left to LiteLLM."""
+        self.tally.left(group, Leaving.ERROR)
+        self._routing.internal_error(error)
 
     def _leave(self, group: str, request: Request) -> None:
         """Remember that LiteLLM chose, so that a reward for this call can say so."""

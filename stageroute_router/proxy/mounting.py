@@ -4,8 +4,15 @@ from __future__ import annotations
 
 from fastapi import FastAPI
 
+from stageroute_router.hook.watching import watching
 from stageroute_router.proxy.api import api_router
+from stageroute_router.proxy.metrics import mount_metrics
+from stageroute_router.proxy.page import proxy_page
 from stageroute_router.proxy.ports import ProxyRouting
+from stageroute_router.proxy.tracing import ProxyTracing
+
+_kept: list[object] = []
+"""What is only referred to weakly elsewhere, for the life of the process."""
 
 
 def mount(app: FastAPI, *, proxy: ProxyRouting) -> None:
@@ -15,4 +22,7 @@ def mount(app: FastAPI, *, proxy: ProxyRouting) -> None:
         app: LiteLLM's application, before it serves.
         proxy: what the parts read from and report to.
     """
+    mount_metrics(app, proxy=proxy)
+    _kept.append(ProxyTracing(watching))
     app.include_router(api_router(proxy))
+    app.include_router(proxy_page(proxy))

@@ -57,6 +57,7 @@ class FakeRouted:
     arm: str
     probability: float = 0.5
     stage: int = 1
+    shadow_price: float = 0.0
     outside_live_set: bool = False
 
 

@@ -31,6 +31,7 @@ def decision(number: int, *, model_id: str = "a", minted: bool = False) -> OpenD
         arm="m",
         stage=1,
         probability=0.5,
+        shadow_price=0.0,
         model_id=model_id,
         minted=minted,
     )

@@ -9,6 +9,7 @@ from typing import Any
 import orjson
 from fastapi import Request, Response
 from fastapi.routing import APIRoute
+from starlette.convertors import Convertor, register_url_convertor
 from starlette.types import Message
 
 from stageroute_router.error_text import loggable
@@ -20,6 +21,21 @@ MOST_BYTES = 1 << 20
 """Longest body that is read, in bytes: a full batch of rewards by token has about 200,000."""
 
 _OF_THE_BODY = frozenset({b"content-length", b"content-type", b"content-encoding", b"transfer-encoding"})
+
+
+class _AnyText(Convertor[str]):
+    """A part of a path with whatever is in it: names and ids may have slashes, and line breaks are ours to refuse."""
+
+    regex = r"[\s\S]+"
+
+    def convert(self, value: str) -> str:
+        return value
+
+    def to_string(self, value: str) -> str:
+        return value
+
+
+register_url_convertor("stageroute_text", _AnyText())
 
 
 class KnockingRequest(Request):

@@ -198,7 +198,7 @@ def _add_reports(router: APIRouter, proxy: Steered, *, known: Callable[..., Any]
         return answer(_of_group(group, lambda: proxy.control().history(group, points=points)))
 
     @router.get(
-        "/decisions/{id:path}",
+        "/decisions/{id:stageroute_text}",
         summary="Why a call went where it went",
         response_class=Response,
         responses={200: {"model": DecisionReceipt}, **refusals(404, 422)},
@@ -236,7 +236,7 @@ def _add_reports(router: APIRouter, proxy: Steered, *, known: Callable[..., Any]
 
 def _add_steering(router: APIRouter, proxy: Steered, *, known: Callable[..., Any]) -> None:
     @router.post(
-        "/groups/{group:path}/redeploy",
+        "/groups/{group:stageroute_text}/redeploy",
         summary="Open a maintenance window now",
         response_class=Response,
         responses={200: {"model": GroupStatus}, **refusals(404, 422)},

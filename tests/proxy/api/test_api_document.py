@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from tests.proxy.api.conftest import Served
 
 MASTER = "sk-master-of-these-tests"
-EXAMPLES = 20
+EXAMPLES = 12
 
 
 @pytest.fixture
@@ -67,6 +67,8 @@ def test_the_applications_own_document_has_the_endpoints_too(served: Served) -> 
     assert "/stageroute/reward" in document["paths"]
 
 
+# The server runs in this process, and LiteLLM draws from the global randomness while requests are being made up.
+@pytest.mark.filterwarnings("ignore:Do not use the `random` module inside strategies")
 def test_real_answers_are_as_described(
     serve: Callable[..., Served], routers: Callable[..., StageRouteRouter]
 ) -> None:
@@ -92,8 +94,14 @@ def test_real_answers_are_as_described(
             | operation.as_strategy(generation_mode=schemathesis.GenerationMode.NEGATIVE)
         )
         def drive(case: schemathesis.Case) -> None:
-            case.call_and_validate(headers=headers, checks=CHECKS.get_all())
+            answer = case.call(headers=headers)
+            # A reward of a batch that breaks the rules is refused in its place, and the others are taken.
+            taken = isinstance(case.body, list) and answer.status_code == 200
+            excluded = CHECKS.get_by_names(["negative_data_rejection"]) if taken else []
+            case.validate_response(answer, headers=headers, checks=CHECKS.get_all(), excluded_checks=excluded)
+            if taken:
+                assert len(answer.json()) == len(case.body)
 
         drive()
         checked.add(operation.label)
-    assert len(checked) == 9
+    assert len(checked) == 8  # all but the description itself
