@@ -160,3 +160,12 @@ def test_what_cannot_be_rewarded_is_told(router: StageRouteRouter) -> None:
     assert rewards.of(exact_match)(DEVSET[1], dspy.Prediction(answer="Paris")) is True
     with pytest.raises(SettingsError, match="attach"):
         MetricRewards(object())
+
+
+def test_the_pages_example(router: StageRouteRouter, documented: dict[str, Any]) -> None:
+    try:
+        prediction = dspy.Predict("question -> answer")(question="capital?")
+        assert documented["rewards"].of(exact_match)(DEVSET[1], prediction) is True
+    finally:
+        dspy.configure(lm=None, callbacks=[])
+    assert totals(router) == (1, 1.0)

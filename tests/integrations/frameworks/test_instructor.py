@@ -216,3 +216,8 @@ def test_errors_of_others_are_no_reward(router: StageRouteRouter, client: Any) -
 def test_a_router_that_is_not_routed_is_refused(router: StageRouteRouter) -> None:
     with pytest.raises(SettingsError, match="attach"):
         rewarding(instructor.from_litellm(router.completion), object())
+
+
+async def test_the_pages_example(router: StageRouteRouter, documented: dict[str, Any]) -> None:
+    assert (await ask(documented["async_client"], User)).model_dump() == GOOD
+    assert rewards(router, count=1) == [1, 1.0]

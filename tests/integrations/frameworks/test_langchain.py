@@ -343,3 +343,10 @@ def test_feedback_is_asked_for_in_requests_of_bounded_length(
     assert langsmith.listings == 3
     with pytest.raises(SettingsError, match="two different numbers"):
         pull_feedback(rewards, keys={"stars": (1, 1)}, client=client)
+
+
+def test_the_pages_example(router: StageRouteRouter, documented: dict[str, Any]) -> None:
+    run = uuid.uuid4()
+    answer = documented["agent"].invoke({"messages": [("user", "hello")]}, {"run_id": run})
+    assert len(documented["rewards"].record_reward(run, 0.9)) == 1
+    assert len(documented["rewards"].record_reward(answer["messages"][-1], 1.0, source="critic")) == 1

@@ -182,3 +182,19 @@ def test_what_cannot_be_done_is_told(router: StageRouteRouter, traces: Traces, l
         pull_scores(traces, names={"stars": (2, 2)}, client=langfuse)
     with pytest.raises(SettingsError, match="tracer provider"):
         follow(router, tracer_provider=object())
+
+
+def test_the_pages_example(
+    router: StageRouteRouter,
+    service: Service,
+    monkeypatch: pytest.MonkeyPatch,
+    request: pytest.FixtureRequest,
+) -> None:
+    monkeypatch.setenv("LANGFUSE_PUBLIC_KEY", "pk-page")
+    monkeypatch.setenv("LANGFUSE_SECRET_KEY", "unused")
+    monkeypatch.setenv("LANGFUSE_BASE_URL", f"http://127.0.0.1:{service.server_port}")
+    documented = request.getfixturevalue("documented")
+    trace_id, text = documented["answer"]("hello")
+    assert text
+    assert len(documented["traces"].record_reward(trace_id, 0.9)) == 1
+    documented["langfuse"].shutdown()
