@@ -65,7 +65,7 @@ class MetricRewards(BaseCallback):  # type: ignore[misc]
                 cannot be a source's.
             StoreError: (by the metric returned) the reward could not be committed.
         """
-        named = name or getattr(metric, "__name__", type(metric).__name__)
+        named = name or str(getattr(metric, "__name__", type(metric).__name__))
         source = f"dspy:{named}"
 
         @functools.wraps(metric)

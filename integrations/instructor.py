@@ -85,11 +85,6 @@ class _Call:
         if decision is not None:
             report_without_waiting(self._control, decision, reward, source=self._source)
 
-    def failed(self, error: BaseException) -> None:
-        """Take an error that ended the call: only one of validation says something of the answer."""
-        if isinstance(error, _INVALID):
-            self.judged(0.0)
-
 
 # Each call has its own, also where a validator calls the client again.
 _call: ContextVar[_Call | None] = ContextVar("stageroute_instructor_call", default=None)
@@ -113,11 +108,21 @@ def _opened(control: Control, source: str) -> Iterator[_Call]:
         token = _call.set(call)
         try:
             yield call
-        except BaseException as error:
-            call.failed(error)
+        except _INVALID:
+            call.judged(0.0)
             raise
         finally:
             _call.reset(token)
+
+
+@contextmanager
+def _judged_at_its_end(call: _Call) -> Iterator[None]:
+    try:
+        yield
+    except _INVALID:
+        call.judged(0.0)
+        raise
+    call.judged(1.0)
 
 
 def _sync(create: Callable[..., Any], control: Control, source: str) -> Callable[..., Any]:
@@ -131,12 +136,8 @@ def _sync(create: Callable[..., Any], control: Control, source: str) -> Callable
         return made
 
     def read(parts: Iterator[Any], call: _Call) -> Iterator[Any]:
-        try:
+        with _judged_at_its_end(call):
             yield from parts
-        except BaseException as error:
-            call.failed(error)
-            raise
-        call.judged(1.0)
 
     return rewarded
 
@@ -152,13 +153,9 @@ def _async(create: Callable[..., Any], control: Control, source: str) -> Callabl
         return made
 
     async def read(parts: AsyncGenerator[Any, None], call: _Call) -> AsyncIterator[Any]:
-        try:
+        with _judged_at_its_end(call):
             async with aclosing(parts):
                 async for part in parts:
                     yield part
-        except BaseException as error:
-            call.failed(error)
-            raise
-        call.judged(1.0)
 
     return rewarded

@@ -14,7 +14,6 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from langfuse import Langfuse
-from opentelemetry.sdk.trace import TracerProvider
 
 from stageroute_router import SettingsError, StageRouteRouter, UnknownDecisionError
 from stageroute_router.integrations.langfuse import Traces, follow, pull_scores
@@ -92,7 +91,7 @@ class Requests(BaseHTTPRequestHandler):
         """Say nothing."""
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def service() -> Iterator[Service]:
     with Service() as serving:
         thread = threading.Thread(target=serving.serve_forever, args=(0.01,))
@@ -102,20 +101,13 @@ def service() -> Iterator[Service]:
         thread.join()
 
 
-@pytest.fixture
-def provider_of_tracers() -> TracerProvider:
-    return TracerProvider()
-
-
-@pytest.fixture
-def langfuse(
-    service: Service, provider_of_tracers: TracerProvider, request: pytest.FixtureRequest
-) -> Iterator[Langfuse]:
+@pytest.fixture(scope="module")
+def langfuse(service: Service) -> Iterator[Langfuse]:
+    """The one client of the process, as get_client() returns it: with a second one it would return none."""
     made = Langfuse(
-        public_key=f"pk-{request.node.name}",  # clients are kept by key
+        public_key="unused",
         secret_key="unused",  # noqa: S106
         base_url=f"http://127.0.0.1:{service.server_port}",
-        tracer_provider=provider_of_tracers,
         otel_compression="none",
     )
     yield made
@@ -123,8 +115,8 @@ def langfuse(
 
 
 @pytest.fixture
-def traces(router: StageRouteRouter, langfuse: Langfuse, provider_of_tracers: TracerProvider) -> Traces:
-    return follow(router, tracer_provider=provider_of_tracers)
+def traces(router: StageRouteRouter, langfuse: Langfuse) -> Traces:
+    return follow(router)
 
 
 def given(router: StageRouteRouter, traces: Traces, run_id: str) -> list[dict[str, float]]:
@@ -184,17 +176,7 @@ def test_what_cannot_be_done_is_told(router: StageRouteRouter, traces: Traces, l
         follow(router, tracer_provider=object())
 
 
-def test_the_pages_example(
-    router: StageRouteRouter,
-    service: Service,
-    monkeypatch: pytest.MonkeyPatch,
-    request: pytest.FixtureRequest,
-) -> None:
-    monkeypatch.setenv("LANGFUSE_PUBLIC_KEY", "pk-page")
-    monkeypatch.setenv("LANGFUSE_SECRET_KEY", "unused")
-    monkeypatch.setenv("LANGFUSE_BASE_URL", f"http://127.0.0.1:{service.server_port}")
-    documented = request.getfixturevalue("documented")
+def test_the_pages_example(router: StageRouteRouter, langfuse: Langfuse, documented: dict[str, Any]) -> None:
     trace_id, text = documented["answer"]("hello")
     assert text
     assert len(documented["traces"].record_reward(trace_id, 0.9)) == 1
-    documented["langfuse"].shutdown()
