@@ -269,10 +269,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("--seed", type=int, default=0, help="seed of all draws (default 0)")
     parser.add_argument("--port", type=int, default=0, help="TCP port (default: a free one)")
+    parser.add_argument(
+        "--host",
+        default=LOOPBACK,
+        help=f"address to serve at (default {LOOPBACK}); 0.0.0.0 is for a container, whose network is its own",
+    )
     options = parser.parse_args(arguments)
     try:
         app = _app_from(options)
-        asyncio.run(_serve_command(app, port=options.port, ends_with_stdin=options.models == "-"))
+        asyncio.run(
+            _serve_command(app, host=options.host, port=options.port, ends_with_stdin=options.models == "-")
+        )
     except (OSError, ValueError) as error:
         parser.exit(2, f"{parser.prog}: {error}\n")
 
@@ -299,7 +306,7 @@ def _app_from(options: argparse.Namespace) -> ProviderApp:
     return ProviderApp(routerbench_models(), seed=options.seed)
 
 
-async def _serve_command(app: ProviderApp, *, port: int, ends_with_stdin: bool) -> None:
+async def _serve_command(app: ProviderApp, *, host: str, port: int, ends_with_stdin: bool) -> None:
     loop = asyncio.get_running_loop()
     ended = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -308,10 +315,10 @@ async def _serve_command(app: ProviderApp, *, port: int, ends_with_stdin: bool) 
         await _watch_stdin(ended)
 
     def announce(bound_port: int) -> None:
-        sys.stdout.write(f"http://{LOOPBACK}:{bound_port}\n")
+        sys.stdout.write(f"http://{host}:{bound_port}\n")
         sys.stdout.flush()
 
-    await serve(app, port=port, on_start=announce, until=ended)
+    await serve(app, host=host, port=port, on_start=announce, until=ended)
 
 
 async def _watch_stdin(ended: asyncio.Event) -> None:

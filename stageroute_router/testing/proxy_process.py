@@ -24,7 +24,7 @@ from typing import Any
 import httpx
 import yaml
 
-_START_DEADLINE_S = 180.0
+_START_DEADLINE_S = 300.0
 _STOP_DEADLINE_S = 60.0
 _POLL_S = 0.05
 _ADDRESS = re.compile(r"(?:running on|Listening at:) (http://[\d.:]+)")
@@ -93,6 +93,11 @@ class ProxyProcess:
         return self._url
 
     @property
+    def pid(self) -> int:
+        """Of the process that was started: the one that serves, or with several workers the one that minds them."""
+        return self._started().pid
+
+    @property
     def output(self) -> str:
         """What it has written so far."""
         return self._log.read_text(encoding="utf-8", errors="replace") if self._log.exists() else ""
@@ -112,7 +117,7 @@ class ProxyProcess:
 
         Raises:
             ProxyEndedError: it ended instead.
-            TimeoutError: it did neither within three minutes.
+            TimeoutError: it did neither within five minutes.
         """
         command = [sys.executable, "-c", "from litellm import run_server; run_server()"]
         options = ["--config", str(self.config_path), "--host", "127.0.0.1", "--port", "0"]
