@@ -132,7 +132,10 @@ def _sync(create: Callable[..., Any], control: Control, source: str) -> Callable
             made = create(*args, **kwargs)
         if isinstance(made, Generator):
             return read(made, call)
-        call.judged(1.0)
+        if not isinstance(
+            made, AsyncGenerator
+        ):  # Instructor's answer to a streamed LiteLLM call: nothing read yet
+            call.judged(1.0)
         return made
 
     def read(parts: Iterator[Any], call: _Call) -> Iterator[Any]:

@@ -170,6 +170,15 @@ def test_synchronous_streams(router: StageRouteRouter) -> None:
     assert calls(router) == 1
 
 
+def test_a_stream_that_cannot_be_read_is_not_judged(router: StageRouteRouter) -> None:
+    mode = instructor.Mode.JSON
+    client = rewarding(instructor.from_litellm(router.completion, mode=mode), router)
+    client.create_partial(model="chat", messages=ASK, response_model=User)
+    ask(client, User)  # rewards are taken in order: were there one of the first, it would be there now
+    assert rewards(router, count=1) == [1, 1.0]
+    assert calls(router) == 2
+
+
 def test_tools(router: StageRouteRouter) -> None:
     client = rewarding(instructor.from_litellm(router.completion), router)
     assert ask(client, User).model_dump() == GOOD

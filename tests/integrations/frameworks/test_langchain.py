@@ -115,8 +115,7 @@ def test_an_agents_run_rewards_all_calls_inside(
     assert len(rewards.record_reward(run, 1.0)) == 2
     # Each model's run is known, too: a critic may judge one step alone.
     steps = [message for message in answer["messages"] if message.type == "ai"]
-    if all(str(step.id).startswith("lc_run") for step in steps):
-        assert [len(rewards.decisions(step)) for step in steps] == [1, 1]
+    assert [len(rewards.decisions(step)) for step in steps] == [1, 1]
 
 
 async def test_agents_side_by_side_are_kept_apart(
