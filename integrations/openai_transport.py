@@ -44,13 +44,36 @@ def http_client(router: Router, *, library: str | None = None) -> Any:  # noqa: 
 
     Raises:
         SettingsError: the library is neither of the two, or is not installed.
+
+    >>> from openai import OpenAI
+    >>> client = OpenAI(http_client=http_client(router), base_url="http://stageroute/v1", api_key="unused")
+    >>> asked = [{"role": "user", "content": "hello"}]
+    >>> client.chat.completions.create(model="chat", messages=asked).choices[0].message.role
+    'assistant'
     """
     http = _library(library)
     return http.Client(transport=_transport(http, Endpoint(router)))
 
 
 def async_http_client(router: Router, *, library: str | None = None) -> Any:  # noqa: ANN401 - of either library
-    """Return the same as :func:`http_client` for asynchronous code: an ``AsyncClient`` of the library."""
+    """Return the same as :func:`http_client` for asynchronous code: an ``AsyncClient`` of the library.
+
+    Args:
+        router: as for :func:`http_client`.
+        library: as for :func:`http_client`.
+
+    Raises:
+        SettingsError: the library is neither of the two, or is not installed.
+
+    >>> from openai import AsyncOpenAI
+    >>> client = AsyncOpenAI(
+    ...     http_client=async_http_client(router), base_url="http://stageroute/v1", api_key="unused"
+    ... )
+    >>> asked = [{"role": "user", "content": "hello"}]
+    >>> answer = asyncio.run(client.chat.completions.create(model="chat", messages=asked))
+    >>> answer.choices[0].message.role
+    'assistant'
+    """
     http = _library(library)
     return http.AsyncClient(transport=_transport(http, Endpoint(router)))
 

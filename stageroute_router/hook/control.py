@@ -64,6 +64,9 @@ class Control:
     def status(self, group: str | None = None) -> Status | GroupStatus:
         """Return the status of one managed group, or of all of them.
 
+        Args:
+            group: the model group; all of them by default.
+
         Raises:
             SettingsError: the group is not managed.
         """
@@ -80,6 +83,9 @@ class Control:
     def group_status(self, group: str) -> GroupStatus:
         """Return the status of one managed group.
 
+        Args:
+            group: the model group.
+
         Raises:
             SettingsError: the group is not managed.
         """
@@ -87,6 +93,10 @@ class Control:
 
     def stages(self, group: str, *, last: int = 50) -> Sequence[StageReport]:
         """Return the ``last`` stages of a group: who was live, who came and went, and why. The oldest first.
+
+        Args:
+            group: the model group.
+            last: how many; 50 by default.
 
         Raises:
             SettingsError: the group is not managed.
@@ -123,6 +133,9 @@ class Control:
 
     def redeploy(self, group: str) -> GroupStatus:
         """Open a maintenance window of a group now, and return the group's status after it.
+
+        Args:
+            group: the model group.
 
         Raises:
             SettingsError: the group is not managed.
@@ -218,7 +231,7 @@ class Control:
 
         Raises:
             InvalidRewardError: the source is no name.
-            Otherwise as :meth:`record_reward`.
+            StageRouteError: otherwise as :meth:`record_reward`.
         """
         return self._revoke(response, source=source, caller=caller).result()
 

@@ -113,7 +113,7 @@ class SimulatedProvider:
         Args:
             model: name of the model.
             group: LiteLLM's ``model_name``.
-            extra: further ``litellm_params`` (``weight``, ``order``, ``tags``, ``timeout``, …), except
+            **extra: further ``litellm_params`` (``weight``, ``order``, ``tags``, ``timeout``, …), except
                 ``model_info``, which is merged into the entry's own. Replicas of one model need
                 ``model_info={"id": …}``: the id is ``group/model`` otherwise.
 
@@ -142,7 +142,7 @@ class SimulatedProvider:
         Args:
             group: LiteLLM's ``model_name``.
             models: names of the models; all by default.
-            extra: as for :meth:`deployment`.
+            **extra: as for :meth:`deployment`.
         """
         names = self.models if models is None else models
         return [self.deployment(name, group, **extra) for name in names]
@@ -175,7 +175,7 @@ class SimulatedProvider:
 
         Args:
             model: name of the model.
-            changes: any of ``latency_s``, ``first_chunk_s``, ``always_stream_usage``, ``error_rate``,
+            **changes: any of ``latency_s``, ``first_chunk_s``, ``always_stream_usage``, ``error_rate``,
                 ``error_status``, ``rate_limit``, ``rate_limit_rate``, ``retry_after_s``, ``hang_rate``,
                 ``broken_rate`` as in :class:`SimulatedModel`; ``rate_limited`` and ``hang`` (True or False)
                 switch the whole model.
@@ -189,6 +189,9 @@ class SimulatedProvider:
     def counts(self, model: str) -> dict[str, int]:
         """Return how many ``requests`` a model got, and how many of them were ``answered``, or ended as
         ``errors``, ``rate_limited``, ``hung`` or ``broken``.
+
+        Args:
+            model: name of the model.
 
         Raises:
             SettingsError: no such model.

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import os
+import tempfile
 
+# CrewAI keeps settings and databases in the user's home, and looks for it at import.
+_HOME = tempfile.TemporaryDirectory()
+os.environ.update(HOME=_HOME.name, XDG_DATA_HOME=_HOME.name)
 for _name in ("CREWAI_DISABLE_TELEMETRY", "CREWAI_TESTING", "CREWAI_DISABLE_VERSION_CHECK"):
     os.environ[_name] = "true"
 os.environ["CREWAI_TRACING_ENABLED"] = "false"
 
 from collections.abc import Awaitable, Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
-
-# Databases of crews go to the user's data directory, which is looked for at import.
 from crewai import LLM, Agent, Crew, Task
 from crewai.events import LLMCallCompletedEvent, crewai_event_bus
 from crewai.tools import tool
@@ -32,8 +33,7 @@ def add(a: int, b: int) -> int:
 
 
 @pytest.fixture
-def llm(documented: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
-    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
+def llm(documented: dict[str, Any]) -> Any:
     CALLED.clear()
     return documented["llm"]
 

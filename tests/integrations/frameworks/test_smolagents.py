@@ -6,9 +6,17 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from smolagents import ActionStep, ChatMessage, CodeAgent, MessageRole, ToolCallingAgent, tool
+from smolagents import (
+    ActionStep,
+    ChatMessage,
+    CodeAgent,
+    LiteLLMRouterModel,
+    MessageRole,
+    ToolCallingAgent,
+    tool,
+)
 
-from stageroute_router import StageRouteRouter
+from stageroute_router import StageRouteRouter, attach
 from stageroute_router.testing.provider import SimulatedModel, SimulatedProvider
 
 ASK = [ChatMessage(role=MessageRole.USER, content=[{"type": "text", "text": "hello"}])]
@@ -83,3 +91,14 @@ def test_a_tool_calling_agent_is_rewarded_as_a_whole(
         assert agent.run("2 and 3?") == "5"
     assert [receipt.status for receipt in episode.record_reward(1.0)] == ["recorded"]
     assert routed() == 1
+
+
+def test_a_router_model_is_attached_to(provider: SimulatedProvider) -> None:
+    model = LiteLLMRouterModel(model_id="chat", model_list=provider.model_list("chat"))
+    groups = {"chat": {"budget_usd_per_call": 0.01, "max_live_models": 2}}
+    with attach(model.client, stageroute=groups, database_url="memory://") as control:
+        answer = model.generate(ASK)
+        assert answer.content == PROGRAM
+        assert control.record_reward(answer.raw, 1.0).status == "recorded"
+        assert "".join(part.content or "" for part in model.generate_stream(ASK)) == PROGRAM
+        assert control.status("chat").calls == 2
