@@ -10,6 +10,7 @@ from stageroute_router.errors import InvalidRewardError, StoreError
 from stageroute_router.store.base import (
     FAILURE_SOURCE,
     PENDING_REWARD_LIFETIME_S,
+    ArmPinned,
     CallFailed,
     CallSettled,
     DecisionMade,
@@ -55,6 +56,8 @@ def check_batch(batch: Sequence[Write]) -> None:
                     _check_reward(write.reward)
             case StagePlanned():
                 _check_stage(write)
+            case ArmPinned():
+                _check_pin(write)
             case MixRecorded():
                 _check_finite("made_at", write.made_at)
 
@@ -96,6 +99,14 @@ def _check_stage(write: StagePlanned) -> None:
     _check_count("stage", write.stage)
     _check_count("opened_at_call", write.opened_at_call)
     _check_finite("opened_at", write.opened_at)
+
+
+def _check_pin(write: ArmPinned) -> None:
+    if not write.arm:
+        raise ValueError(f"a pin in group {write.group!r} names no arm; it needs one")
+    if write.pinned not in (True, False, None):
+        raise ValueError(f"pinned is {write.pinned!r}; it has to be true, false, or None to forget it")
+    _check_finite("set_at", write.set_at)
 
 
 def check_source(source: str) -> None:
