@@ -1,8 +1,8 @@
 """The contract of a store: what is written, what comes back, and what is promised.
 
 A store keeps, per group: sufficient statistics per (segment, arm), the account, the stages with their live
-sets, what operators pinned, the decisions, and the rewards. Everything is written through :meth:`Store.commit`, which applies a
-batch of writes in one transaction, in order, and says what each of them did. A batch is applied whole or not
+sets, what operators pinned, the decisions, and the rewards. Everything is written through :meth:`Store.commit`, which
+applies a batch of writes in one transaction, in order, and says what each of them did. A batch is applied whole or not
 at all; once ``commit`` returns, it is durable. Applying the same batch twice changes nothing the second time
 (as long as its writes are in the order of their times, and it names no decision before making it: what was ignored
 then would be found now).

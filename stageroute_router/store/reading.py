@@ -138,13 +138,16 @@ class _Needed:
                         needed.waited_for[write.response_id] = None
                 case CallFailed() | CallWithdrawn():
                     needed.decisions[write.decision_id] = None
-                case StagePlanned():
-                    needed.stages[write.group, write.stage] = None
-                    needed.groups.add(write.group)
-                case ArmPinned():
-                    needed.pins[write.group, write.arm] = None
-                    needed.groups.add(write.group)
+                case StagePlanned() | ArmPinned():
+                    needed._add_steering(write)
         return needed
+
+    def _add_steering(self, write: StagePlanned | ArmPinned) -> None:
+        self.groups.add(write.group)
+        if isinstance(write, StagePlanned):
+            self.stages[write.group, write.stage] = None
+        else:
+            self.pins[write.group, write.arm] = None
 
 
 def load_ledger(
@@ -320,8 +323,7 @@ def load_stage(connection: Connection, group: str, number: int) -> StagePlanned 
 def _load_pins(connection: Connection, group: str) -> tuple[dict[str, ArmPinned], list[StoredProblem]]:
     c = tables.pins.c
     found = [
-        pin_or_problem(row)
-        for row in connection.execute(_PINS.where(c.group_name == group).order_by(c.arm))
+        pin_or_problem(row) for row in connection.execute(_PINS.where(c.group_name == group).order_by(c.arm))
     ]
     return (
         {pin.arm: pin for pin in found if isinstance(pin, ArmPinned)},

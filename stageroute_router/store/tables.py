@@ -84,8 +84,8 @@ pins = Table(
     Column("set_at", Double, nullable=False),
     CheckConstraint("pinned IN (0, 1)", name="stageroute_pins_pinned"),
 )
-"""One row per arm that an operator ever pinned or unpinned; ``pinned`` is NULL where the configuration decides again: the
-row stays, so that an older write which arrives late is known to be older."""
+"""One row per arm that an operator ever pinned or unpinned; ``pinned`` is NULL where the configuration decides again:
+the row stays, so that an older write which arrives late is known to be older."""
 
 stages = Table(
     "stageroute_stages",

@@ -36,13 +36,8 @@ def check_batch(batch: Sequence[Write]) -> None:
     """
     for write in batch:
         match write:
-            case RewardReported():
-                _check_reward(write.reward)
-                check_source(write.source)
-                _check_finite("reported_at", write.reported_at)
-            case RewardRevoked():
-                check_source(write.source)
-                _check_finite("revoked_at", write.revoked_at)
+            case RewardReported() | RewardRevoked():
+                _check_report(write)
             case DecisionMade():
                 _check_decision(write)
             case CallSettled():
@@ -73,6 +68,15 @@ def check_retention(retention_s: float | None) -> None:
             f"the retention is {retention_s!r} seconds; it has to be at least a day (86400), because rewards and "
             "the ends of calls may come that late, or None for ever"
         )
+
+
+def _check_report(write: RewardReported | RewardRevoked) -> None:
+    if isinstance(write, RewardReported):
+        _check_reward(write.reward)
+        _check_finite("reported_at", write.reported_at)
+    else:
+        _check_finite("revoked_at", write.revoked_at)
+    check_source(write.source)
 
 
 def _check_decision(write: DecisionMade) -> None:
