@@ -155,6 +155,12 @@ def describe(routes: Sequence[BaseRoute]) -> dict[str, Any]:
     body["schema"] = json.loads(
         json.dumps(body["schema"]).replace(json.dumps(_REPORT), json.dumps(_REFERENCE))
     )
+    schemas[_PIN["title"]] = _PIN
+    body = document["paths"]["/stageroute/groups/{group}/pin"]["post"]["requestBody"]["content"]
+    body["application/json"] = {
+        **body["application/json"],
+        "schema": {"$ref": f"#/components/schemas/{_PIN['title']}"},
+    }
     _explain(schemas)
     return document
 

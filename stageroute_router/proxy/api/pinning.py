@@ -14,8 +14,8 @@ class PinReport(BaseModel):
 
     arm: str = Field(min_length=1, max_length=256, description="The arm, as the status names it.")
     pinned: bool | None = Field(
-        description="`true`: live in every stage from now on. `false`: as it is worth, even if the configuration pins it. "
-        "`null`: forget what was said, and go by the configuration again."
+        description="`true`: live in every stage from now on. `false`: by its worth, even if the configuration "
+        "pins it. `null`: forget what was said, and go by the configuration again."
     )
 
 
