@@ -64,7 +64,7 @@ _CLOSE_DEADLINE_S = 10.0
 _STATUS_FLUSH_S = 1.0
 _START_PATIENCE_S = 10.0
 _WINDOW_PATIENCE_S = 10.0
-_MOST_WINDOWS = 3
+_MOST_WINDOWS = 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -491,18 +491,20 @@ class Runtime(ForkAware):
             if write is not None:
                 self._store.commit([write])
                 self._read_all(state)
+            open_window()
 
         def open_window() -> None:
             if state.is_missing(arm):
                 self._open_window(state, reason="manual")
 
         self._wait_for(decide)
+        self._writer.flush(_STATUS_FLUSH_S)
         for _ in range(_MOST_WINDOWS):
-            self._wait_for(open_window)
-            self._writer.flush(_STATUS_FLUSH_S)
             # Another worker, which did not know of the pin yet, may have planned this stage a moment before.
             if not state.is_missing(arm):
                 break
+            self._wait_for(open_window)
+            self._writer.flush(_STATUS_FLUSH_S)
         return self._describe(state, self._notes())
 
     def flush(self, timeout: float = _CLOSE_DEADLINE_S) -> bool:
