@@ -39,6 +39,7 @@ from stageroute_router.testing.clock import FakeClock
 from stageroute_router.testing.writes import (
     decided,
     failed,
+    pinned,
     planned,
     revoked,
     rewarded,
@@ -259,6 +260,13 @@ plan_one = st.builds(
     st.sampled_from(GROUPS),
     st.permutations(ARMS),
 )
+pin_one = st.builds(
+    lambda arm, group, to, age: ("pin", arm, group, to, age),
+    st.sampled_from(ARMS),
+    st.sampled_from(GROUPS),
+    st.sampled_from((True, False, None)),
+    st.sampled_from((0.0, 0.0, 3600.0)),
+)
 batches = st.lists(
     decide_one
     | reward_one
@@ -268,7 +276,8 @@ batches = st.lists(
     | reward_one
     | revoke_one
     | withdraw_one
-    | plan_one,
+    | plan_one
+    | pin_one,
     min_size=2,
     max_size=24,
 )
@@ -358,6 +367,8 @@ class StoreMachine(RuleBasedStateMachine):
                 return revoked(self.key(decision, key), source=source, at=now)
             case ("plan", stage, group, live):
                 return planned(stage, group=group, live=live)
+            case ("pin", arm, group, to, age):
+                return pinned(arm, group=group, to=to, at=now - age)
         raise AssertionError(kind)
 
     @rule(
