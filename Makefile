@@ -5,8 +5,9 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 export LITELLM_LOCAL_MODEL_COST_MAP := True
+SHELL := bash
 
-.PHONY: demo test check unit versions peers frameworks lint types format lock bench clean lock-frameworks
+.PHONY: demo test check unit browser versions peers frameworks lint types format lock bench clean lock-frameworks
 
 demo: $(VENV)/.ready
 	$(BIN)/stageroute demo
@@ -15,8 +16,12 @@ test: check unit versions peers frameworks
 
 check: lint types
 
-unit: $(VENV)/.ready
+unit: $(VENV)/.ready browser
 	$(BIN)/python -m pytest -n auto
+
+# What the tests of the page drive: Chromium, installed where there is none. In continuous integration it must be there.
+browser: $(VENV)/.ready
+	$(BIN)/python -m tests.page.browser
 
 # The LiteLLM seam under the oldest and the newest supported LiteLLM, each in an environment of its own.
 versions: $(VENV)/.ready
@@ -58,17 +63,23 @@ lock-frameworks:
 			requirements/frameworks/tests.txt -o "$${input%.in}.lock" || exit 1; \
 	done
 
+# uv installs in seconds what takes pip a minute; where uv does not get through, pip does.
+INSTALL = install() { $(BIN)/uv pip install --quiet --python "$$1" "$${@:2}" || \
+	"$$1" -m pip install --quiet --disable-pip-version-check "$${@:2}"; }; install
+
 $(VENV)/.ready: requirements/dev.lock pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "Python 3.10 or newer is needed; set PYTHON=")'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-virtualenv -r requirements/dev.lock
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-virtualenv --no-deps -e .
+	test -x $(BIN)/uv || $(BIN)/python -m pip install --quiet --disable-pip-version-check --require-virtualenv \
+		--no-deps $$(grep -o '^uv==[^ ]*' requirements/dev.lock)
+	$(INSTALL) $(BIN)/python -r requirements/dev.lock
+	$(INSTALL) $(BIN)/python --no-deps -e .
 	touch $@
 
 .venvs/peers/.ready: requirements/dev.lock requirements/peers.txt pyproject.toml $(VENV)/.ready
 	test -x .venvs/peers/bin/python || $(BIN)/python -m venv .venvs/peers
-	.venvs/peers/bin/python -m pip install --quiet --disable-pip-version-check -r requirements/dev.lock -r requirements/peers.txt
-	.venvs/peers/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -e .
+	$(INSTALL) .venvs/peers/bin/python -r requirements/dev.lock -r requirements/peers.txt
+	$(INSTALL) .venvs/peers/bin/python --no-deps -e .
 	touch $@
 
 clean:

@@ -11,7 +11,8 @@ a queue, a writer thread that takes what is there, one transaction (reward row a
 of 64. Beside it 4 processes that commit one transaction per reward, on a connection each: through our own store, which
 does the same work per reward; and in bare psycopg, which inserts a row and adds to a sum, and knows no decisions.
 
-Blocks of both alternate, in an order that alternates too; the ratio is the median over the pairs.
+Blocks of both alternate, in an order that alternates too; the ratio is the median over the pairs. The processor time
+per reward (of the reporting processes, not of PostgreSQL) is told too: whatever else the machine does, it stays.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from itertools import islice
+from multiprocessing.sharedctypes import Synchronized
 from multiprocessing.synchronize import Barrier
 from pathlib import Path
 
@@ -52,8 +54,33 @@ CALLERS = 64
 PROCESSES = 4
 
 
-def timed(callers: int, keys: Sequence[str], report: Callable[[str], object]) -> float:
-    """Report a reward for every key from so many threads, each waiting for its own; return rewards per second."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Block:
+    """What a block of rewards took.
+
+    Args:
+        rewards: how many.
+        seconds: until the last one was acknowledged.
+        cpu_s: processor time, user and system, of all threads.
+    """
+
+    rewards: int
+    seconds: float
+    cpu_s: float
+
+    @property
+    def per_s(self) -> float:
+        """Rewards per second."""
+        return self.rewards / self.seconds
+
+    @property
+    def cpu_us(self) -> float:
+        """Microseconds of processor time per reward."""
+        return 1e6 * self.cpu_s / self.rewards
+
+
+def timed(callers: int, keys: Sequence[str], report: Callable[[str], object]) -> Block:
+    """Report a reward for every key from so many threads, each waiting for its own."""
     start = threading.Barrier(callers + 1)
     failures: list[BaseException] = []
 
@@ -69,13 +96,13 @@ def timed(callers: int, keys: Sequence[str], report: Callable[[str], object]) ->
     for thread in threads:
         thread.start()
     start.wait()
-    begun = time.perf_counter()
+    begun, cpu_begun = time.perf_counter(), time.process_time()
     for thread in threads:
         thread.join()
-    seconds = time.perf_counter() - begun
+    seconds, cpu_s = time.perf_counter() - begun, time.process_time() - cpu_begun
     if failures:
         raise failures[0]
-    return len(keys) / seconds
+    return Block(rewards=len(keys), seconds=seconds, cpu_s=cpu_s)
 
 
 class BareLoop:
@@ -142,14 +169,14 @@ def on_sqlite(*, pairs: int, per_caller: int) -> dict[str, float]:
         bare = BareLoop(Path(folder, "bare.db"))
         keys = iter(names)
 
-        def ours() -> float:
+        def ours() -> Block:
             return timed(
                 CALLERS, list(islice(keys, size)), lambda key: runtime.record_reward(key, 0.5).result()
             )
 
         fresh = iter(decisions(2, count=size * (pairs + 1), at=time.time()))
 
-        def theirs() -> float:
+        def theirs() -> Block:
             return timed(CALLERS, list(islice(fresh, size)), bare.report)
 
         try:
@@ -262,18 +289,20 @@ def on_postgresql(blocks: Blocks) -> dict[str, float]:
             store_decisions(url, blocks.keys(number, of_reference=True))
         context = multiprocessing.get_context("spawn")
         step = context.Barrier(PROCESSES + 1)
+        cpu_s = context.Value("d")
         processes = [
-            context.Process(target=_reporter, args=(url, number, blocks, step), daemon=True)
+            context.Process(target=_reporter, args=(url, number, blocks, step, cpu_s), daemon=True)
             for number in range(PROCESSES)
         ]
         for process in processes:
             process.start()
 
-        def block(rewards: int) -> float:
+        def block(rewards: int) -> Block:
+            cpu_s.value = 0.0
             step.wait(120)
             begun = time.perf_counter()
             step.wait(600)
-            return rewards / (time.perf_counter() - begun)
+            return Block(rewards=rewards, seconds=time.perf_counter() - begun, cpu_s=cpu_s.value)
 
         found = alternate(
             lambda: block(PROCESSES * blocks.size),
@@ -291,49 +320,57 @@ def on_postgresql(blocks: Blocks) -> dict[str, float]:
     return found
 
 
-def _reporter(url: str, number: int, blocks: Blocks, step: Barrier) -> None:
-    """Report, as one of the processes, in step with the others."""
+def _reporter(url: str, number: int, blocks: Blocks, step: Barrier, cpu_s: Synchronized[float]) -> None:
+    """Report, as one of the processes, in step with the others; add the processor time to theirs."""
     keys = iter(blocks.keys(number, of_reference=False))
     others = iter(blocks.keys(number, of_reference=True))
     runtime, reference = runtime_on(url, seed=number), blocks.reference(url)
 
-    def ours() -> float:
-        mine = list(islice(keys, blocks.size))
-        step.wait()
-        timed(blocks.callers, mine, lambda key: runtime.record_reward(key, 0.5).result())
-        step.wait()
-        return 1.0
-
-    def theirs() -> float:
-        mine = list(islice(others, blocks.reference_size))
-        step.wait()
+    def one_by_one(mine: Sequence[str]) -> None:
         for index, key in enumerate(mine):
             reference.report(key, arm=ARMS[(index + number) % len(ARMS)])
-        step.wait()
-        return 1.0
 
-    alternate(ours, theirs, pairs=blocks.pairs)
+    def grouped(mine: Sequence[str]) -> None:
+        timed(blocks.callers, mine, lambda key: runtime.record_reward(key, 0.5).result())
+
+    def block(report: Callable[[Sequence[str]], None], mine: list[str]) -> Block:
+        step.wait()
+        begun, cpu_begun = time.perf_counter(), time.process_time()
+        report(mine)
+        mine_s = time.process_time() - cpu_begun
+        with cpu_s.get_lock():
+            cpu_s.value += mine_s
+        step.wait()
+        return Block(rewards=len(mine), seconds=time.perf_counter() - begun, cpu_s=mine_s)
+
+    alternate(
+        lambda: block(grouped, list(islice(keys, blocks.size))),
+        lambda: block(one_by_one, list(islice(others, blocks.reference_size))),
+        pairs=blocks.pairs,
+    )
     reference.close()
     runtime.close()
 
 
-def alternate(ours: Callable[[], float], theirs: Callable[[], float], *, pairs: int) -> dict[str, float]:
-    """Run blocks of both, a first pair for nothing; return the medians of the rates and of the pairs' ratios."""
+def alternate(ours: Callable[[], Block], theirs: Callable[[], Block], *, pairs: int) -> dict[str, float]:
+    """Run blocks of both, a first pair for nothing; return the medians of the blocks and of the pairs' ratios."""
     ours(), theirs()
-    rates = []
+    blocks = []
     for number in range(pairs):
         if number % 2:
             second = theirs()
-            rates.append((ours(), second))
+            blocks.append((ours(), second))
         else:
-            rates.append((ours(), theirs()))
-    ratios = [one / other for one, other in rates]
+            blocks.append((ours(), theirs()))
+    ratios = [one.per_s / other.per_s for one, other in blocks]
     return {
-        "ours_per_s": statistics.median(one for one, _ in rates),
-        "reference_per_s": statistics.median(other for _, other in rates),
+        "ours_per_s": statistics.median(one.per_s for one, _ in blocks),
+        "reference_per_s": statistics.median(other.per_s for _, other in blocks),
         "ratio": statistics.median(ratios),
         "lowest_ratio": min(ratios),
         "highest_ratio": max(ratios),
+        "ours_cpu_us": statistics.median(one.cpu_us for one, _ in blocks),
+        "reference_cpu_us": statistics.median(other.cpu_us for _, other in blocks),
     }
 
 
@@ -364,12 +401,15 @@ def main() -> None:
                 )
                 row = f"PostgreSQL, {PROCESSES} x {callers} callers, against {name}, one by one"
                 results[row] = on_postgresql(blocks)
-    table = Table("durable rewards", "ours / s", "reference / s", "ratio", "lowest", "highest")
+    table = Table(
+        "durable rewards", "ours / s", "reference / s", "ratio", "lowest", "highest", "CPU us", "reference"
+    )
     for name, row in results.items():
         table.add_row(
             name,
             *(f"{row[key]:,.0f}" for key in ("ours_per_s", "reference_per_s")),
             *(f"{row[key]:.2f}" for key in ("ratio", "lowest_ratio", "highest_ratio")),
+            *(f"{row[key]:.0f}" for key in ("ours_cpu_us", "reference_cpu_us")),
         )
     Console().print(table)
     if arguments.json:

@@ -35,12 +35,20 @@ UNREAD_STAGE = 0
 and whether it has ever had one, is not known then, so nothing is planned for others."""
 
 
+_MOST_UNUSED = 8
+"""So many estimates are made without a choice between them: a call's decision, answer and rewards may each lead to
+one."""
+
+
 class Group:
     """What a process believes of a group, and how that moves on.
 
     Methods that open a stage return its plan, for the caller to store: the first one stored for a stage's number is
-    everybody's, see :meth:`adopt`. Only :meth:`choose`, :meth:`ended` and :meth:`set_arms` are called outside the
-    writer's thread. ``choose`` waits for nothing but other choices.
+    everybody's, see :meth:`adopt`. Only :meth:`choose`, :meth:`current`, :meth:`ended` and :meth:`set_arms` are called
+    outside the writer's thread. ``choose`` waits for nothing but other choices.
+
+    The writer's thread makes new estimates as long as somebody chooses by them. When rewards come in thousands and
+    nobody chooses, they would be made for nobody: then the next choice makes its own, in about a millisecond.
 
     Args:
         name: of the model group.
@@ -75,6 +83,7 @@ class Group:
         self._stepping = threading.Lock()  # from one snapshot to the next
         self._choosing = threading.Lock()  # each choice must see the one before it
         self._in_flight = InFlight()
+        self._unused = 0  # so many estimates were made since somebody has chosen
         # The recorded mixes of the latest estimate, with their ids and when they were recorded.
         self._estimate: Estimate | None = None
         self._mix_ids: dict[UsedMix, tuple[str, float]] = {}
@@ -104,7 +113,8 @@ class Group:
             there are no arms yet.
         """
         with self._choosing:
-            snapshot = self.snapshot
+            self._unused = 0
+            snapshot = self._up_to_date()
             if snapshot is None:
                 return None
             choice = self.engine.choose(
@@ -127,6 +137,24 @@ class Group:
         record(mix_of(self.name, snapshot, used, mix_id=mix_id, made_at=now))
         self._mix_ids[used] = (mix_id, now)
         return mix_id
+
+    def current(self) -> Snapshot | None:
+        """Return what calls would be sampled from now, for reports; None if there are no arms yet."""
+        with self._choosing:
+            return self._up_to_date()
+
+    def _up_to_date(self) -> Snapshot | None:
+        snapshot = self.snapshot
+        if snapshot is None or not self.engine.is_out_of_date(snapshot):
+            return snapshot
+        # Whoever holds the lock is making a newer one. Waiting for that would be waiting for the writer's thread.
+        if self._stepping.acquire(blocking=False):
+            try:
+                if self.snapshot is not None:
+                    self.snapshot = self.engine.up_to_date(self.snapshot)
+            finally:
+                self._stepping.release()
+        return self.snapshot
 
     def ended(self, decision_ids: Iterable[str]) -> None:
         """Count calls no longer as under way; those of other groups are ignored."""
@@ -220,12 +248,16 @@ class Group:
                 return None
             if self._continues(change):
                 self._version = change.version
-            return self._step(
-                self.engine.advance(
-                    snapshot, increments=by_arm(change.statistics), account=change.account, now=now
-                ),
-                before=snapshot.stage.number,
+            advanced = self.engine.advance(
+                snapshot,
+                increments=by_arm(change.statistics),
+                account=change.account,
+                now=now,
+                estimate=self._unused < _MOST_UNUSED,
             )
+            if advanced.estimate is not snapshot.estimate:
+                self._unused += 1
+            return self._step(advanced, before=snapshot.stage.number)
 
     def read(self, stored: StoredGroup, *, now: float) -> StagePlanned | None:
         """Learn everything that is stored, whoever stored it."""

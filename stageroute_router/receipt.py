@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Literal
 
@@ -26,3 +27,11 @@ class RewardReceipt:
     decision_id: str | None = None
     group: str | None = None
     arm: str | None = None
+
+
+class Promise(Future[RewardReceipt]):
+    """A receipt that is to come, and cannot be called off: the reward is on its way."""
+
+    def cancel(self) -> bool:
+        """Refuse."""
+        return False

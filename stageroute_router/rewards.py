@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import numbers
-from concurrent.futures import Future
 
 from stageroute_router.errors import InvalidRewardError, NotYourCallError, UnknownDecisionError
-from stageroute_router.receipt import RewardReceipt
+from stageroute_router.receipt import Promise, RewardReceipt
 
 
 def checked_reward(reward: object) -> float:
@@ -15,6 +14,10 @@ def checked_reward(reward: object) -> float:
     Raises:
         InvalidRewardError: it is not a finite number in [0, 1].
     """
+    if (
+        type(reward) is float and 0.0 <= reward <= 1.0
+    ):  # nearly always; the rest takes ten times as long to ask
+        return reward
     if isinstance(reward, bool):
         return float(reward)
     if not isinstance(reward, numbers.Real):
@@ -28,23 +31,15 @@ def checked_reward(reward: object) -> float:
     return value
 
 
-class Acknowledgement(Future[RewardReceipt]):
-    """What a caller waits on: done when the reward is durable; an unknown key becomes a clear error.
-
-    Args:
-        key: what the caller named.
-    """
-
-    def __init__(self, *, key: str) -> None:
-        super().__init__()
-        self._key = key
+class Acknowledgement(Promise):
+    """What a caller waits on: done when the reward is durable; an unknown key becomes a clear error."""
 
     def set_result(self, result: RewardReceipt) -> None:
         """Complete it with what the store says."""
         if result.status == "not_yours":
             self.set_exception(
                 NotYourCallError(
-                    f"the call {self._key!r} was made by another caller, so this one cannot reward it; use the key, "
+                    f"the call {result.key!r} was made by another caller, so this one cannot reward it; use the key, "
                     "user or team that made the call"
                 )
             )
@@ -54,7 +49,7 @@ class Acknowledgement(Future[RewardReceipt]):
             return
         self.set_exception(
             UnknownDecisionError(
-                f"no routed call has the id {self._key!r}: it was not routed by StageRoute with this database, or "
+                f"no routed call has the id {result.key!r}: it was not routed by StageRoute with this database, or "
                 "its record has expired. Pass the response itself, its id, or the decision id"
             )
         )

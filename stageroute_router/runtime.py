@@ -59,6 +59,7 @@ from stageroute_router.stored_state import notes_on
 
 logger = logging.getLogger("stageroute_router")
 
+_OUTCOMES = (CallSettled, CallFailed, CallWithdrawn)  # a union is slower to ask
 _LOG_INTERVAL_S = 60.0
 _CLOSE_DEADLINE_S = 10.0
 _STATUS_FLUSH_S = 1.0
@@ -336,7 +337,7 @@ class Runtime(ForkAware):
                 replace=replace,
                 caller=caller,
             ),
-            Acknowledgement(key=key),
+            Acknowledgement(),
         )
 
     def revoke_reward(
@@ -359,7 +360,7 @@ class Runtime(ForkAware):
         check_source(source)
         return self._writer.submit_reward(
             RewardRevoked(key=key, source=source, revoked_at=self._clock(), caller=caller),
-            Acknowledgement(key=key),
+            Acknowledgement(),
         )
 
     def internal_error(self, error: BaseException) -> None:
@@ -586,7 +587,7 @@ class Runtime(ForkAware):
                 if plan is not None:
                     self._writer.submit(plan)
         # Only now: a call counts as under way until the snapshot knows what it cost.
-        over = [w.decision_id for w in batch if isinstance(w, CallSettled | CallFailed | CallWithdrawn)]
+        over = [w.decision_id for w in batch if isinstance(w, _OUTCOMES)]
         for group in self._groups.values():
             group.ended(over)
         for stored in report.stages:
@@ -676,12 +677,13 @@ class Runtime(ForkAware):
         return state
 
     def _describe(self, state: Group, notes: Sequence[str]) -> GroupStatus:
-        if state.snapshot is None:
+        snapshot = state.current()
+        if snapshot is None:
             msg = f"group {state.name!r} has no deployments yet"
             raise SettingsError(msg)
         notes = [*notes, *notes_on(state.problems)]
         return describe(
-            state.name, policy=state.policy, snapshot=state.snapshot, notes=notes, decided=state.overridden
+            state.name, policy=state.policy, snapshot=snapshot, notes=notes, decided=state.overridden
         )
 
     def _notes(self) -> list[str]:

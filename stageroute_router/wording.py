@@ -6,17 +6,22 @@ import math
 
 _PER_CALLS = 1000
 _SMALLEST = 1e-6
+_LARGEST_STEP = 0.1
 
 
-def shadow_price_sentence(shadow_price: float) -> str:
+def shadow_price_sentence(shadow_price: float, *, budget_usd_per_call: float | None = None) -> str:
     """Return what more budget would buy, as a sentence without its full stop.
 
     Args:
         shadow_price: reward that one more dollar would buy; 0 while the budget is slack, infinite (or NaN) where no
             mixture of the live arms keeps the budget.
+        budget_usd_per_call: the group's budget, where known: the dollar is then spread over so many calls that it
+            is at most a tenth of the budget. The price holds for small steps only.
 
     >>> shadow_price_sentence(12.0)
     '$1 more per 1,000 calls buys +0.012 reward per call'
+    >>> shadow_price_sentence(61.2, budget_usd_per_call=0.002)
+    '$1 more per 10,000 calls buys +0.006 reward per call'
     >>> shadow_price_sentence(0.0)
     'the budget is slack: more of it would buy no reward'
     >>> shadow_price_sentence(math.inf)
@@ -26,7 +31,17 @@ def shadow_price_sentence(shadow_price: float) -> str:
         return "no mixture of the live arms keeps the budget"
     if shadow_price <= 0:
         return "the budget is slack: more of it would buy no reward"
-    return f"$1 more per {_PER_CALLS:,} calls buys {_gain(shadow_price / _PER_CALLS)} reward per call"
+    calls = _PER_CALLS if budget_usd_per_call is None else _calls_of_a_small_step(budget_usd_per_call)
+    return f"$1 more per {calls:,} calls buys {_gain(shadow_price / calls)} reward per call"
+
+
+def _calls_of_a_small_step(budget_usd: float) -> int:
+    """Return over how many calls, a power of ten, a dollar is at most a tenth of the budget.
+
+    >>> _calls_of_a_small_step(0.01), _calls_of_a_small_step(0.002), _calls_of_a_small_step(50)
+    (1000, 10000, 1)
+    """
+    return int(10 ** max(math.ceil(-math.log10(_LARGEST_STEP * budget_usd) - 1e-9), 0))
 
 
 def _gain(reward: float) -> str:

@@ -23,7 +23,7 @@ def environment(lock: Path) -> Path:
     stamp = home / "installed.sha256"
     wanted = hashlib.sha256(lock.read_bytes() + (ROOT / "pyproject.toml").read_bytes()).hexdigest()
     if not stamp.exists() or stamp.read_text() != wanted:
-        venv.create(home, with_pip=True, clear=True)
+        venv.create(home, with_pip=False, clear=True)
         _install(python, "-r", str(lock))
         _install(python, "--no-build-isolation", "-e", str(ROOT))
         stamp.write_text(wanted)

@@ -35,7 +35,12 @@ def test_wheel_has_every_module_the_types_marker_and_the_command(tmp_path: Path)
     integrations = {
         f"stageroute_router/integrations/{path.name}" for path in (ROOT / "integrations").glob("*.py")
     }
-    missing = (source | integrations | {"stageroute_router/py.typed"}) - names
+    page = {
+        f"stageroute_router/page/{folder}/{path.name}"
+        for folder in ("static", "templates")
+        for path in (ROOT / "stageroute_router/page" / folder).iterdir()
+    }
+    missing = (source | integrations | page | {"stageroute_router/py.typed"}) - names
     assert not missing
     assert not [name for name in names if name.startswith(("tests/", "benchmarks/", "examples/"))]
 

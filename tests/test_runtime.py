@@ -78,6 +78,25 @@ def test_call_is_routed_paid_and_rewarded(runtime: Runtime) -> None:
     assert status.reward_coverage == 1.0
 
 
+def test_choice_knows_rewards_that_came_while_nobody_chose() -> None:
+    store = MemoryStore()
+    with Runtime(parse_groups(settings()), store=store, seed=1) as runtime:
+        runtime.set_arms("chat", ARMS)
+        calls = [call(runtime, call_id=f"call-{number}") for number in range(60)]
+        for routed in calls:
+            runtime.record_reward(routed.decision_id, 0.6 if routed.arm == "small" else 0.3).result(5)
+        assert runtime.flush()
+        with Runtime(parse_groups(settings()), store=store, seed=1) as another:
+            another.set_arms("chat", ARMS)
+            known = {arm.name: arm.reward_ucb for arm in group_status(another).arms}
+        chosen = runtime.choose("chat", eligible=BOTH, call_id="the-next")
+        assert chosen is not None
+        assert runtime.flush()
+        stored = store.decision(chosen.decision_id)
+        assert stored is not None
+        assert stored.decision.reward_ucb == known[chosen.arm]
+
+
 @pytest.mark.parametrize("key", ["decision", "call-7", "response-of-call-7"])
 def test_reward_finds_its_call_by_any_of_its_ids(runtime: Runtime, key: str) -> None:
     routed = call(runtime, call_id="call-7")

@@ -14,7 +14,7 @@ from stageroute_router.reward_keys import key_source
 from stageroute_router.reward_token import RewardTokens
 from stageroute_router.runtime import Runtime
 from stageroute_router.settings import parse_groups
-from stageroute_router.store.base import CommitReport, Write
+from stageroute_router.store.base import CommitReport, More, Write, nothing_more
 from stageroute_router.store.sql import SqlStore
 from stageroute_router.stored_reports import StoredReports
 
@@ -31,9 +31,9 @@ class SlowStore(SqlStore):
         self.gate = threading.Event()
         self.gate.set()
 
-    def commit(self, batch: Sequence[Write]) -> CommitReport:
+    def commit(self, batch: Sequence[Write], *, more: More = nothing_more) -> CommitReport:
         assert self.gate.wait(60)
-        return super().commit(batch)
+        return super().commit(batch, more=more)
 
 
 @pytest.fixture(params=["sqlite", "postgres"])

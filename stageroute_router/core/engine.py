@@ -167,6 +167,7 @@ class Engine:
         increments: Mapping[str, ArmStatistics],
         account: Account,
         now: float,
+        estimate: bool = True,
     ) -> Snapshot:
         """Return the snapshot after observations, with a new stage if its window is due.
 
@@ -175,6 +176,7 @@ class Engine:
             increments: what was newly observed, by arm name.
             account: the group's account now.
             now: seconds since the epoch.
+            estimate: False to leave a new estimate to :meth:`up_to_date`, where no new stage needs one.
         """
         statistics = dict(snapshot.statistics)
         calls = account.calls - snapshot.account.calls
@@ -191,7 +193,7 @@ class Engine:
                 snapshot.arms, statistics, account, traffic, previous=stage, reason="schedule", now=now
             )
             return self._estimated(snapshot.arms, statistics, account, traffic, stage)
-        if stale >= self.policy.rule.refresh_after(account.calls):
+        if estimate and stale >= self.policy.rule.refresh_after(account.calls):
             return self._estimated(snapshot.arms, statistics, account, traffic, stage)
         # Not ``replace``: this happens at every call, and naming the fields takes a quarter of the time.
         return Snapshot(
@@ -207,6 +209,18 @@ class Engine:
             restricted=snapshot.restricted,
             choices=snapshot.choices,
             used=snapshot.used,
+        )
+
+    def is_out_of_date(self, snapshot: Snapshot) -> bool:
+        """Return whether so much was observed since the snapshot's estimate that it should not be used any more."""
+        return snapshot.stale >= self.policy.rule.refresh_after(snapshot.account.calls)
+
+    def up_to_date(self, snapshot: Snapshot) -> Snapshot:
+        """Return the snapshot with a new estimate if its own should not be used any more."""
+        if not self.is_out_of_date(snapshot):
+            return snapshot
+        return self._estimated(
+            snapshot.arms, snapshot.statistics, snapshot.account, snapshot.traffic, snapshot.stage
         )
 
     # --- route ---------------------------------------------------------------------------------------------

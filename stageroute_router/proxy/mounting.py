@@ -7,6 +7,7 @@ from fastapi import FastAPI
 from stageroute_router.hook.watching import watching
 from stageroute_router.proxy.api import api_router
 from stageroute_router.proxy.metrics import mount_metrics
+from stageroute_router.proxy.page import proxy_page
 from stageroute_router.proxy.ports import ProxyRouting
 from stageroute_router.proxy.tracing import ProxyTracing
 
@@ -24,3 +25,4 @@ def mount(app: FastAPI, *, proxy: ProxyRouting) -> None:
     mount_metrics(app, proxy=proxy)
     _kept.append(ProxyTracing(watching))
     app.include_router(api_router(proxy))
+    app.include_router(proxy_page(proxy))

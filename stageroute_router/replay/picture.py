@@ -7,13 +7,14 @@ from typing import Any
 
 import numpy as np
 
-from stageroute_router.errors import StageRouteError
+from stageroute_router.drawing import THEMES, dressed, load_altair, to_png, to_svg
 from stageroute_router.replay.result import ReplayResult
 
 WINDOWS = 20
 """The running mean reward is taken over this part of the calls."""
 
 _MOST_MODELS = 10
+_THEME = THEMES["light"]
 
 
 def save_picture(result: ReplayResult, path: Path, *, baselines: dict[str, float] | None = None) -> None:
@@ -27,33 +28,21 @@ def save_picture(result: ReplayResult, path: Path, *, baselines: dict[str, float
     Raises:
         StageRouteError: altair and vl-convert are not installed.
     """
-    try:
-        import altair as alt  # noqa: PLC0415 - an optional extra
-    except ImportError as error:
-        msg = 'pictures need altair and vl-convert: pip install "stageroute-router[charts]"'
-        raise StageRouteError(msg) from error
-    chart = (
-        alt.vconcat(
-            _reward(alt, result, baselines or {}),
-            _spend(alt, result),
-            _traffic(alt, result),
-            spacing=18,
+    alt = load_altair()
+    chart = alt.vconcat(
+        _reward(alt, result, baselines or {}),
+        _spend(alt, result),
+        _traffic(alt, result),
+        spacing=18,
+    ).resolve_scale(color="independent")
+    chart = dressed(chart, _THEME)
+    if path.suffix == ".png":
+        path.write_bytes(to_png(chart))
+    else:
+        path.write_text(
+            to_svg(chart, label=f"Reward, spend and traffic of {result.calls:,} replayed calls"),
+            encoding="utf-8",
         )
-        .resolve_scale(color="independent")
-        .configure_view(strokeOpacity=0)
-        .configure_axis(
-            grid=True,
-            gridOpacity=0.35,
-            labelFontSize=11,
-            titleFontSize=12,
-            titleFontWeight="normal",
-            titlePadding=10,
-        )
-        .configure_title(anchor="start", fontSize=14)
-        .configure_legend(labelFontSize=11, titleFontSize=11, labelLimit=220, symbolLimit=0)
-        .properties(padding=16, background="white")
-    )
-    chart.save(str(path), **({"scale_factor": 1.5} if path.suffix == ".png" else {}))
 
 
 def _reward(alt: Any, result: ReplayResult, baselines: dict[str, float]) -> Any:  # noqa: ANN401
@@ -103,18 +92,18 @@ def _spend(alt: Any, result: ReplayResult) -> Any:  # noqa: ANN401
     budget = result.budget_usd * 1000
     top = max(2 * budget, float(np.percentile(average, 95)) * 1000)
     base = alt.Chart(alt.Data(values=points))
-    line = base.mark_line(color="#4c78a8", clip=True).encode(
+    line = base.mark_line(color=_THEME.accent, clip=True).encode(
         x=alt.X("call:Q", title=None, scale=alt.Scale(domain=[0, result.calls], nice=False)),
         y=alt.Y("usd:Q", title="$ per 1,000 calls", scale=alt.Scale(domain=[0, top])),
     )
     rule = (
         alt.Chart(alt.Data(values=[{"budget": budget}]))
-        .mark_rule(color="#e45756", strokeDash=[6, 3], strokeWidth=2)
+        .mark_rule(color=_THEME.budget, strokeDash=[6, 3], strokeWidth=2)
         .encode(y="budget:Q")
     )
     label = (
         alt.Chart(alt.Data(values=[{"budget": budget, "call": result.calls, "text": "budget"}]))
-        .mark_text(align="right", baseline="bottom", dy=-4, color="#e45756")
+        .mark_text(align="right", baseline="bottom", dy=-4, color=_THEME.budget)
         .encode(x="call:Q", y="budget:Q", text="text:N")
     )
     return (line + rule + label).properties(

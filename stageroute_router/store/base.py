@@ -16,7 +16,7 @@ Nothing of prompts, answers, headers or keys is ever part of a write.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
@@ -403,6 +403,15 @@ class StoredDecision:
     closed_at: float | None = None
 
 
+More = Callable[[], Sequence[Write]]
+"""Returns writes that have come up while a batch waited to be committed, see :meth:`Store.commit`."""
+
+
+def nothing_more() -> Sequence[Write]:
+    """Return no writes."""
+    return ()
+
+
 class Store(Protocol):
     """A place that keeps what was learned. Implementations may be called from any thread."""
 
@@ -476,8 +485,13 @@ class Store(Protocol):
         """
         ...
 
-    def commit(self, batch: Sequence[Write]) -> CommitReport:
+    def commit(self, batch: Sequence[Write], *, more: More = nothing_more) -> CommitReport:
         """Apply a batch in order, in one transaction, durably.
+
+        Args:
+            batch: the writes.
+            more: asked once, when no other worker can commit before this batch any more: what has come up while it
+                waited for that. It is applied after the batch, as a part of it. By default, nothing has.
 
         Raises:
             StoreError: nothing of the batch was applied (or, if the connection broke at the very end, that is

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from stageroute_router.core.statistics import ArmStatistics
 from stageroute_router.store.base import (
@@ -20,8 +20,7 @@ EntryState = Literal["open", "settled", "failed", "lost", "withdrawn"]
 """A withdrawn decision stays as a tombstone, so that committing its batch again does not bring it back."""
 
 
-@dataclass(frozen=True, slots=True)
-class GivenReward:
+class GivenReward(NamedTuple):
     """A reward as it was reported: its value, and the key it named and when: a repeat has the same."""
 
     reward: float
@@ -56,6 +55,16 @@ class Entry:
     response_id: str | None = None
     closed_at: float | None = None
     rewards: dict[str, GivenReward] = field(default_factory=dict)
+
+    @property
+    def decision_id(self) -> str:
+        """Of the decision."""
+        return self.decision.decision_id
+
+    @property
+    def group(self) -> str:
+        """Of the decision."""
+        return self.decision.group
 
     @property
     def statistics(self) -> ArmStatistics:
@@ -98,6 +107,27 @@ class Entry:
 
 
 @dataclass(slots=True)
+class Target:
+    """A stored decision as far as a reward needs it: most of a decision's columns are nothing to its rewards."""
+
+    decision_id: str
+    group: str
+    cell: CellKey
+    served_arm: str
+    state: EntryState
+    caller: str | None
+    rewards: dict[str, GivenReward]
+
+    def is_of(self, caller: str | None) -> bool:
+        """Whether somebody may reward it, as :meth:`Entry.is_of`."""
+        return caller is None or caller == self.caller
+
+
+Rewardable = Entry | Target
+"""What a reward may be given to."""
+
+
+@dataclass(slots=True)
 class Applied:
     """What applying a batch did, and which rows have to be written back."""
 
@@ -106,8 +136,8 @@ class Applied:
     """Decisions that are new."""
     updated: list[str]
     """Decisions that were there before and have changed."""
-    rewards: list[tuple[str, str]]
-    """(decision, source) whose reward was set or taken back."""
+    rewards: list[tuple[str, str, GivenReward | None]]
+    """(decision, source) whose reward was set or, where it is None, taken back."""
     pending: list[tuple[str, str]]
     """(key, source) whose pending reward was set or removed."""
     stages: list[tuple[str, int]]
@@ -118,6 +148,27 @@ class Applied:
     """Distributions recorded by this batch."""
     pins: list[tuple[str, str]]
     """(group, arm) that this batch pinned, unpinned, or left to the configuration again."""
+
+
+@dataclass(slots=True)
+class RewardSums:
+    """By how much the rewards of a cell have moved, added up one by one without a new value for each."""
+
+    reward_count: int = 0
+    reward_sum: float = 0.0
+    reward_sumsq: float = 0.0
+
+    def count(self, reward: float, *, times: Literal[1, -1]) -> None:
+        """Add a reward, or take it away."""
+        self.reward_count += times
+        self.reward_sum += times * reward
+        self.reward_sumsq += times * (reward * reward)
+
+    def statistics(self) -> ArmStatistics:
+        """Return them as statistics."""
+        return ArmStatistics(
+            reward_count=self.reward_count, reward_sum=self.reward_sum, reward_sumsq=self.reward_sumsq
+        )
 
 
 @dataclass(slots=True)
@@ -149,9 +200,9 @@ class Changes:
         if decision_id not in self.created:
             self.updated[decision_id] = None
 
-    def before(self, entry: Entry, source: str) -> None:
+    def before(self, entry: Rewardable, source: str) -> None:
         """Remember a reward as it was before the batch, before it is set, moved or taken back."""
-        key = (entry.decision.decision_id, source)
+        key = (entry.decision_id, source)
         if key not in self.rewards_before:
             given = entry.rewards.get(source)
             self.rewards_before[key] = None if given is None else (entry.cell, given.reward)

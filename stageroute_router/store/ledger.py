@@ -23,6 +23,7 @@ from stageroute_router.store.base import (
     CallFailed,
     CallSettled,
     CallWithdrawn,
+    CellKey,
     CommitReport,
     DecisionMade,
     GroupChange,
@@ -35,7 +36,17 @@ from stageroute_router.store.base import (
     StoredDecision,
     Write,
 )
-from stageroute_router.store.entries import NOTHING, Applied, Changes, Entry, GivenReward, PendingReward
+from stageroute_router.store.entries import (
+    NOTHING,
+    Applied,
+    Changes,
+    Entry,
+    GivenReward,
+    PendingReward,
+    Rewardable,
+    RewardSums,
+    Target,
+)
 
 
 class Ledger:
@@ -47,6 +58,8 @@ class Ledger:
 
     def __init__(self, *, folded_up_to: float = -math.inf) -> None:
         self.decisions: dict[str, Entry] = {}
+        self.targets: dict[str, Target] = {}
+        """Stored decisions that are there for rewards that name their ids; none of them is in ``decisions``."""
         self.by_call: defaultdict[str, list[Entry]] = defaultdict(list)
         self.by_response: defaultdict[str, list[Entry]] = defaultdict(list)
         self.pending: defaultdict[str, dict[str, PendingReward]] = defaultdict(dict)
@@ -75,7 +88,7 @@ class Ledger:
                 if not index[key]:
                     del index[key]
 
-    def find(self, key: str, *, at: float = math.inf, caller: str | None = None) -> Entry | None:
+    def find(self, key: str, *, at: float = math.inf, caller: str | None = None) -> Rewardable | None:
         """Return the decision a key names, if there is one; it may have been withdrawn.
 
         Args:
@@ -84,7 +97,7 @@ class Ledger:
                 is meant: so naming it again later means the same one. Before all of them, it is the first.
             caller: who names it: where there are decisions of several callers, one of this caller's is meant.
         """
-        entry = self.decisions.get(key)
+        entry = self.targets.get(key) or self.decisions.get(key)
         if entry is not None:
             return entry
         # `get`: looking a key up must not leave an empty list behind.
@@ -99,7 +112,7 @@ class Ledger:
     def decision(self, key: str) -> StoredDecision | None:
         """Return the decision a key names, unless there is none or it was withdrawn."""
         entry = self.find(key)
-        return None if entry is None else entry.stored()
+        return entry.stored() if isinstance(entry, Entry) else None
 
     def apply(self, batch: Sequence[Write], *, now: float, lost: Iterable[str] = ()) -> Applied:
         """Apply a checked batch in order.
@@ -309,7 +322,7 @@ class Ledger:
         self._changes.accounts[group] = None
 
     def _give(
-        self, entry: Entry, source: str, given: GivenReward, *, replace: bool = True
+        self, entry: Rewardable, source: str, given: GivenReward, *, replace: bool = True
     ) -> Literal["recorded", "unchanged", "replaced"]:
         before = entry.rewards.get(source)
         if before is not None and (before.reward == given.reward or not replace):
@@ -337,24 +350,27 @@ class Ledger:
         if key in self.pending and not waiting:
             del self.pending[key]
 
-    def _fold_rewards(self) -> list[tuple[str, str]]:
+    def _fold_rewards(self) -> list[tuple[str, str, GivenReward | None]]:
         """Move the statistics of all rewards touched from what they were before the batch to what they are.
 
         Comparing before with after, and not adding up every step, makes a batch that is committed twice
         change nothing at all, not even in the last bit.
         """
         touched = []
+        sums: defaultdict[tuple[str, CellKey], RewardSums] = defaultdict(RewardSums)
         for (decision_id, source), before in self._changes.rewards_before.items():
-            entry = self.decisions[decision_id]
+            entry = self.targets.get(decision_id) or self.decisions[decision_id]
             given = entry.rewards.get(source)
             after = None if given is None else (entry.cell, given.reward)
-            touched.append((decision_id, source))
+            touched.append((decision_id, source, given))
             if before == after:
                 continue
             if after is not None:
-                self._changes.add(entry.decision.group, after[0], ArmStatistics.of_reward(after[1]))
+                sums[entry.group, after[0]].count(after[1], times=1)
             if before is not None:
-                self._changes.subtract(entry.decision.group, before[0], ArmStatistics.of_reward(before[1]))
+                sums[entry.group, before[0]].count(before[1], times=-1)
+        for (group, cell), moved in sums.items():
+            self._changes.add(group, cell, moved.statistics())
         return touched
 
     def _group_changes(self) -> dict[str, GroupChange]:
@@ -376,12 +392,11 @@ class Ledger:
 _EMPTY_ACCOUNT = Account()
 
 
-def _receipt(status: RewardStatus, key: str, entry: Entry) -> RewardReceipt:
-    decision = entry.decision
+def _receipt(status: RewardStatus, key: str, entry: Rewardable) -> RewardReceipt:
     return RewardReceipt(
         status=status,
         key=key,
-        decision_id=decision.decision_id,
-        group=decision.group,
+        decision_id=entry.decision_id,
+        group=entry.group,
         arm=entry.served_arm,
     )

@@ -20,10 +20,12 @@ from stageroute_router.store.base import (
     CommitReport,
     DecisionMade,
     MixRecorded,
+    More,
     StagePlanned,
     StoredDecision,
     StoredGroup,
     Write,
+    nothing_more,
 )
 from stageroute_router.store.comparing import differences
 from stageroute_router.store.entries import NOTHING, Applied, Entry
@@ -148,8 +150,13 @@ class MemoryStore(ForkAware):
             samples = [point for at, point in sorted(self._history[group].items()) if at < now]
             return [*spread(samples, points - 1), self._present(group, now)]
 
-    def commit(self, batch: Sequence[Write]) -> CommitReport:
+    def commit(self, batch: Sequence[Write], *, more: More = nothing_more) -> CommitReport:
         """Apply a batch in order, whole or not at all.
+
+        Args:
+            batch: the writes.
+            more: asked once, when no other worker can commit before this batch any more: what has come up while it
+                waited for that. It is applied after the batch, as a part of it. By default, nothing has.
 
         Raises:
             InvalidRewardError: a reward is not in [0, 1]. Nothing was applied.
@@ -157,6 +164,9 @@ class MemoryStore(ForkAware):
         """
         check_batch(batch)
         with self._lock:
+            added = more()
+            check_batch(added)
+            batch = [*batch, *added]
             now = self._clock()
             is_due = self._upkeep.is_due(now)
             lost = self._overdue(now) if is_due else []

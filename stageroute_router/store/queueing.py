@@ -42,6 +42,7 @@ class WriteQueue:
         self._waiting: deque[Queued] = deque()
         self._hurried = False
         # Somebody may wait for one of those: set after a reward is added, taken back before writes are taken.
+        self._may_grow = False
         self._isolated = 0
         # So many of the next writes are committed one by one, to find the one that cannot be stored.
 
@@ -97,12 +98,23 @@ class WriteQueue:
     def fill_batch(self) -> None:
         """Make the next writes the batch, unless there is one: kept since a commit failed."""
         if self.batch:
+            self._may_grow = False
             return
-        size = 1 if self._isolated else self.most_at_once
-        self._hurried = False
-        self.batch = [self._waiting.popleft() for _ in range(min(size, len(self._waiting)))]
-        self._hurried = self._hurried or bool(self._waiting)
+        self._may_grow = not self._isolated
+        self.batch = self._take(1 if self._isolated else self.most_at_once)
         self._isolated = max(0, self._isolated - 1)
+
+    def extend_batch(self) -> list[Queued]:
+        """Add what waits to the batch, and return it: nothing if the batch is tried again, or one write alone."""
+        added = self._take(self.most_at_once - len(self.batch)) if self._may_grow else []
+        self.batch = [*self.batch, *added]
+        return added
+
+    def _take(self, most: int) -> list[Queued]:
+        self._hurried = False
+        taken = [self._waiting.popleft() for _ in range(min(most, len(self._waiting)))]
+        self._hurried = self._hurried or bool(self._waiting)
+        return taken
 
     def take_apart(self) -> None:
         """Have each write of the batch committed by itself from now on."""

@@ -6,11 +6,11 @@ Reading for a batch costs a fixed number of statements, however many writes it h
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
-from sqlalchemy import Connection, Row, Select, or_, select, tuple_
+from sqlalchemy import Connection, Row, Select, or_, outerjoin, select, tuple_
 
 from stageroute_router.core.account import Account, Charge
 from stageroute_router.core.statistics import ArmStatistics
@@ -32,7 +32,8 @@ from stageroute_router.store.base import (
     Write,
 )
 from stageroute_router.store.bodies import mix_of_text
-from stageroute_router.store.entries import Entry, GivenReward, PendingReward
+from stageroute_router.store.driver import fetch
+from stageroute_router.store.entries import Entry, GivenReward, PendingReward, Target
 from stageroute_router.store.findings import StoredProblem
 from stageroute_router.store.folding import SUMS, cells_of, fold_log, folded_account
 from stageroute_router.store.key_list import among_keys, key_list
@@ -85,6 +86,22 @@ _DECISIONS: Select[Any] = select(*_DECISION_COLUMNS)
 _DECISIONS_BY_ID: Select[Any] = _DECISIONS.where(among_keys(_d.decision_id))
 _DECISIONS_BY_OTHER_KEY: Select[Any] = select(*_DECISION_COLUMNS).where(
     or_(among_keys(_d.response_id), among_keys(_d.call_id))
+)
+_TARGETS: Select[Any] = (
+    select(
+        _d.decision_id,
+        _d.group_name,
+        _d.segment,
+        _d.served_arm,
+        _d.state,
+        _d.caller,
+        _r.source,
+        _r.reward,
+        _r.reported_key,
+        _r.reported_at,
+    )
+    .select_from(outerjoin(tables.decisions, tables.rewards, _r.decision_id == _d.decision_id))
+    .where(among_keys(_d.decision_id))
 )
 _REWARDS: Select[Any] = (
     select(_r.decision_id, _r.source, _r.reward, _r.reported_key, _r.reported_at)
@@ -165,9 +182,10 @@ def load_ledger(
         given = GivenReward(reward, key=key, reported_at=reported_at)
         ledger.pending[key][source] = PendingReward(given, received_at=received_at, caller=caller)
     needed.groups.update(entry.decision.group for entry in ledger.decisions.values())
-    for row in _fetch(connection, _ACCOUNTS, sorted(needed.groups)):
-        ledger.versions[row.group_name] = row.version
-        ledger.accounts[row.group_name], _ = _account_of(connection, row)
+    needed.groups.update(target.group for target in ledger.targets.values())
+    for group, version, *account in _fetch(connection, _ACCOUNTS, sorted(needed.groups)):
+        ledger.versions[group] = version
+        ledger.accounts[group], _ = _account_of(connection, group, account)
     if needed.stages:
         keys = tuple_(tables.stages.c.group_name, tables.stages.c.stage).in_(list(needed.stages))
         for row in connection.execute(_STAGES.where(keys)):
@@ -185,7 +203,7 @@ def load_ledger(
 
 def load_key(connection: Connection, key: str) -> Ledger:
     """Return a ledger with the decisions one key may name."""
-    return _ledger_of(connection, ids=(), reward_keys=(key,), folded_up_to=-math.inf)
+    return _ledger_of(connection, ids=(key,), reward_keys=(key,), folded_up_to=-math.inf)
 
 
 def load_call(connection: Connection, call_id: str) -> list[StoredDecision]:
@@ -251,7 +269,7 @@ def load_group(connection: Connection, group: str) -> StoredGroup:
         else:
             problems.append(bad_sums(tables.statistics.name, (group, *cell), asdict(sums)))
     row = connection.execute(_ACCOUNTS, key_list(connection, [group])).one_or_none()
-    account, problem = (Account(), None) if row is None else _account_of(connection, row)
+    account, problem = (Account(), None) if row is None else _account_of(connection, group, row[2:])
     configuration = _load_configuration(connection, group)
     if isinstance(configuration, StoredProblem):
         problems.append(configuration)
@@ -342,15 +360,23 @@ def _ledger_of(
     connection: Connection, *, ids: Iterable[str], reward_keys: Iterable[str], folded_up_to: float
 ) -> Ledger:
     """Return a ledger with the decisions of these ids and those that rewards may mean."""
-    rows: dict[str, Row[Any]] = {}
-    for row in _fetch(connection, _DECISIONS_BY_ID, {**dict.fromkeys(ids), **dict.fromkeys(reward_keys)}):
-        rows[row.decision_id] = row
-    # What is no decision's id is a response id, a call id, or nobody's.
-    others = [key for key in reward_keys if key not in rows]
-    for row in _fetch(connection, _DECISIONS_BY_OTHER_KEY, others):
-        rows[row.decision_id] = row
+    rows = {row[1]: row for row in _fetch(connection, _DECISIONS_BY_ID, ids)}
     ledger = Ledger(folded_up_to=folded_up_to)
-    for row in sorted(rows.values(), key=_row_number):
+    targets = ledger.targets
+    for row in _fetch(connection, _TARGETS, [key for key in reward_keys if key not in rows]):
+        decision_id, group, segment, arm, state, caller, source, reward, key, reported_at = row
+        target = targets.get(decision_id)
+        if target is None:
+            target = Target(decision_id, group, (segment, arm), arm, state, caller, {})
+            targets[decision_id] = target
+        if source is not None:
+            target.rewards[source] = GivenReward(reward, key=key, reported_at=reported_at)
+    # What is no decision's id is a response id, a call id, or nobody's.
+    others = [key for key in reward_keys if key not in targets and key not in rows]
+    for row in _fetch(connection, _DECISIONS_BY_OTHER_KEY, others):
+        rows[row[1]] = row
+        targets.pop(row[1], None)  # also named by its id; there must not be two of it
+    for row in sorted(rows.values()):
         ledger.insert(_entry_of(row))
     for decision_id, source, reward, key, reported_at in _fetch(connection, _REWARDS, ledger.decisions):
         given = GivenReward(reward, key=key, reported_at=reported_at)
@@ -358,23 +384,27 @@ def _ledger_of(
     return ledger
 
 
-def _fetch(connection: Connection, statement: Select[Any], keys: Iterable[str]) -> Iterator[Any]:
+def _fetch(connection: Connection, statement: Select[Any], keys: Iterable[str]) -> list[tuple[Any, ...]]:
     wanted = list(keys)
-    if wanted:
-        yield from connection.execute(statement, key_list(connection, wanted))
+    return fetch(connection, statement, key_list(connection, wanted)) if wanted else []
 
 
-def _row_number(row: Row[Any]) -> int:
-    return int(row.row_number)
+def _account_of(
+    connection: Connection, group: str, row: Sequence[Any]
+) -> tuple[Account, StoredProblem | None]:
+    """Return an account; where the stored one cannot be used, what the log amounts to, and the problem.
 
-
-def _account_of(connection: Connection, row: Row[Any]) -> tuple[Account, StoredProblem | None]:
-    """Return an account; where the stored one cannot be used, what the log amounts to, and the problem."""
-    stored = {name: getattr(row, name) for name in _TOTALS}
-    if row.is_sound:
+    Args:
+        connection: to read the log with.
+        group: whose account it is.
+        row: whether it can be used, and its totals.
+    """
+    is_sound, *totals = row
+    stored = dict(zip(_TOTALS, totals, strict=True))
+    if is_sound:
         return Account(**stored), None
-    cells = cells_of(fold_log(connection, group=row.group_name), row.group_name)
-    problem = bad_sums(tables.groups.name, (row.group_name,), stored)
+    cells = cells_of(fold_log(connection, group=group), group)
+    problem = bad_sums(tables.groups.name, (group,), stored)
     return folded_account(Account(), cells.values()), problem
 
 

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 
-from sqlalchemy import URL, Connection, Engine, make_url, text
+from sqlalchemy import URL, Connection, Engine, make_url
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError
 
 from stageroute_router.errors import StoreError
@@ -19,12 +19,15 @@ from stageroute_router.store.base import (
     DEFAULT_RETENTION_S,
     CommitReport,
     MixRecorded,
+    More,
     StagePlanned,
     StoredDecision,
     StoredGroup,
     Write,
+    nothing_more,
 )
 from stageroute_router.store.connections import Connections
+from stageroute_router.store.driver import say
 from stageroute_router.store.failures import translated
 from stageroute_router.store.findings import Difference
 from stageroute_router.store.schema import Migrate, ensure_schema
@@ -162,8 +165,13 @@ class SqlStore(ForkAware):
         with self._reading() as connection:
             return sampling.load_history(connection, group, points=points, now=self._clock())
 
-    def commit(self, batch: Sequence[Write]) -> CommitReport:
+    def commit(self, batch: Sequence[Write], *, more: More = nothing_more) -> CommitReport:
         """Apply a batch in order, in one transaction, durably.
+
+        Args:
+            batch: the writes.
+            more: asked once, when no other worker can commit before this batch any more: what has come up while it
+                waited for that. It is applied after the batch, as a part of it. By default, nothing has.
 
         Raises:
             StoreError: nothing of the batch was applied (or, if the connection broke at the very end, that is
@@ -177,6 +185,9 @@ class SqlStore(ForkAware):
             state = upkeep.read_upkeep(connection)
             is_due = state.is_due(now)
             lost = upkeep.overdue(connection, now) if is_due else ()
+            added = more()
+            check_batch(added)
+            batch = [*batch, *added]
             ledger = reading.load_ledger(connection, batch, lost=lost, folded_up_to=state.folded_up_to)
             applied = ledger.apply(batch, now=now, lost=lost)
             write_back(connection, ledger, applied)
@@ -241,9 +252,7 @@ class SqlStore(ForkAware):
             try:
                 with self._writer.begin() as connection:
                     if connection.dialect.name == "postgresql":
-                        connection.execute(
-                            text("SELECT pg_advisory_xact_lock(:key)"), {"key": _POSTGRES_LOCK}
-                        )
+                        say(connection, f"SELECT pg_advisory_xact_lock({_POSTGRES_LOCK:d})")
                     yield connection
             except BaseException:
                 # A file that was made writable, or restored, in the meantime shows to a new connection only.

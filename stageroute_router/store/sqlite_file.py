@@ -20,6 +20,7 @@ from typing import Literal
 from sqlalchemy import URL, Connection, Engine, StaticPool, create_engine, event
 
 from stageroute_router.errors import SchemaError, StoreError
+from stageroute_router.store.driver import say
 from stageroute_router.store.failures import sqlite_error_name, translated
 
 Durability = Literal["full", "normal"]
@@ -179,7 +180,7 @@ def _configured(engine: Engine, *, begin: str, synchronous: str, pragmas: tuple[
 
     @event.listens_for(engine, "begin")
     def begin_transaction(connection: Connection) -> None:
-        connection.exec_driver_sql(begin)
+        say(connection, begin)
 
     return engine
 

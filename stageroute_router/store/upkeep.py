@@ -20,6 +20,7 @@ from stageroute_router.store.base import (
     UPKEEP_INTERVAL_S,
     UPKEEP_STEP,
 )
+from stageroute_router.store.driver import fetch
 from stageroute_router.store.folding import EXTRA, SUMS, fold_until
 from stageroute_router.store.writing import insert_missing
 
@@ -28,6 +29,7 @@ _u = tables.upkeep.c
 _f = tables.folded.c
 _ADDED = (*SUMS, *EXTRA)
 
+_STATE = select(_u.folded_up_to, _u.last_at)
 _OVERDUE = (
     select(_d.decision_id)
     .where(_d.state == "open", _d.made_at <= bindparam("moment"))
@@ -72,12 +74,11 @@ def folding_limit(now: float, *, retention_s: float | None, oldest_open: float |
 
 def read_upkeep(connection: Connection) -> Upkeep:
     """Return the state of a database's upkeep."""
-    row = connection.execute(select(_u.folded_up_to, _u.last_at)).one_or_none()
-    if row is None:  # somebody has emptied the table
+    rows = fetch(connection, _STATE, {})
+    if not rows:  # somebody has emptied the table
         return Upkeep()
-    return Upkeep(
-        folded_up_to=-math.inf if row.folded_up_to is None else row.folded_up_to, last_at=row.last_at
-    )
+    folded_up_to, last_at = rows[0]
+    return Upkeep(folded_up_to=-math.inf if folded_up_to is None else folded_up_to, last_at=last_at)
 
 
 def overdue(connection: Connection, now: float) -> Sequence[str]:

@@ -12,7 +12,7 @@ import weakref
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 from stageroute_router.errors import StoreError, StoreOverloadedError, StoreUnavailableError
 from stageroute_router.forking import ForkAware, survive_fork
@@ -24,7 +24,7 @@ from stageroute_router.store.base import (
     Store,
     Write,
 )
-from stageroute_router.store.queueing import WriteQueue
+from stageroute_router.store.queueing import Queued, WriteQueue
 from stageroute_router.store.watchdog import Watchdog, fail, succeed
 
 OnCommit = Callable[[CommitReport, Sequence[Write]], object]
@@ -33,6 +33,7 @@ T = TypeVar("T")
 
 logger = logging.getLogger(__name__)
 
+_REWARDS = get_args(RewardWrite)  # a union is slower to ask
 _QUIET_S = 60.0
 _TICK_AGAIN_S = 5.0
 _EXIT_TIMEOUT_S = 2.0
@@ -138,12 +139,13 @@ class Worker(ForkAware):
         """Queue a write, with the future of a reward somebody waits for."""
         # What the last commits lead to, such as a stage, is stored before the end.
         closed = self.closing and threading.current_thread() is not self.thread
-        if closed or not self.queue.has_room_for(write):
+        if closed or (self.queue.is_full and not self.queue.has_room_for(write)):
             return self._refuse(write)
         queued = (write, future, self.clock() + self.reward_deadline_s if future is not None else 0.0)
         self.queue.add(queued)
         # In this order: first the write is there, then we look whether the thread waits. The thread first says that
-        # it waits, then looks whether there is a write. So one of the two sees the other, without a lock.
+        # it waits, then looks whether there is a write. So one of the two sees the other, without a lock. Whoever
+        # rouses the thread says that it waits no longer, so that the next ones need not.
         if self.idle or self.thread is None or self.closing:
             with self.work:
                 if self.given_up or (self.closing and self.thread is None):
@@ -255,7 +257,6 @@ class Worker(ForkAware):
         if self.linger_until is None:
             self.linger_until = now + self.linger_s
         if self.queue.batch or self._is_urgent() or self.linger_until <= now:
-            self.queue.fill_batch()
             self.linger_until = None
             return self._commit
         return None
@@ -272,15 +273,23 @@ class Worker(ForkAware):
         return min(max(0.0, min(known) - now), threading.TIMEOUT_MAX) if known else None
 
     def _commit(self) -> None:
-        writes = [write for write, _, _ in self.queue.batch]
+        with (
+            self.work
+        ):  # those who flush count what is not stored, and nothing may be between queue and batch then
+            self.queue.fill_batch()
         try:
-            report = self.store.commit(writes)
+            report = self.store.commit(_writes_of(self.queue.batch), more=self._more)
         except StoreError as error:
             self._keep(error)
         except Exception as error:  # noqa: BLE001 - a value nobody thought of must not end the thread
             self._reject(error)
         else:
-            self._acknowledge(report, writes)
+            self._acknowledge(report, _writes_of(self.queue.batch))
+
+    def _more(self) -> Sequence[Write]:
+        """Return what has been queued while the commit waited for its turn: from now on part of its batch."""
+        with self.work:
+            return _writes_of(self.queue.extend_batch())
 
     def _acknowledge(self, report: CommitReport, writes: Sequence[Write]) -> None:
         with self.work:
@@ -290,7 +299,7 @@ class Worker(ForkAware):
             self.retry_at = None
         receipts = iter(report.rewards)
         for write, future, _ in self.queue.batch:
-            if isinstance(write, RewardWrite):
+            if isinstance(write, _REWARDS):
                 receipt = next(receipts)
                 if future is not None:
                     succeed(future, receipt)
@@ -383,6 +392,7 @@ class Worker(ForkAware):
         if self.thread is None:
             self._start()
         elif self.idle and not (unless_retrying and self.retry_at is not None):
+            self.idle = False
             self.work.notify()
 
     def _start(self) -> None:
@@ -425,6 +435,10 @@ def _close_all() -> None:
             logger.error(
                 "the program ends with %d writes that the database did not take: they are lost", lost
             )
+
+
+def _writes_of(batch: Sequence[Queued]) -> list[Write]:
+    return [write for write, _, _ in batch]
 
 
 def _weakly(function: Callable[..., Any] | None) -> Callable[[], Callable[..., Any] | None] | None:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from concurrent.futures import Future
 
 from stageroute_router.health import WriterState
+from stageroute_router.receipt import Promise
 from stageroute_router.store.base import RewardReceipt, RewardWrite, Store, Write
 from stageroute_router.store.worker import OnCommit, T, Tick, Worker
 
@@ -83,22 +84,18 @@ class Writer:
         """
         return self._worker.put(write, None)
 
-    def submit_reward(
-        self, write: RewardWrite, future: Future[RewardReceipt] | None = None
-    ) -> Future[RewardReceipt]:
+    def submit_reward(self, write: RewardWrite, future: Promise | None = None) -> Future[RewardReceipt]:
         """Queue a reward, or its revocation; the future gives its receipt once it is stored.
 
         Args:
             write: the reward.
-            future: the one to use, for a kind of its own; a plain one by default. It cannot be cancelled: the
-                reward is on its way.
+            future: the one to use, for a kind of its own; a plain one by default.
 
         Raises:
             StoreOverloadedError: the queue is full.
             StoreUnavailableError: the writer was closed.
         """
-        future = Future() if future is None else future
-        future.set_running_or_notify_cancel()
+        future = Promise() if future is None else future
         self._worker.put(write, future)
         return future
 

@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Mapping
+from dataclasses import asdict, fields
 from functools import cache
+from operator import itemgetter
 
-from sqlalchemy import Connection, Insert, Table, Update, and_, bindparam, delete, insert, update
+from sqlalchemy import Connection, Table, and_, bindparam, delete, insert, update
 from sqlalchemy.dialects import postgresql, sqlite
 
+from stageroute_router.core.account import Account
 from stageroute_router.store import tables
 from stageroute_router.store.base import ArmPinned, GroupChange, MixRecorded, StagePlanned
 from stageroute_router.store.bodies import text_of_evidence, text_of_mix
+from stageroute_router.store.driver import run
 from stageroute_router.store.entries import NOTHING, Applied, Entry
 from stageroute_router.store.folding import SUMS
 from stageroute_router.store.ledger import Ledger
 from stageroute_router.store.quarantine import SOUND_STATISTICS
 
 _NO_SUMS = asdict(NOTHING)
+_TOTALS = tuple(f.name for f in fields(Account))
+_DECISION_AND_SOURCE = itemgetter(0, 1)
 _CHANGEABLE = (
     "served_arm",
     "state",
@@ -60,18 +65,18 @@ _ADD_STATISTICS = (
 def write_back(connection: Connection, ledger: Ledger, applied: Applied) -> None:
     """Write what applying a batch has changed."""
     if applied.mixes:
-        _run(
+        run(
             connection,
             insert_missing(tables.mixes, connection.dialect.name),
             [_mix_row(mix) for mix in applied.mixes],
         )
     if applied.created:
         rows = [_decision_row(ledger.decisions[key]) for key in applied.created]
-        _run(connection, _INSERT_DECISION, rows)
+        run(connection, _INSERT_DECISION, rows)
     if applied.updated:
         changed = [ledger.decisions[key] for key in sorted(applied.updated)]
-        _run(connection, _UPDATE_DECISION, [_changed_row(entry) for entry in changed])
-    _write_rewards(connection, ledger, applied)
+        run(connection, _UPDATE_DECISION, [_changed_row(entry) for entry in changed])
+    _write_rewards(connection, applied)
     _write_pending(connection, ledger, applied)
     if applied.stages:
         plans = [ledger.stages[key] for key in sorted(applied.stages)]
@@ -89,10 +94,9 @@ def write_back(connection: Connection, ledger: Ledger, applied: Applied) -> None
     _write_groups(connection, applied.report.changes)
 
 
-def _write_rewards(connection: Connection, ledger: Ledger, applied: Applied) -> None:
+def _write_rewards(connection: Connection, applied: Applied) -> None:
     given, gone = [], []
-    for decision_id, source in sorted(applied.rewards):
-        reward = ledger.decisions[decision_id].rewards.get(source)
+    for decision_id, source, reward in sorted(applied.rewards, key=_DECISION_AND_SOURCE):
         if reward is None:
             gone.append({"id": decision_id, "by": source})
         else:
@@ -106,7 +110,7 @@ def _write_rewards(connection: Connection, ledger: Ledger, applied: Applied) -> 
                 }
             )
     if given:
-        _run(connection, upsert(tables.rewards, connection.dialect.name), given)
+        run(connection, upsert(tables.rewards, connection.dialect.name), given)
     if gone:
         connection.execute(_DELETE_REWARD, gone)
 
@@ -137,38 +141,19 @@ def _write_pending(connection: Connection, ledger: Ledger, applied: Applied) -> 
 def _write_groups(connection: Connection, changes: Mapping[str, GroupChange]) -> None:
     accounts, cells, increments = [], [], []
     for group, change in sorted(changes.items()):
-        accounts.append({"group_name": group, "version": change.version, **asdict(change.account)})
+        totals = {name: getattr(change.account, name) for name in _TOTALS}
+        accounts.append({"group_name": group, "version": change.version, **totals})
         for (segment, arm), statistics in sorted(change.statistics.items()):
             cells.append({"group_name": group, "segment": segment, "arm": arm, **_NO_SUMS})
             increment = {f"more_{name}": getattr(statistics, name) for name in SUMS}
             increments.append({"group": group, "seg": segment, "of": arm, **increment})
     if accounts:
-        _run(connection, upsert(tables.groups, connection.dialect.name), accounts)
+        run(connection, upsert(tables.groups, connection.dialect.name), accounts)
     if cells:
         # Not one upsert: an increment can be negative, and a table's checks look at the row to be inserted
         # before they find that it is there already.
-        _run(connection, insert_missing(tables.statistics, connection.dialect.name), cells)
-        connection.execute(_ADD_STATISTICS, increments)
-
-
-def _run(connection: Connection, statement: Insert | Update, rows: Sequence[Mapping[str, object]]) -> None:
-    """Run a statement, which has no values of its own, for each row.
-
-    For what is written for every call and reward: SQLAlchemy would look up the names of each row's values anew.
-    """
-    key = (statement, connection.dialect.name)
-    if key not in _driver_statements:
-        compiled = statement.compile(dialect=connection.dialect, column_keys=list(rows[0]))
-        positions = getattr(compiled, "positiontup", None)
-        _driver_statements[key] = str(compiled), None if positions is None else tuple(positions)
-    text, names = _driver_statements[key]
-    connection.exec_driver_sql(
-        text, [dict(row) if names is None else tuple(row[name] for name in names) for row in rows]
-    )
-
-
-_driver_statements: dict[tuple[Insert | Update, str], tuple[str, tuple[str, ...] | None]] = {}
-# In the driver's own words, with the order of the values where the driver does not name them.
+        run(connection, insert_missing(tables.statistics, connection.dialect.name), cells)
+        run(connection, _ADD_STATISTICS, increments)
 
 
 # Building such a statement takes longer than running it, so each is built once.

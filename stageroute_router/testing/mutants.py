@@ -18,7 +18,7 @@ from stageroute_router.errors import StoreError
 from stageroute_router.receipt import RewardReceipt
 from stageroute_router.store import folding, sql, upkeep, writing
 from stageroute_router.store.base import ArmPinned, RewardReported, StagePlanned
-from stageroute_router.store.entries import Applied, Entry, GivenReward
+from stageroute_router.store.entries import Applied, Entry, GivenReward, Rewardable, Target
 from stageroute_router.store.folding import Fold, Folds
 from stageroute_router.store.ledger import Ledger
 from stageroute_router.store.watchdog import succeed
@@ -28,8 +28,8 @@ from stageroute_router.store.worker import Worker
 def counts_repeats() -> None:
     """Count a reward that is reported again once more."""
 
-    def give(ledger: Ledger, entry: Entry, source: str, given: GivenReward) -> str:
-        ledger._changes.rewards_before[entry.decision.decision_id, source] = None
+    def give(ledger: Ledger, entry: Rewardable, source: str, given: GivenReward) -> str:
+        ledger._changes.rewards_before[entry.decision_id, source] = None
         entry.rewards[source] = given
         return "recorded"
 
@@ -40,10 +40,10 @@ def replaces_without_moving_the_sums() -> None:
     """Write the new value of a reward, and leave the statistics as they were."""
     original = Ledger._fold_rewards
 
-    def fold_rewards(ledger: Ledger) -> list[tuple[str, str]]:
+    def fold_rewards(ledger: Ledger) -> list[tuple[str, str, GivenReward | None]]:
         before = ledger._changes.rewards_before
         for (decision_id, source), reward in list(before.items()):
-            entry = ledger.decisions[decision_id]
+            entry = ledger.targets.get(decision_id) or ledger.decisions[decision_id]
             given = entry.rewards.get(source)
             if reward is not None and given is not None:
                 before[decision_id, source] = (entry.cell, given.reward)
@@ -96,7 +96,8 @@ def forgets_what_was_folded() -> None:
 
 def lets_anybody_reward() -> None:
     """Count a caller's reward for a call that another one made."""
-    _swap(Entry, "is_of", lambda _entry, _caller: True)
+    for kind in (Entry, Target):
+        _swap(kind, "is_of", lambda _entry, _caller: True)
 
 
 def forgets_mixes_too_soon() -> None:
@@ -123,6 +124,7 @@ def acknowledges_before_the_commit() -> None:
     original = Worker._commit
 
     def commit(worker: Worker) -> None:
+        worker.queue.fill_batch()
         for write, future, _ in worker.queue.batch:
             if isinstance(write, RewardReported) and future is not None:
                 succeed(future, RewardReceipt(status="recorded", key=write.key))

@@ -819,6 +819,32 @@ class StoreContract(ABC):
         assert store.load("chat") == before
         assert same_statistics(before.statistics, fold(store.decision(f"d{i}") for i in range(6)))
 
+    def test_what_comes_up_while_a_commit_waits_is_a_part_of_it(self, store: Store) -> None:
+        """It comes last, and has its receipts too."""
+        store.commit([decided("d1"), decided("d2")])
+        report = store.commit(
+            [rewarded("d1", 0.5)], more=lambda: [rewarded("d1", 0.75), rewarded("d2", 0.25), settled("d2")]
+        )
+        assert [(receipt.decision_id, receipt.status) for receipt in report.rewards] == [
+            ("d1", "recorded"),
+            ("d1", "replaced"),
+            ("d2", "recorded"),
+        ]
+        assert report.changes["chat"].version == 2
+        group = store.load("chat")
+        statistics = group.statistics["", "small"]
+        assert (statistics.reward_count, statistics.reward_sum, statistics.cost_count) == (2, 1.0, 1)
+        assert group.account.open_calls == 1
+
+    def test_what_comes_up_with_a_bad_value_makes_the_batch_refused(self, store: Store) -> None:
+        """Whoever commits then finds the bad one among all of them."""
+        store.commit([decided("d1")])
+        before = store.load("chat")
+        with pytest.raises(InvalidRewardError):
+            store.commit([rewarded("d1", 0.5)], more=lambda: [decided("d2"), rewarded("d1", 1.5)])
+        assert store.load("chat") == before
+        assert store.decision("d2") is None
+
     @pytest.mark.parametrize(
         ("bad", "error"),
         [

@@ -10,13 +10,15 @@ import json
 import os
 import random
 import signal
+import sqlite3
 import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from sqlalchemy import Engine, event
+import psycopg
+from sqlalchemy import Engine, Pool, event
 
 from stageroute_router.core.arm import Arm
 from stageroute_router.errors import UnknownDecisionError
@@ -106,6 +108,8 @@ def _work(runtime: Runtime, tell: Tell, name: str) -> None:
 def kill_at(number: int) -> Callable[[], None]:
     """Have this process killed before its so-manieth statement from now on, commits counted too.
 
+    Counted where the driver gets them. A statement for many rows counts on SQLite once for each of them.
+
     Returns:
         What to call where another such moment is.
     """
@@ -117,7 +121,22 @@ def kill_at(number: int) -> Callable[[], None]:
         if left == 0:
             os.kill(os.getpid(), signal.SIGKILL)
 
-    event.listen(Engine, "before_cursor_execute", count)
+    class CountedCursor(psycopg.Cursor[Any]):
+        def execute(self, *arguments: Any, **options: Any) -> CountedCursor:
+            count()
+            return super().execute(*arguments, **options)
+
+        def executemany(self, *arguments: Any, **options: Any) -> None:
+            count()
+            super().executemany(*arguments, **options)
+
+    def count_on(connection: Any, *_more: Any) -> None:
+        if isinstance(connection, sqlite3.Connection):
+            connection.set_trace_callback(count)
+        else:
+            connection.cursor_factory = CountedCursor
+
+    event.listen(Pool, "checkout", count_on)
     event.listen(Engine, "commit", count)
     return count
 

@@ -104,7 +104,7 @@ def test_runtime_is_closed_by_its_block_and_says_what_was_lost(
     with closing(sqlite3.connect(tmp_path / "s.db", isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
         runtime.choose("chat", eligible={"small"}, call_id="c")
-        assert runtime.close(0.1) == 1
+        assert runtime.close(0.1) == 2  # the call, and what its arm was sampled from
         other.execute("ROLLBACK")
     store = SqlStore(url)
     assert store.load("chat").account.calls == 1

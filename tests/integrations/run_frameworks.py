@@ -40,6 +40,8 @@ def run(name: str, passed_on: list[str]) -> tuple[str, int, str]:
     except (OSError, subprocess.CalledProcessError) as error:
         return name, 1, f"its environment could not be made: {error}\n"
     command = [str(python), "-m", "pytest", "-q", "-p", "no:cacheprovider", str(TESTS / f"test_{name}.py")]
+    # Event loops and sockets that others leave behind are found at the very end, when no test's own filters hold.
+    command += ["-W", "ignore::ResourceWarning", "-W", "ignore::pytest.PytestUnraisableExceptionWarning"]
     settings = {**os.environ, "LITELLM_LOCAL_MODEL_COST_MAP": "True", "STAGEROUTE_TEST_FRAMEWORK": name}
     done = subprocess.run(
         [*command, *passed_on],

@@ -16,14 +16,16 @@ from stageroute_router.testing.writes import EPOCH, decided, rewarded, settled
 def test_no_commit_reads_a_table_from_end_to_end(tmp_path: Path, key: str) -> None:
     store = SqlStore(f"sqlite:///{tmp_path / 's.db'}", clock=FakeClock(EPOCH))
     store.commit([decided("a", call="call-a"), settled("a", response="response-a")])
-    asked: list[tuple[str, object]] = []
-    event.listen(store._writer, "before_cursor_execute", lambda *said: asked.append((said[2], said[3])))
+    asked: list[str] = []
+    event.listen(
+        store._writer, "checkout", lambda connection, *_: connection.set_trace_callback(asked.append)
+    )
     store.commit([rewarded(key, 0.5)])
-    selects = [(statement, values) for statement, values in asked if statement.startswith("SELECT")]
-    assert any("stageroute_decisions" in statement for statement, _ in selects)
+    selects = [statement for statement in asked if statement.startswith("SELECT")]
+    assert any("stageroute_decisions" in statement for statement in selects)
     with store._reader.connect() as connection:
-        for statement, values in selects:
-            plan = connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", values)
+        for statement in selects:
+            plan = connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}")
             steps = [row.detail for row in plan]
             assert not [
                 step for step in steps if step.startswith("SCAN stageroute_") and "upkeep" not in step

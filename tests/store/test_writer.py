@@ -23,7 +23,14 @@ from stageroute_router.errors import (
     StoreOverloadedError,
     StoreUnavailableError,
 )
-from stageroute_router.store.base import CommitReport, DecisionMade, GroupConfigured, Write
+from stageroute_router.store.base import (
+    CommitReport,
+    DecisionMade,
+    GroupConfigured,
+    More,
+    Write,
+    nothing_more,
+)
 from stageroute_router.store.memory import MemoryStore
 from stageroute_router.store.sql import SqlStore
 from stageroute_router.store.writer import Writer
@@ -55,7 +62,7 @@ class Stubborn(MemoryStore):
         self.interrupted.set()
         self.gate.set()
 
-    def commit(self, batch: Sequence[Write]) -> CommitReport:
+    def commit(self, batch: Sequence[Write], *, more: More = nothing_more) -> CommitReport:
         self.entered.set()
         was_open = self.gate.is_set()
         assert self.gate.wait(DEADLINE_S)
@@ -64,8 +71,14 @@ class Stubborn(MemoryStore):
         if self.broken:
             self.attempted.set()
             raise StoreError("the disk is on holiday")
-        report = super().commit(batch)
-        self.batches.append(list(batch))
+        added: list[Write] = []
+
+        def and_more() -> Sequence[Write]:
+            added.extend(more())
+            return added
+
+        report = super().commit(batch, more=and_more)
+        self.batches.append([*batch, *added])
         if self.lost_acknowledgements:
             self.lost_acknowledgements -= 1
             raise StoreError("the connection broke, nobody knows when")
@@ -272,6 +285,34 @@ def test_a_batch_is_kept_in_order_while_the_store_fails(
     ]
     assert writer.healthy
     assert writer.last_error is None
+
+
+def test_what_is_queued_while_a_commit_waits_goes_with_it(
+    store: Stubborn, make_writer: Callable[..., Writer]
+) -> None:
+    writer = make_writer()
+    store.hold()
+    first = writer.submit_reward(rewarded("d0", 0.5, keep=True))
+    assert store.entered.wait(DEADLINE_S)
+    others = [writer.submit_reward(rewarded(f"d{number}", 0.5, keep=True)) for number in range(1, 5)]
+    store.gate.set()
+    assert [future.result(DEADLINE_S).key for future in (first, *others)] == [f"d{n}" for n in range(5)]
+    assert [len(batch) for batch in store.batches] == [5]
+    assert writer.flush(DEADLINE_S)
+    assert writer.pending == 0
+
+
+def test_a_batch_that_failed_does_not_grow(store: Stubborn, make_writer: Callable[..., Writer]) -> None:
+    """It may have been stored all the same: then it is a repetition, and what follows is not."""
+    store.broken = True
+    writer = make_writer()
+    first = writer.submit_reward(rewarded("d0", 0.5, keep=True))
+    assert store.attempted.wait(DEADLINE_S)
+    second = writer.submit_reward(rewarded("d1", 0.5, keep=True))
+    store.broken = False
+    assert writer.flush(DEADLINE_S)
+    assert (first.result().key, second.result().key) == ("d0", "d1")
+    assert [len(batch) for batch in store.batches] == [1, 1]
 
 
 def test_the_writer_recovers_by_itself(store: Stubborn, make_writer: Callable[..., Writer]) -> None:

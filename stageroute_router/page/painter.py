@@ -1,0 +1,85 @@
+"""The process that draws: one job a line on standard input, one answer a line on standard output, both JSON.
+
+It ends when its input does, or when nobody has asked for a while. It runs at a low priority, so that a picture never
+takes a processor from calls.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import select
+import sys
+from dataclasses import dataclass
+
+from pydantic import TypeAdapter
+
+from stageroute_router.drawing import ThemeName
+from stageroute_router.errors import StageRouteError
+from stageroute_router.page.charts import svg
+from stageroute_router.page.figures import ArmsFigure, Figure
+
+IDLE_S = 120.0
+"""It ends after so many seconds without a job, and gives its memory back: about 150 MB."""
+
+_NICE = 5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """A picture to draw.
+
+    Args:
+        name: tells it apart from others in the same document; letters, digits and hyphens.
+        figure: what it shows.
+        label: for those who do not see it.
+        theme: its colours.
+        width: in pixels.
+        zone_minutes: how far the clock of who looks is ahead of UTC.
+    """
+
+    name: str
+    figure: Figure
+    label: str
+    theme: ThemeName
+    width: int
+    zone_minutes: int
+
+
+JOBS: TypeAdapter[Job] = TypeAdapter(Job)
+
+
+def paint(job: Job) -> str:
+    """Return the SVG of a job, ready to stand in a document beside others."""
+    return svg(
+        job.figure,
+        label=job.label,
+        name=job.name,
+        theme=job.theme,
+        width=job.width,
+        zone_minutes=job.zone_minutes,
+    )
+
+
+def main(idle_s: float = IDLE_S) -> None:
+    """Draw until nobody asks for ``idle_s`` seconds."""
+    os.nice(_NICE)
+    with contextlib.suppress(StageRouteError):  # where something is missing, the first job says so
+        svg(
+            ArmsFigure(budget=1.0, rows=()), label=""
+        )  # the first picture takes a second: before anybody waits
+    while select.select([sys.stdin.buffer], [], [], idle_s)[0]:
+        line = sys.stdin.buffer.readline()
+        if not line:
+            return
+        try:
+            answer = {"svg": paint(JOBS.validate_json(line))}
+        except Exception as error:  # noqa: BLE001 - whatever a picture fails of, the next one may do
+            answer = {"error": f"{type(error).__name__}: {error}"}
+        sys.stdout.write(json.dumps(answer) + "\n")
+        sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main(*map(float, sys.argv[1:]))

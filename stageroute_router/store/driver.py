@@ -1,0 +1,88 @@
+"""Statements handed to the database's driver as they are: what every commit says, said as cheaply as it can be.
+
+SQLAlchemy writes these statements too, once each. What it does besides around every single one, for results of any
+kind and parameters of any type, takes longer than SQLite needs to answer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from operator import itemgetter
+from typing import Any
+
+from sqlalchemy import Connection, Executable
+from sqlalchemy.exc import DBAPIError
+
+_Values = Mapping[str, Any]
+
+
+def fetch(connection: Connection, statement: Executable, values: _Values) -> list[tuple[Any, ...]]:
+    """Return all rows that a statement finds."""
+    text, given = _words(connection, statement, values)
+    with _cursor(connection) as cursor:
+        cursor.execute(text, given(values))
+        rows: list[tuple[Any, ...]] = cursor.fetchall()
+        return rows
+
+
+def run(connection: Connection, statement: Executable, rows: Sequence[_Values]) -> None:
+    """Run a statement for each row of values, which all have the same names."""
+    text, given = _words(connection, statement, rows[0])
+    with _cursor(connection) as cursor:
+        cursor.executemany(text, [given(row) for row in rows])
+
+
+def say(connection: Connection, text: str) -> None:
+    """Run a statement that has no values, in the driver's own words."""
+    with _cursor(connection) as cursor:
+        cursor.execute(text)
+
+
+def _words(
+    connection: Connection, statement: Executable, values: _Values
+) -> tuple[str, Callable[[_Values], Any]]:
+    """Return a statement in the driver's own words, and what makes values of ours what the driver takes."""
+    key = (statement, connection.dialect.name)
+    if key not in _known:
+        compiled = statement.compile(dialect=connection.dialect, column_keys=list(values))  # type: ignore[attr-defined]
+        own = {name: value for name, value in compiled.params.items() if name not in values}
+        positions: Sequence[str] | None = getattr(compiled, "positiontup", None)
+        _known[key] = str(compiled), _named(own) if positions is None else _placed(positions, own)
+    return _known[key]
+
+
+_known: dict[tuple[Executable, str], tuple[str, Callable[[_Values], Any]]] = {}
+
+
+def _named(own: _Values) -> Callable[[_Values], Any]:
+    return (lambda values: {**own, **values}) if own else (lambda values: values)
+
+
+def _placed(positions: Sequence[str], own: _Values) -> Callable[[_Values], Any]:
+    if not positions:
+        return lambda _values: ()
+    if own:
+        return lambda values: [values[name] if name in values else own[name] for name in positions]
+    if len(positions) == 1:
+        (only,) = positions
+        return lambda values: (values[only],)
+    return itemgetter(*positions)
+
+
+@contextmanager
+def _cursor(connection: Connection) -> Iterator[Any]:
+    """Give a cursor of the driver's; its errors are raised as SQLAlchemy raises them."""
+    raw = connection.connection
+    cursor = raw.cursor()
+    errors: type[Exception] = connection.dialect.loaded_dbapi.Error
+    try:
+        yield cursor
+    except errors as error:
+        if connection.dialect.is_disconnect(error, raw, cursor):  # type: ignore[arg-type]
+            connection.invalidate(error)
+        raise DBAPIError.instance(
+            None, None, error, errors, hide_parameters=True, dialect=connection.dialect
+        ) from error
+    finally:
+        cursor.close()
