@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 export LITELLM_LOCAL_MODEL_COST_MAP := True
 SHELL := bash
 
-.PHONY: demo test check unit browser versions peers frameworks lint types format lock bench clean lock-frameworks
+.PHONY: demo test check unit browser versions peers frameworks lint types format lock bench clean docs lock-frameworks
 
 demo: $(VENV)/.ready
 	$(BIN)/stageroute demo
@@ -34,6 +34,10 @@ peers: .venvs/peers/.ready
 # The adapters with the real frameworks, each in an environment of its own. One of them: make frameworks ONLY=langchain
 frameworks: $(VENV)/.ready
 	$(BIN)/python tests/integrations/run_frameworks.py $(ONLY)
+
+# The documentation as a site, in build/site. A broken link, anchor or reference to code is an error.
+docs: $(VENV)/.ready
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
 
 lint: $(VENV)/.ready
 	$(BIN)/ruff check .

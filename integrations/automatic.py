@@ -91,6 +91,12 @@ class RewardFunction:
     Args:
         name: what its rewards are kept under.
         grade: is given the request and LiteLLM's response; returns a reward in [0, 1], or None for none.
+
+    >>> polite = RewardFunction("polite", lambda request, response: 1.0 if "thank" in response else None)
+    >>> list(polite.rewards(Answered(decision_id="d", request={}, response="thank you")))
+    [('d', 1.0)]
+    >>> list(polite.rewards(Answered(decision_id="d", request={}, response="no")))
+    []
     """
 
     def __init__(self, name: str, grade: Callable[[Request, Any], float | None]) -> None:
@@ -202,6 +208,11 @@ def watch(router: Any, *sources: Source, max_waiting: int = 1000) -> Watch:  # n
 
     Raises:
         SettingsError: the router is not routed by StageRoute, or the sources' names cannot be used.
+
+    >>> watching = watch(router, RewardFunction("polite", lambda request, response: 1.0))
+    >>> watching.skipped
+    0
+    >>> watching.close()
     """
     control = getattr(router, "stageroute", None)
     if not isinstance(control, Control):

@@ -54,6 +54,10 @@ class Judge:
 
     Raises:
         SettingsError: a number is out of its domain.
+
+    >>> judge = Judge(model="openai/gpt-4o-mini", max_usd_per_day=1.0, sample=0.05)
+    >>> judge.name, judge.spent_usd
+    ('judge', 0.0)
     """
 
     name = "judge"

@@ -43,6 +43,11 @@ def register(router: Router, *, provider: str = PROVIDER) -> None:
 
     Raises:
         SettingsError: the name cannot be used.
+
+    >>> register(router)
+    >>> asked = [{"role": "user", "content": "hello"}]
+    >>> litellm.completion(model="stageroute/chat", messages=asked).choices[0].message.role
+    'assistant'
     """
     if not provider or "/" in provider:
         msg = f"provider = {provider!r}: must be a name without a slash, such as {PROVIDER!r}"

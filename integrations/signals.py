@@ -43,7 +43,13 @@ def _given(answered: Answered, good: bool | None) -> Rewards:  # noqa: FBT001 - 
 
 
 class ValidJson:
-    """1 where JSON was asked for (``response_format``) and came, by its schema if there is one; 0 where it did not."""
+    """1 where JSON was asked for (``response_format``) and came, by its schema if there is one; 0 where it did not.
+
+    >>> answer = {"choices": [{"message": {"content": '{"sum": 5}'}, "finish_reason": "stop"}]}
+    >>> asked = {"response_format": {"type": "json_object"}}
+    >>> list(ValidJson().rewards(Answered(decision_id="d", request=asked, response=answer)))
+    [('d', 1.0)]
+    """
 
     name = "valid_json"
 
@@ -61,7 +67,12 @@ class ValidJson:
 
 
 class NotEmpty:
-    """1 for an answer with a text or a tool call, 0 for one without."""
+    """1 for an answer with a text or a tool call, 0 for one without.
+
+    >>> answer = {"choices": [{"message": {"content": "  "}, "finish_reason": "stop"}]}
+    >>> list(NotEmpty().rewards(Answered(decision_id="d", request={}, response=answer)))
+    [('d', 0.0)]
+    """
 
     name = "not_empty"
 
@@ -73,7 +84,12 @@ class NotEmpty:
 
 
 class NotRefused:
-    """0 for a refusal (the provider says so, or the text begins as English refusals do), 1 for any other answer."""
+    """0 for a refusal (the provider says so, or the text begins as English refusals do), 1 for any other answer.
+
+    >>> answer = {"choices": [{"message": {"content": "I cannot help with that."}, "finish_reason": "stop"}]}
+    >>> list(NotRefused().rewards(Answered(decision_id="d", request={}, response=answer)))
+    [('d', 0.0)]
+    """
 
     name = "not_refused"
 
@@ -95,7 +111,13 @@ class NotRefused:
 
 
 class ToolCallsFit:
-    """1 where every tool that was called was offered and its arguments fit its schema, else 0."""
+    """1 where every tool that was called was offered and its arguments fit its schema, else 0.
+
+    >>> call = {"function": {"name": "add", "arguments": "{}"}}
+    >>> answer = {"choices": [{"message": {"content": None, "tool_calls": [call]}}]}
+    >>> list(ToolCallsFit().rewards(Answered(decision_id="d", request={"tools": []}, response=answer)))
+    [('d', 0.0)]
+    """
 
     name = "tool_calls_fit"
 
@@ -126,6 +148,14 @@ class NotAskedAgain:
     Args:
         within_s: seconds in which asking again counts. 300 by default: later, it is a new question.
         clock: returns seconds from any origin.
+
+    >>> answer = {"choices": [{"message": {"content": "5"}, "finish_reason": "stop"}]}
+    >>> asked = {"user": "u", "messages": [{"role": "user", "content": "2 + 3?"}]}
+    >>> signal = NotAskedAgain()
+    >>> list(signal.rewards(Answered(decision_id="first", request=asked, response=answer)))
+    []
+    >>> list(signal.rewards(Answered(decision_id="second", request=asked, response=answer)))
+    [('first', 0.0)]
     """
 
     name = "not_asked_again"

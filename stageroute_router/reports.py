@@ -177,6 +177,9 @@ class Reports(Protocol):
     def group_status(self, group: str) -> GroupStatus:
         """Return the status of one group.
 
+        Args:
+            group: the model group.
+
         Raises:
             SettingsError: there is no such group.
         """
@@ -185,6 +188,10 @@ class Reports(Protocol):
     def stages(self, group: str, *, last: int = 50) -> Sequence[StageReport]:
         """Return the ``last`` stages of a group, the oldest first.
 
+        Args:
+            group: the model group.
+            last: how many; 50 by default.
+
         Raises:
             SettingsError: there is no such group.
         """
@@ -192,6 +199,10 @@ class Reports(Protocol):
 
     def history(self, group: str, *, points: int = 300) -> Sequence[HistoryPoint]:
         """Return at most so many moments of a group, the oldest first, the present one last.
+
+        Args:
+            group: the model group.
+            points: at most so many; 300 by default, as many as a picture has room for.
 
         Raises:
             SettingsError: there is no such group.

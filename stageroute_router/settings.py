@@ -274,6 +274,9 @@ def parse_options(options: Mapping[str, object], *, place: str = "") -> Options:
 
     Raises:
         SettingsError: anything is wrong; the message lists every problem with its name, value and fix.
+
+    >>> parse_options({"refresh_interval": "10s"}).refresh_interval
+    10.0
     """
     try:
         return Options.model_validate(dict(options))
@@ -293,6 +296,9 @@ def parse_groups(
 
     Raises:
         SettingsError: anything is wrong; the message lists every problem with its place, value and fix.
+
+    >>> parse_groups({"chat": {"budget_usd_per_call": 0.002}})["chat"].max_live_models
+    5
     """
     if not isinstance(stageroute, Mapping) or not stageroute:
         msg = (

@@ -59,6 +59,9 @@ class StoredReports:
     def group_status(self, group: str) -> GroupStatus:
         """Return the status of one group.
 
+        Args:
+            group: the model group.
+
         Raises:
             SettingsError: there is no such group, or none of its calls was routed yet.
             StoreError: the database cannot be read.
@@ -73,6 +76,10 @@ class StoredReports:
     def stages(self, group: str, *, last: int = 50) -> Sequence[StageReport]:
         """Return the ``last`` stages of a group, the oldest first.
 
+        Args:
+            group: the model group.
+            last: how many; 50 by default.
+
         Raises:
             SettingsError: there is no such group.
             StoreError: the database cannot be read.
@@ -83,6 +90,10 @@ class StoredReports:
     def history(self, group: str, *, points: int = 300) -> Sequence[HistoryPoint]:
         """Return at most so many moments of a group, the oldest first, the present one last.
 
+        Args:
+            group: the model group.
+            points: at most so many; 300 by default, as many as a picture has room for.
+
         Raises:
             SettingsError: there is no such group.
             StoreError: the database cannot be read.
@@ -92,6 +103,9 @@ class StoredReports:
 
     def receipt(self, key: str) -> DecisionReceipt | None:
         """Return the receipt of a decision, by decision id, response id or call id; None if there is none.
+
+        Args:
+            key: a decision id, response id or call id.
 
         Raises:
             StoreError: the database cannot be read.

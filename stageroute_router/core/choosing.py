@@ -50,6 +50,17 @@ def choose(
 
     Raises:
         ValueError: none of the candidates is eligible.
+
+    >>> from stageroute_router.core.arm import Arm
+    >>> from stageroute_router.core.engine import Engine
+    >>> from stageroute_router.core.posterior_rule import PosteriorRule
+    >>> from stageroute_router.core.schedule import EveryCalls
+    >>> arms = [Arm(name="a", prior_cost_usd=0.001), Arm(name="b", prior_cost_usd=0.002)]
+    >>> policy = GroupPolicy(budget_usd=0.01, max_live=1, schedule=EveryCalls(500), rule=PosteriorRule())
+    >>> snapshot = Engine(policy, seed=0).start(arms, now=0.0)
+    >>> choice = choose(policy, snapshot, uniform=0.5)
+    >>> choice.arm in snapshot.live, choice.probability
+    (True, 1.0)
     """
     outside = False
     usable = snapshot.live

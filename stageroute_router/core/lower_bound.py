@@ -16,6 +16,16 @@ def reward_lcb(policy: GroupPolicy, snapshot: Snapshot) -> FloatArray:
     What a rule says an arm may earn at most, it is asked of what the arm failed to earn (1 less the reward, for every
     reward and for the prior); one less that is what the arm earns at least. An arm nobody has observed gets 0, as it
     gets 1 for an upper bound.
+
+    >>> from stageroute_router.core.arm import Arm
+    >>> from stageroute_router.core.engine import Engine
+    >>> from stageroute_router.core.posterior_rule import PosteriorRule
+    >>> from stageroute_router.core.schedule import EveryCalls
+    >>> arms = [Arm(name="a", prior_cost_usd=0.001), Arm(name="b", prior_cost_usd=0.002)]
+    >>> policy = GroupPolicy(budget_usd=0.01, max_live=1, schedule=EveryCalls(500), rule=PosteriorRule())
+    >>> snapshot = Engine(policy, seed=0).start(arms, now=0.0)
+    >>> reward_lcb(policy, snapshot)  # of arms nobody has observed
+    array([0., 0.])
     """
     evidence = gather(
         snapshot.arms,

@@ -12,6 +12,9 @@ def horizon_calls(calls_per_stage: int) -> float:
 
     Measured plateau: a quarter to four stages give the same reward; shorter keeps the worst quarter's spend
     closer to the budget.
+
+    >>> horizon_calls(500)
+    250.0
     """
     return max(1.0, calls_per_stage / 2)
 
@@ -22,6 +25,9 @@ def surplus_cap_usd(*, budget_usd: float, calls_per_stage: int) -> float:
     Without a cap, hours of cheap traffic save up credit that one newcomer then spends at once. Measured plateau:
     raising by 5 to 20 % gives the same reward as raising by 100 %, and a quarter of a stream then spends at most
     1.01 of its budget instead of 1.06.
+
+    >>> surplus_cap_usd(budget_usd=0.002, calls_per_stage=500)
+    0.05
     """
     return 0.1 * budget_usd * horizon_calls(calls_per_stage)
 

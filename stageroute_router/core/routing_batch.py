@@ -26,8 +26,8 @@ class BatchSolution(NamedTuple):
     """The best mixtures of D programmes over K arms.
 
     Args:
-        probabilities: shape [D, K]; rows are at least 0 and sum to 1 within 1e-12. shadow_price: shape [D];
-        reward per extra dollar, 0 where the budget is slack, ``inf`` where no mixture
+        probabilities: shape [D, K]; rows are at least 0 and sum to 1 within 1e-12.
+        shadow_price: shape [D]; reward per extra dollar, 0 where the budget is slack, ``inf`` where no mixture
             holds it.
         feasible: shape [D]; whether a row's mixture holds its budget and the shares.
     """

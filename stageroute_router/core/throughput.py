@@ -124,7 +124,13 @@ def planned_calls(limit: float) -> float:
 def share_limits(
     arms: Sequence[Arm], *, calls_per_minute: float | None, tokens_per_call: float
 ) -> tuple[ShareLimit, ...]:
-    """Return :func:`share_limit` of each arm."""
+    """Return :func:`share_limit` of each arm.
+
+    >>> from stageroute_router.core.arm import Arm
+    >>> arms = [Arm(name="a", max_share=0.4), Arm(name="b")]
+    >>> [limit.share for limit in share_limits(arms, calls_per_minute=None, tokens_per_call=750.0)]
+    [0.4, 1.0]
+    """
     return tuple(
         share_limit(arm, calls_per_minute=calls_per_minute, tokens_per_call=tokens_per_call) for arm in arms
     )

@@ -50,6 +50,11 @@ class Control:
         """The strategy attached to the router."""
         return self._strategy
 
+    @property
+    def routing(self) -> Routing:
+        """The runtime: what adapters make episodes of their own with."""
+        return self._routing
+
     @overload
     def status(self, group: str) -> GroupStatus: ...
 
@@ -58,6 +63,9 @@ class Control:
 
     def status(self, group: str | None = None) -> Status | GroupStatus:
         """Return the status of one managed group, or of all of them.
+
+        Args:
+            group: the model group; all of them by default.
 
         Raises:
             SettingsError: the group is not managed.
@@ -75,6 +83,9 @@ class Control:
     def group_status(self, group: str) -> GroupStatus:
         """Return the status of one managed group.
 
+        Args:
+            group: the model group.
+
         Raises:
             SettingsError: the group is not managed.
         """
@@ -82,6 +93,10 @@ class Control:
 
     def stages(self, group: str, *, last: int = 50) -> Sequence[StageReport]:
         """Return the ``last`` stages of a group: who was live, who came and went, and why. The oldest first.
+
+        Args:
+            group: the model group.
+            last: how many; 50 by default.
 
         Raises:
             SettingsError: the group is not managed.
@@ -118,6 +133,9 @@ class Control:
 
     def redeploy(self, group: str) -> GroupStatus:
         """Open a maintenance window of a group now, and return the group's status after it.
+
+        Args:
+            group: the model group.
 
         Raises:
             SettingsError: the group is not managed.
@@ -235,7 +253,7 @@ class Control:
 
         Raises:
             InvalidRewardError: the source is no name.
-            Otherwise as :meth:`record_reward`.
+            StageRouteError: otherwise as :meth:`record_reward`.
         """
         return self._revoke(response, source=source, caller=caller).result()
 

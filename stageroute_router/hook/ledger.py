@@ -103,6 +103,8 @@ class Ledger(ForkAware):
             candidates = self._open.get(call_id)
             if candidates is None:
                 return None
+            if call_id in self._left and all(one.model_id != model_id for one in candidates):
+                return None  # of an attempt after ours, which LiteLLM chose for
             decision = _meant(candidates, model_id=model_id, noted=noted, failed=failed)
             if decision is None:
                 return None

@@ -222,8 +222,18 @@ def _router_settings(document: Mapping[str, Any], path: object) -> dict[str, Any
     given = document.get("router_settings") or {}
     if not isinstance(given, Mapping):
         raise SettingsError(f"{path}: router_settings must be a mapping; it is a {type(given).__name__}")
-    known = inspect.signature(Router.__init__).parameters
-    for name in given.keys() - known.keys():
+    known = _known_settings()
+    if known is None:
+        return dict(resolved(given, place=f"{path}: router_settings"))
+    for name in given.keys() - known:
         logger.warning("%s: router_settings.%s is no setting of litellm.Router; it is left out", path, name)
     settings = {name: value for name, value in given.items() if name in known}
     return dict(resolved(settings, place=f"{path}: router_settings"))
+
+
+def _known_settings() -> frozenset[str] | None:
+    """Return the settings a Router takes; None where its constructor does not say."""
+    parameters = inspect.signature(Router.__init__).parameters
+    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
+        return None
+    return frozenset(parameters)

@@ -165,6 +165,9 @@ MUTANTS: dict[str, Callable[[], None]] = {
 def become(name: str) -> None:
     """Break this process in the way that has this name.
 
+    Args:
+        name: one of ``MUTANTS``.
+
     Raises:
         KeyError: there is no such mutant.
     """

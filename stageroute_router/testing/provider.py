@@ -113,7 +113,7 @@ class SimulatedProvider:
         Args:
             model: name of the model.
             group: LiteLLM's ``model_name``.
-            extra: further ``litellm_params`` (``weight``, ``order``, ``tags``, ``timeout``, …), except
+            **extra: further ``litellm_params`` (``weight``, ``order``, ``tags``, ``timeout``, …), except
                 ``model_info``, which is merged into the entry's own. Replicas of one model need
                 ``model_info={"id": …}``: the id is ``group/model`` otherwise.
 
@@ -142,7 +142,7 @@ class SimulatedProvider:
         Args:
             group: LiteLLM's ``model_name``.
             models: names of the models; all by default.
-            extra: as for :meth:`deployment`.
+            **extra: as for :meth:`deployment`.
         """
         names = self.models if models is None else models
         return [self.deployment(name, group, **extra) for name in names]
@@ -175,7 +175,7 @@ class SimulatedProvider:
 
         Args:
             model: name of the model.
-            changes: any of ``latency_s``, ``first_chunk_s``, ``always_stream_usage``, ``error_rate``,
+            **changes: any of ``latency_s``, ``first_chunk_s``, ``always_stream_usage``, ``error_rate``,
                 ``error_status``, ``rate_limit``, ``rate_limit_rate``, ``retry_after_s``, ``hang_rate``,
                 ``broken_rate`` as in :class:`SimulatedModel`; ``rate_limited`` and ``hang`` (True or False)
                 switch the whole model.
@@ -189,6 +189,9 @@ class SimulatedProvider:
     def counts(self, model: str) -> dict[str, int]:
         """Return how many ``requests`` a model got, and how many of them were ``answered``, or ended as
         ``errors``, ``rate_limited``, ``hung`` or ``broken``.
+
+        Args:
+            model: name of the model.
 
         Raises:
             SettingsError: no such model.
@@ -269,10 +272,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("--seed", type=int, default=0, help="seed of all draws (default 0)")
     parser.add_argument("--port", type=int, default=0, help="TCP port (default: a free one)")
+    parser.add_argument(
+        "--host",
+        default=LOOPBACK,
+        help=f"address to serve at (default {LOOPBACK}); 0.0.0.0 is for a container, whose network is its own",
+    )
     options = parser.parse_args(arguments)
     try:
         app = _app_from(options)
-        asyncio.run(_serve_command(app, port=options.port, ends_with_stdin=options.models == "-"))
+        asyncio.run(
+            _serve_command(app, host=options.host, port=options.port, ends_with_stdin=options.models == "-")
+        )
     except (OSError, ValueError) as error:
         parser.exit(2, f"{parser.prog}: {error}\n")
 
@@ -299,7 +309,7 @@ def _app_from(options: argparse.Namespace) -> ProviderApp:
     return ProviderApp(routerbench_models(), seed=options.seed)
 
 
-async def _serve_command(app: ProviderApp, *, port: int, ends_with_stdin: bool) -> None:
+async def _serve_command(app: ProviderApp, *, host: str, port: int, ends_with_stdin: bool) -> None:
     loop = asyncio.get_running_loop()
     ended = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -308,10 +318,10 @@ async def _serve_command(app: ProviderApp, *, port: int, ends_with_stdin: bool) 
         await _watch_stdin(ended)
 
     def announce(bound_port: int) -> None:
-        sys.stdout.write(f"http://{LOOPBACK}:{bound_port}\n")
+        sys.stdout.write(f"http://{host}:{bound_port}\n")
         sys.stdout.flush()
 
-    await serve(app, port=port, on_start=announce, until=ended)
+    await serve(app, host=host, port=port, on_start=announce, until=ended)
 
 
 async def _watch_stdin(ended: asyncio.Event) -> None:

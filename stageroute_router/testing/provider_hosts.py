@@ -150,14 +150,19 @@ class ProcessHost:
 
 
 async def serve(
-    app: ProviderApp, *, port: int, on_start: Callable[[int], None], until: asyncio.Event
+    app: ProviderApp,
+    *,
+    port: int,
+    on_start: Callable[[int], None],
+    until: asyncio.Event,
+    host: str = LOOPBACK,
 ) -> None:
     """Serve an app in the running loop; say on which port; stop when told."""
     # Whoever stops the provider waits for no open request. (To aiohttp, 0 would mean to wait for ever.)
     runner = web.ServerRunner(new_server(app), shutdown_timeout=0.01)
     await runner.setup()
     try:
-        site = web.TCPSite(runner, LOOPBACK, port, backlog=2048)
+        site = web.TCPSite(runner, host, port, backlog=2048)
         await site.start()
         on_start(cast("tuple[str, int]", runner.addresses[0])[1])
         await until.wait()

@@ -9,6 +9,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import secrets
@@ -24,7 +25,7 @@ from typing import Any
 import httpx
 import yaml
 
-_START_DEADLINE_S = 180.0
+_START_DEADLINE_S = 300.0
 _STOP_DEADLINE_S = 60.0
 _POLL_S = 0.05
 _ADDRESS = re.compile(r"(?:running on|Listening at:) (http://[\d.:]+)")
@@ -93,6 +94,11 @@ class ProxyProcess:
         return self._url
 
     @property
+    def pid(self) -> int:
+        """Of the process that was started: the one that serves, or with several workers the one that minds them."""
+        return self._started().pid
+
+    @property
     def output(self) -> str:
         """What it has written so far."""
         return self._log.read_text(encoding="utf-8", errors="replace") if self._log.exists() else ""
@@ -112,7 +118,7 @@ class ProxyProcess:
 
         Raises:
             ProxyEndedError: it ended instead.
-            TimeoutError: it did neither within three minutes.
+            TimeoutError: it did neither within five minutes.
         """
         command = [sys.executable, "-c", "from litellm import run_server; run_server()"]
         options = ["--config", str(self.config_path), "--host", "127.0.0.1", "--port", "0"]
@@ -123,6 +129,7 @@ class ProxyProcess:
                 env=self._environment,
                 stdout=log,
                 stderr=subprocess.STDOUT,
+                start_new_session=True,  # so that its workers can be ended with it
             )
         try:
             self._wait_until_served()
@@ -138,14 +145,15 @@ class ProxyProcess:
         return process.wait(_STOP_DEADLINE_S)
 
     def stop(self) -> None:
-        """End it in any case."""
-        if self._process is None or self._process.poll() is not None:
+        """End it and its workers in any case."""
+        if self._process is None:
             return
-        try:
-            self.terminate()
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait(_STOP_DEADLINE_S)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            if self._process.poll() is None:
+                self.terminate()
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait(_STOP_DEADLINE_S)
 
     def __enter__(self) -> ProxyProcess:
         return self.start()

@@ -56,6 +56,9 @@ class Outcome:
     def from_text(cls, text: str) -> Outcome:
         """Read an outcome back from an answer text, so that a client in another process can learn the reward.
 
+        Args:
+            text: the text of an answer.
+
         Raises:
             ValueError: the text is not a simulated model's default answer.
 
@@ -216,6 +219,9 @@ class SimulatedModel:
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> SimulatedModel:
         """Read a model back from :meth:`to_json`.
+
+        Args:
+            values: what :meth:`to_json` made.
 
         Raises:
             SettingsError: an unknown field, or a value out of its domain.

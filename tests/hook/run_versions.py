@@ -3,8 +3,8 @@
     python tests/hook/run_versions.py [VERSION ...] [-- PYTEST ARGUMENTS]
 
 For each ``requirements/litellm-VERSION.lock`` this makes a virtual environment under ``.venvs/`` (again only when
-the lock has changed), installs exactly what the lock says, and runs ``tests/hook``. The exit status is 0 only if
-all runs passed. Needs nothing but Python.
+the lock has changed), installs exactly what the lock says, and runs ``tests/hook``, and the proxy's tests where the
+lock has a proxy. The exit status is 0 only if all runs passed. Needs nothing but Python.
 """
 
 from __future__ import annotations
@@ -46,6 +46,9 @@ def main(arguments: list[str]) -> int:
             "-n0",
             "tests/hook",
         ]
+        # LiteLLM 1.110 moved its proxy into a package that not every index has.
+        if "\nfastapi==" in lock.read_text(encoding="utf-8"):
+            command += ["tests/proxy/test_calls.py", "tests/proxy/test_attaching.py"]
         settings = {**os.environ, "LITELLM_LOCAL_MODEL_COST_MAP": "True"}
         if subprocess.run([*command, *passed_on], cwd=ROOT, env=settings, check=False).returncode:
             failed.append(lock.stem)

@@ -42,6 +42,27 @@ def claimed(ledger: Ledger, **said: Any) -> str | None:
     return None if found is None else found.decision_id
 
 
+def test_an_answer_of_a_later_attempt_that_litellm_chose_for_ends_no_decision() -> None:
+    ledger = Ledger()
+    ledger.opened("c", decision(0))
+    ledger.left("c", "plain")
+    assert claimed(ledger, model_id="b") is None
+    assert claimed(ledger, failed=True) == "d0"
+
+
+def test_attempts_that_are_over_take_their_late_reports_and_leave_the_serving_one_its_own() -> None:
+    ledger = Ledger()
+    for number in range(3):
+        ledger.opened("c", decision(number))
+    assert [one.decision_id for one in ledger.over("c", serving="d2")] == ["d0", "d1"]
+    assert ledger.over("c", serving="d2") == ()
+    assert len(ledger) == 1
+    assert claimed(ledger, failed=True) is None
+    assert claimed(ledger) == "d2"
+    assert len(ledger) == 0
+    assert claimed(ledger, failed=True) is None
+
+
 def test_a_decision_under_our_own_call_id_is_found_whatever_litellm_says_of_the_deployment() -> None:
     ledger = Ledger()
     ledger.opened("c", decision(0, minted=True))

@@ -110,7 +110,7 @@ def setup(provider: SimulatedProvider, tmp_path_factory: pytest.TempPathFactory)
     """The proxy of a test run, with an SQLite file that the tests may look into."""
     folder = tmp_path_factory.mktemp("proxy")
     settings = configuration(provider)
-    settings["model_list"] += provider.model_list("doomed", ["failing"], model_info={"id": "doomed"})
+    settings["model_list"] += provider.model_list("doomed", ["failing"])
     settings["stageroute_settings"]["groups"]["doomed"] = {"budget_usd_per_call": 0.002}
     with started(settings, folder=folder, database_url=f"sqlite:///{folder}/stageroute.db") as setup:
         yield setup

@@ -412,6 +412,19 @@ def test_the_command_prints_its_url_and_ends_on_a_signal() -> None:
         assert child.wait(timeout=DEADLINE_S) == 0
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems have one loopback address")
+def test_the_command_serves_at_an_address_of_ones_choice() -> None:
+    command = [sys.executable, "-m", "stageroute_router.testing.provider", "--host", "127.0.0.2"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as child:
+        assert child.stdout is not None
+        url = child.stdout.readline().strip()
+        assert url.startswith("http://127.0.0.2:")
+        with openai.OpenAI(base_url=f"{url}/v1", api_key="simulated") as client:
+            assert client.models.list().data
+        child.send_signal(signal.SIGTERM)
+        assert child.wait(timeout=DEADLINE_S) == 0
+
+
 def test_the_command_serves_a_table(tmp_path: Any) -> None:
     table = tmp_path / "outcomes.csv"
     table.write_text("query,prompt,model,reward,cost_usd\n1,why?,tiny,0.5,0.001\n")
