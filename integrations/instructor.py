@@ -31,8 +31,7 @@ from .routed import control_of, report_without_waiting
 SOURCE = "instructor"
 """Under which name the rewards are kept, unless told otherwise."""
 
-# An incomplete output is cut off at the token limit.
-_PARSING: Any = (ResponseParsingError, IncompleteOutputException)
+_PARSING: Any = (ResponseParsingError, IncompleteOutputException)  # the latter: cut off at the token limit
 _INVALID: Any = (pydantic.ValidationError, json.JSONDecodeError, AsyncValidationError, *_PARSING)
 
 
