@@ -132,6 +132,20 @@ def test_what_an_application_calls_shows_an_example() -> None:
     assert not set(bare) - WITHOUT_EXAMPLE, bare
 
 
+def test_what_an_operator_and_an_application_ask_shows_an_example() -> None:
+    (control,) = (
+        each
+        for each in public(ast.parse((ROOT / "stageroute_router" / "hook" / "control.py").read_text()).body)
+        if each.name == "Control"
+    )
+    bare = {
+        each.name
+        for each in public(control.body)
+        if "```python" not in (ast.get_docstring(each) or "") and not _only_repeats(each)
+    }
+    assert bare == {"strategy", "aclose"}  # a part; and close, which shows it
+
+
 def _only_repeats(each: ast.AST) -> bool:
     """Return whether a definition is an overload, or a method whose contract its protocol describes."""
     decorators = getattr(each, "decorator_list", [])
