@@ -25,7 +25,7 @@ from litellm.router import Router
 
 from stageroute_router.errors import SettingsError
 
-from .openai_endpoint import Endpoint
+from .openai_endpoint import Answer, Endpoint
 
 LIBRARIES = ("httpx2", "httpx")
 """The HTTP libraries a transport can be made for, the newer first."""
@@ -75,7 +75,24 @@ def async_http_client(router: Router, *, library: str | None = None) -> Any:  # 
     'assistant'
     """
     http = _library(library)
-    return http.AsyncClient(transport=_async_transport(http, Endpoint(router)))
+    return http.AsyncClient(transport=_transport(http, Endpoint(router)))
+
+
+def transport(router: Router, *, library: str | None = None) -> Any:  # noqa: ANN401 - of either library
+    """Return what :func:`http_client` puts into its client, for a framework that makes its clients itself.
+
+    Args:
+        router: as for :func:`http_client`.
+        library: as for :func:`http_client`, but it must be what the framework makes its clients of, which may be
+            another library than the OpenAI SDK's own.
+
+    Returns:
+        A transport for synchronous and for asynchronous clients.
+
+    Raises:
+        SettingsError: as for :func:`http_client`.
+    """
+    return _transport(_library(library), Endpoint(router))
 
 
 def _library(name: str | None) -> ModuleType:
@@ -98,7 +115,32 @@ def _library_of_the_sdk() -> str:
 
 
 def _transport(http: Any, endpoint: Endpoint) -> Any:  # noqa: ANN401 - both libraries have the same names
-    """Return a transport of an HTTP library that answers requests by synchronous calls."""
+    """Return a transport of an HTTP library that answers requests by calls of a router."""
+    stream, async_stream = _streams(http)
+
+    class Transport(http.BaseTransport, http.AsyncBaseTransport):  # type: ignore[misc]
+        """Answers requests by a router."""
+
+        def handle_request(self, request: Any) -> Any:  # noqa: ANN401
+            request.read()
+            return response(endpoint.answer(*_asked(request), timeout=_read_timeout(request)), stream)
+
+        async def handle_async_request(self, request: Any) -> Any:  # noqa: ANN401
+            await request.aread()
+            return response(
+                await endpoint.aanswer(*_asked(request), timeout=_read_timeout(request)), async_stream
+            )
+
+    def response(answer: Answer, parts: type[Any]) -> Any:  # noqa: ANN401
+        if answer.parts is not None:
+            return http.Response(answer.status, headers=answer.headers, stream=parts(answer.parts))
+        return http.Response(answer.status, headers=answer.headers, content=answer.body)
+
+    return Transport()
+
+
+def _streams(http: Any) -> tuple[type[Any], type[Any]]:  # noqa: ANN401 - as above
+    """Return what an HTTP library takes for a body that comes in parts, synchronously and asynchronously."""
 
     class Stream(http.SyncByteStream):  # type: ignore[misc]
         """Bytes as they come; closing early ends the call at the provider."""
@@ -113,26 +155,8 @@ def _transport(http: Any, endpoint: Endpoint) -> Any:  # noqa: ANN401 - both lib
             if isinstance(self._parts, Generator):
                 self._parts.close()
 
-    class Transport(http.BaseTransport):  # type: ignore[misc]
-        """Answers requests by a router."""
-
-        def handle_request(self, request: Any) -> Any:  # noqa: ANN401
-            request.read()
-            answer = endpoint.answer(
-                request.method, request.url.path, _body(request.content), timeout=_read_timeout(request)
-            )
-            if answer.parts is not None:
-                return http.Response(answer.status, headers=answer.headers, stream=Stream(answer.parts))
-            return http.Response(answer.status, headers=answer.headers, content=answer.body)
-
-    return Transport()
-
-
-def _async_transport(http: Any, endpoint: Endpoint) -> Any:  # noqa: ANN401 - as above
-    """Return a transport of an HTTP library that answers requests by asynchronous calls."""
-
-    class Stream(http.AsyncByteStream):  # type: ignore[misc]
-        """Bytes as they come; closing early ends the call at the provider."""
+    class AsyncStream(http.AsyncByteStream):  # type: ignore[misc]
+        """The same for asynchronous calls."""
 
         def __init__(self, parts: AsyncIterator[bytes]) -> None:
             self._parts = parts
@@ -144,19 +168,11 @@ def _async_transport(http: Any, endpoint: Endpoint) -> Any:  # noqa: ANN401 - as
             if isinstance(self._parts, AsyncGenerator):
                 await self._parts.aclose()
 
-    class Transport(http.AsyncBaseTransport):  # type: ignore[misc]
-        """Answers requests by a router."""
+    return Stream, AsyncStream
 
-        async def handle_async_request(self, request: Any) -> Any:  # noqa: ANN401
-            await request.aread()
-            answer = await endpoint.aanswer(
-                request.method, request.url.path, _body(request.content), timeout=_read_timeout(request)
-            )
-            if answer.parts is not None:
-                return http.Response(answer.status, headers=answer.headers, stream=Stream(answer.parts))
-            return http.Response(answer.status, headers=answer.headers, content=answer.body)
 
-    return Transport()
+def _asked(request: Any) -> tuple[str, str, object]:  # noqa: ANN401
+    return request.method, request.url.path, _body(request.content)
 
 
 def _body(content: bytes) -> object:

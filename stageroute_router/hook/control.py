@@ -50,6 +50,11 @@ class Control:
         """The strategy attached to the router."""
         return self._strategy
 
+    @property
+    def routing(self) -> Routing:
+        """The runtime: what adapters make episodes of their own with."""
+        return self._routing
+
     @overload
     def status(self, group: str) -> GroupStatus: ...
 

@@ -387,6 +387,7 @@ class StageRouteStrategy(CustomRoutingStrategyBase, ForkAware):
                 ),
             )
             _note(request, routed.decision_id)
+            _leave_to_the_deployment(request)
             if watching.anybody:
                 watching.made(str(request.get("litellm_call_id", "")), self._ledger.made(_key(request)))
             self.tally.chose(time.perf_counter() - began)
@@ -452,6 +453,16 @@ def _note(request: Request, decision_id: str) -> None:
         if isinstance(metadata, dict):
             metadata[NOTE] = decision_id
             return
+
+
+def _leave_to_the_deployment(request: Request) -> None:
+    """Drop a request's own endpoint and key where they are None: LiteLLM would let them win over the deployment's.
+
+    Frameworks that pass on all of their settings send them so: smolagents' ``LiteLLMRouterModel``, for one.
+    """
+    for name in ("api_base", "api_key", "base_url"):
+        if name in request and request[name] is None:
+            del request[name]
 
 
 def _rewind(request: Request, before: Mapping[str, Any]) -> None:

@@ -9,6 +9,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import secrets
@@ -128,6 +129,7 @@ class ProxyProcess:
                 env=self._environment,
                 stdout=log,
                 stderr=subprocess.STDOUT,
+                start_new_session=True,  # so that its workers can be ended with it
             )
         try:
             self._wait_until_served()
@@ -143,14 +145,15 @@ class ProxyProcess:
         return process.wait(_STOP_DEADLINE_S)
 
     def stop(self) -> None:
-        """End it in any case."""
-        if self._process is None or self._process.poll() is not None:
+        """End it and its workers in any case."""
+        if self._process is None:
             return
-        try:
-            self.terminate()
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait(_STOP_DEADLINE_S)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            if self._process.poll() is None:
+                self.terminate()
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait(_STOP_DEADLINE_S)
 
     def __enter__(self) -> ProxyProcess:
         return self.start()

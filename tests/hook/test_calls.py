@@ -10,6 +10,8 @@ import litellm
 import pytest
 from litellm.caching.caching import Cache
 
+from stageroute_router.testing.provider import SimulatedModel, SimulatedProvider
+
 MESSAGES = [{"role": "user", "content": "hello"}]
 ANSWERS = {"dear": "openai/gpt-4o", "cheap": "openai/gpt-4o-mini"}
 
@@ -70,6 +72,23 @@ def test_a_synchronous_text_completion_calls_the_chosen_model(
     response = two_models.router.text_completion(model=group, prompt="hello")
     assert two_models.control.record_reward(response, 1.0).decision_id == "d0"
     check_one_settled(two_models)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_an_endpoint_of_none_is_the_deployments_own(
+    routed: Callable[..., Any], *, stream: bool
+) -> None:
+    asked = {"messages": MESSAGES, "api_base": None, "api_key": None, "stream": stream}
+    with SimulatedProvider([SimulatedModel(name="gpt-4o", answer="hello to you")]) as provider:
+        router = routed(provider.model_list("chat")).router
+        answer = await asyncio.to_thread(router.completion, model="chat", **asked)
+        later = await router.acompletion(model="chat", **asked)
+        if stream:
+            parts = [*answer, *[part async for part in later]]
+            said = "".join(part.choices[0].delta.content or "" for part in parts if part.choices)
+        else:
+            said = answer.choices[0].message.content + later.choices[0].message.content
+    assert said == "hello to you" * 2
 
 
 def test_a_synchronous_stream_is_settled_once_at_its_end(two_models: Any) -> None:

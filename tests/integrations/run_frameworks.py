@@ -27,6 +27,19 @@ from environments import environment
 
 AT_ONCE = min(2, os.cpu_count() or 1)
 
+# What frameworks warn of while they are imported, and leave open until Python ends: before the first test and after the
+# last, so outside of the tests' own settings.
+FOREIGN = [
+    f"-Wignore::{category}"
+    for category in (
+        "ImportWarning",
+        "DeprecationWarning",
+        "SyntaxWarning",
+        "ResourceWarning",
+        "pytest.PytestUnraisableExceptionWarning",
+    )
+]
+
 
 def names() -> list[str]:
     """Return the names of all frameworks there are tests for."""
@@ -39,9 +52,16 @@ def run(name: str, passed_on: list[str]) -> tuple[str, int, str]:
         python = environment(LOCKS / f"{name}.lock")
     except (OSError, subprocess.CalledProcessError) as error:
         return name, 1, f"its environment could not be made: {error}\n"
-    command = [str(python), "-m", "pytest", "-q", "-p", "no:cacheprovider", str(TESTS / f"test_{name}.py")]
-    # Event loops and sockets that others leave behind are found at the very end, when no test's own filters hold.
-    command += ["-W", "ignore::ResourceWarning", "-W", "ignore::pytest.PytestUnraisableExceptionWarning"]
+    command = [
+        str(python),
+        "-m",
+        "pytest",
+        "-q",
+        "-p",
+        "no:cacheprovider",
+        str(TESTS / f"test_{name}.py"),
+        *FOREIGN,
+    ]
     settings = {**os.environ, "LITELLM_LOCAL_MODEL_COST_MAP": "True", "STAGEROUTE_TEST_FRAMEWORK": name}
     done = subprocess.run(
         [*command, *passed_on],

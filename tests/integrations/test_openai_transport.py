@@ -10,7 +10,7 @@ import pytest
 import pytest_asyncio
 
 from stageroute_router import SettingsError, StageRouteRouter
-from stageroute_router.integrations.openai_transport import async_http_client, http_client
+from stageroute_router.integrations.openai_transport import async_http_client, http_client, transport
 from stageroute_router.status import GroupStatus
 from stageroute_router.testing.provider import SimulatedProvider
 
@@ -173,3 +173,20 @@ def test_the_library_is_the_installed_sdks(router: StageRouteRouter) -> None:
     with http_client(router) as http:
         assert isinstance(http, openai.DefaultHttpxClient.__mro__[1])
     assert issubclass(openai.DefaultHttpxClient, httpx.Client) or openai.VERSION >= "3"
+
+
+async def test_one_transport_serves_synchronous_and_asynchronous_clients(router: StageRouteRouter) -> None:
+    ours = transport(router, library="httpx")
+    given = {"base_url": "http://stageroute/v1", "api_key": "unused"}
+    with openai.OpenAI(http_client=httpx.Client(transport=ours), **given) as client:
+        assert client.chat.completions.create(model="chat", messages=ASK).choices
+    async with openai.AsyncOpenAI(http_client=httpx.AsyncClient(transport=ours), **given) as async_client:
+        assert (await async_client.chat.completions.create(model="chat", messages=ASK)).choices
+        stream = await async_client.chat.completions.create(model="chat", messages=ASK, stream=True)
+        assert len([chunk async for chunk in stream]) > 1
+    assert group(router).calls == 3
+
+
+def test_a_transport_of_an_unknown_library_is_refused(router: StageRouteRouter) -> None:
+    with pytest.raises(SettingsError, match="httpx2 and httpx"):
+        transport(router, library="requests")

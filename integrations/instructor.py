@@ -1,0 +1,164 @@
+"""Instructor's validation as a reward: 1 for an answer that came out as what was asked for, 0 for one that did not.
+
+The one-line change::
+
+    client = rewarding(instructor.from_litellm(router.completion), router)
+
+and the same with ``router.acompletion``, or with a client of the OpenAI SDK (see :mod:`.openai_transport`). Every
+attempt of a retry is a call of its own, chosen anew, and has a reward of its own. They are kept under the name
+``instructor``, beside what you report yourself, and nobody waits for them. A streamed answer is judged when its last
+part has been read. One that is left early, or that ended in an error other than of validation, is not judged.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import json
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterator
+from contextlib import aclosing, contextmanager
+from contextvars import ContextVar
+from typing import Any
+
+import pydantic
+from instructor.core.exceptions import AsyncValidationError, IncompleteOutputException, ResponseParsingError
+
+from stageroute_router.hook.control import Control
+from stageroute_router.hook.episode import Episode
+
+from .routed import control_of, report_without_waiting
+
+SOURCE = "instructor"
+"""Under which name the rewards are kept, unless told otherwise."""
+
+_INVALID = (
+    pydantic.ValidationError,
+    json.JSONDecodeError,
+    AsyncValidationError,
+    ResponseParsingError,
+    IncompleteOutputException,  # cut off at the token limit
+)
+
+
+def rewarding(client: Any, router: object, *, source: str = SOURCE) -> Any:  # noqa: ANN401 - of either class
+    """Make an Instructor client report whether its answers validate.
+
+    Args:
+        client: an ``Instructor`` or ``AsyncInstructor`` whose calls end in the router.
+        router: a :class:`~stageroute_router.StageRouteRouter`, or one that :func:`~stageroute_router.attach` was
+            used on.
+        source: under which name the rewards are kept.
+
+    Returns:
+        The same client.
+
+    Raises:
+        SettingsError: the router is not routed by StageRoute.
+    """
+    control = control_of(router)
+    client.on("completion:response", _answered)
+    client.on("parse:error", _refused)
+    wrapped = _async if inspect.iscoroutinefunction(client.create_fn) else _sync
+    client.create_fn = wrapped(client.create_fn, control, source)
+    return client
+
+
+class _Call:
+    """The attempts of one call of a client: the decision of the answer that is being parsed now."""
+
+    def __init__(self, control: Control, episode: Episode, source: str) -> None:
+        self._control = control
+        self._episode = episode
+        self._source = source
+        self._seen: set[str] = set()
+        self._parsed: str | None = None
+
+    def answered(self) -> None:
+        """Take note that an answer came; what a validator asks for comes later."""
+        new = [made for made in self._episode.decisions if made not in self._seen]
+        self._seen.update(new)
+        self._parsed = new[-1] if new else None
+
+    def judged(self, reward: float) -> None:
+        """Reward the answer that is being parsed, once."""
+        decision, self._parsed = self._parsed, None
+        if decision is not None:
+            report_without_waiting(self._control, decision, reward, source=self._source)
+
+
+# Each call has its own, also where a validator calls the client again.
+_call: ContextVar[_Call | None] = ContextVar("stageroute_instructor_call", default=None)
+
+
+def _answered(_: object) -> None:
+    if call := _call.get():
+        call.answered()
+
+
+def _refused(_: Exception) -> None:
+    if call := _call.get():
+        call.judged(0.0)
+
+
+@contextmanager
+def _opened(control: Control, source: str) -> Iterator[_Call]:
+    """Follow one call of a client, and take its error if it ends in one."""
+    with control.episode() as episode:
+        call = _Call(control, episode, source)
+        token = _call.set(call)
+        try:
+            yield call
+        except _INVALID:
+            call.judged(0.0)
+            raise
+        finally:
+            _call.reset(token)
+
+
+@contextmanager
+def _judged_at_its_end(call: _Call) -> Iterator[None]:
+    try:
+        yield
+    except _INVALID:
+        call.judged(0.0)
+        raise
+    call.judged(1.0)
+
+
+def _sync(create: Callable[..., Any], control: Control, source: str) -> Callable[..., Any]:
+    @functools.wraps(create)
+    def rewarded(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - Instructor's
+        with _opened(control, source) as call:
+            made = create(*args, **kwargs)
+        if isinstance(made, Generator):
+            return read(made, call)
+        if not isinstance(
+            made, AsyncGenerator
+        ):  # Instructor's answer to a streamed LiteLLM call: nothing read yet
+            call.judged(1.0)
+        return made
+
+    def read(parts: Iterator[Any], call: _Call) -> Iterator[Any]:
+        with _judged_at_its_end(call):
+            yield from parts
+
+    return rewarded
+
+
+def _async(create: Callable[..., Any], control: Control, source: str) -> Callable[..., Any]:
+    @functools.wraps(create)
+    async def rewarded(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - Instructor's
+        with _opened(control, source) as call:
+            made = await create(*args, **kwargs)
+        if isinstance(made, AsyncGenerator):
+            return read(made, call)
+        call.judged(1.0)
+        return made
+
+    async def read(parts: AsyncGenerator[Any, None], call: _Call) -> AsyncIterator[Any]:
+        with _judged_at_its_end(call):
+            async with aclosing(parts):
+                async for part in parts:
+                    yield part
+
+    return rewarded
