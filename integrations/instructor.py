@@ -5,9 +5,8 @@ The one-line change::
     client = rewarding(instructor.from_litellm(router.completion), router)
 
 and the same with ``router.acompletion``, or with a client of the OpenAI SDK (see :mod:`.openai_transport`). Every
-attempt of a retry is a call of its own, chosen anew, and has a reward of its own. They are kept under the name
-``instructor``, beside what you report yourself, and nobody waits for them. A streamed answer is judged when its last
-part has been read. One that is left early, or that ended in an error other than of validation, is not judged.
+attempt of a retry is a call, and has a reward, of its own, kept under the name ``instructor``; nobody waits for it. A
+stream is judged when its last part has been read. One that is left early, or that ended in another error, is not.
 """
 
 from __future__ import annotations
@@ -18,6 +17,7 @@ import json
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterator
 from contextlib import aclosing, contextmanager
 from contextvars import ContextVar
+from dataclasses import dataclass, field
 from typing import Any
 
 import pydantic
@@ -31,13 +31,8 @@ from .routed import control_of, report_without_waiting
 SOURCE = "instructor"
 """Under which name the rewards are kept, unless told otherwise."""
 
-_INVALID = (
-    pydantic.ValidationError,
-    json.JSONDecodeError,
-    AsyncValidationError,
-    ResponseParsingError,
-    IncompleteOutputException,  # cut off at the token limit
-)
+_PARSING: Any = (ResponseParsingError, IncompleteOutputException)  # the latter: cut off at the token limit
+_INVALID: Any = (pydantic.ValidationError, json.JSONDecodeError, AsyncValidationError, *_PARSING)
 
 
 def rewarding(client: Any, router: object, *, source: str = SOURCE) -> Any:  # noqa: ANN401 - of either class
@@ -45,84 +40,73 @@ def rewarding(client: Any, router: object, *, source: str = SOURCE) -> Any:  # n
 
     Args:
         client: an ``Instructor`` or ``AsyncInstructor`` whose calls end in the router.
-        router: a :class:`~stageroute_router.StageRouteRouter`, or one that :func:`~stageroute_router.attach` was
-            used on.
+        router: a ``StageRouteRouter``, or one that :func:`~stageroute_router.attach` was used on.
         source: under which name the rewards are kept.
 
-    Returns:
-        The same client.
+    Returns the same client.
 
     Raises:
         SettingsError: the router is not routed by StageRoute.
     """
     control = control_of(router)
-    client.on("completion:response", _answered)
-    client.on("parse:error", _refused)
+    client.on("completion:response", _in_call(_Call.answered))
+    client.on("parse:error", _in_call(lambda call: call.judged(0.0)))
     wrapped = _async if inspect.iscoroutinefunction(client.create_fn) else _sync
     client.create_fn = wrapped(client.create_fn, control, source)
     return client
 
 
+@dataclass(slots=True, kw_only=True)
 class _Call:
     """The attempts of one call of a client: the decision of the answer that is being parsed now."""
 
-    def __init__(self, control: Control, episode: Episode, source: str) -> None:
-        self._control = control
-        self._episode = episode
-        self._source = source
-        self._seen: set[str] = set()
-        self._parsed: str | None = None
+    control: Control
+    episode: Episode
+    source: str
+    seen: set[str] = field(default_factory=set)
+    parsed: str | None = None
 
     def answered(self) -> None:
         """Take note that an answer came; what a validator asks for comes later."""
-        new = [made for made in self._episode.decisions if made not in self._seen]
-        self._seen.update(new)
-        self._parsed = new[-1] if new else None
+        new = [made for made in self.episode.decisions if made not in self.seen]
+        self.seen.update(new)
+        self.parsed = new[-1] if new else None
 
     def judged(self, reward: float) -> None:
         """Reward the answer that is being parsed, once."""
-        decision, self._parsed = self._parsed, None
+        decision, self.parsed = self.parsed, None
         if decision is not None:
-            report_without_waiting(self._control, decision, reward, source=self._source)
+            report_without_waiting(self.control, decision, reward, source=self.source)
 
 
 # Each call has its own, also where a validator calls the client again.
 _call: ContextVar[_Call | None] = ContextVar("stageroute_instructor_call", default=None)
 
 
-def _answered(_: object) -> None:
-    if call := _call.get():
-        call.answered()
-
-
-def _refused(_: Exception) -> None:
-    if call := _call.get():
-        call.judged(0.0)
+def _in_call(act: Callable[[_Call], None]) -> Callable[[object], None]:
+    return lambda _: act(call) if (call := _call.get()) else None
 
 
 @contextmanager
 def _opened(control: Control, source: str) -> Iterator[_Call]:
     """Follow one call of a client, and take its error if it ends in one."""
     with control.episode() as episode:
-        call = _Call(control, episode, source)
+        call = _Call(control=control, episode=episode, source=source)
         token = _call.set(call)
         try:
-            yield call
-        except _INVALID:
-            call.judged(0.0)
-            raise
+            with _refusing(call):
+                yield call
         finally:
             _call.reset(token)
 
 
 @contextmanager
-def _judged_at_its_end(call: _Call) -> Iterator[None]:
+def _refusing(call: _Call) -> Iterator[None]:
     try:
         yield
     except _INVALID:
         call.judged(0.0)
         raise
-    call.judged(1.0)
 
 
 def _sync(create: Callable[..., Any], control: Control, source: str) -> Callable[..., Any]:
@@ -134,13 +118,14 @@ def _sync(create: Callable[..., Any], control: Control, source: str) -> Callable
             return read(made, call)
         if not isinstance(
             made, AsyncGenerator
-        ):  # Instructor's answer to a streamed LiteLLM call: nothing read yet
+        ):  # which it is of a streamed LiteLLM call, with nothing read yet
             call.judged(1.0)
         return made
 
     def read(parts: Iterator[Any], call: _Call) -> Iterator[Any]:
-        with _judged_at_its_end(call):
+        with _refusing(call):
             yield from parts
+        call.judged(1.0)
 
     return rewarded
 
@@ -156,9 +141,10 @@ def _async(create: Callable[..., Any], control: Control, source: str) -> Callabl
         return made
 
     async def read(parts: AsyncGenerator[Any, None], call: _Call) -> AsyncIterator[Any]:
-        with _judged_at_its_end(call):
+        with _refusing(call):
             async with aclosing(parts):
                 async for part in parts:
                     yield part
+        call.judged(1.0)
 
     return rewarded

@@ -33,6 +33,7 @@ for command in (
     looking.why,
     watching.watch,
     steering.redeploy,
+    steering.pin,
     exporting.export,
     running.demo,
     running.replay,

@@ -11,6 +11,18 @@ class SettingsError(StageRouteError, ValueError):
     """A setting cannot be used: the message names the setting, its value and what is accepted."""
 
 
+class UnknownGroupError(SettingsError):
+    """There is no managed group of this name; the message names those there are."""
+
+
+class UnknownArmError(SettingsError):
+    """A group has no arm of this name; the message names those there are."""
+
+
+class PinError(SettingsError):
+    """An arm cannot be pinned: too many would be, or the live ones could not serve all calls. Nothing was stored."""
+
+
 class InvalidRewardError(StageRouteError, ValueError):
     """A reward is not a finite number in [0, 1]. Rewards are never clipped silently."""
 

@@ -16,9 +16,11 @@ from stageroute_router.core.snapshot import Choice, Estimate, Snapshot, Stage, U
 from stageroute_router.decision_id import new_mix_id
 from stageroute_router.errors import SettingsError
 from stageroute_router.in_flight import InFlight
+from stageroute_router.pins import Pins, checked_pin, overridden, with_pins
 from stageroute_router.settings import GroupSettings
 from stageroute_router.store.base import (
     MIX_LIFETIME_S,
+    ArmPinned,
     GroupChange,
     GroupConfigured,
     MixRecorded,
@@ -62,6 +64,8 @@ class Group:
         # Rows that could not be used when the group was last read.
         self.problems: Sequence[StoredProblem] = ()
         self._stored: StoredGroup | None = None  # until the first arms are known
+        self._configured: Sequence[Arm] = ()  # the candidates as the configuration has them
+        self._pins: Pins = {}
         self._version: int | None = None  # of the stored state that the snapshot has all of
         self._unread = True
         self._settled = UNREAD_STAGE  # the latest stage of ours whose plan is known to be the one stored
@@ -168,12 +172,14 @@ class Group:
         """
         with self._stepping:
             before = None if self.snapshot is None else self.snapshot.stage.number
+            pinned = with_pins(arms, self._pins)
             if self.snapshot is None:
                 check_shares(self.name, arms, most_live=self.policy.max_live)
                 stored, self._stored = self._stored or StoredGroup(), None
-                before, snapshot = self._started(arms, stored, now=now)
+                before, snapshot = self._started(pinned, stored, now=now)
             else:
-                snapshot = self.engine.with_arms(self.snapshot, arms, now=now)
+                snapshot = self.engine.with_arms(self.snapshot, pinned, now=now)
+            self._configured = tuple(arms)
             configured = GroupConfigured(
                 group=self.name,
                 settings=self.settings.model_dump_json(exclude_unset=True),
@@ -181,6 +187,41 @@ class Group:
             )
             plan = self._step(snapshot, before=before)
             return [configured] if plan is None else [configured, plan]
+
+    # --- pins ----------------------------------------------------------------------------------------------
+
+    @property
+    def overridden(self) -> dict[str, bool]:
+        """Whether an arm is pinned, by arm, where operators have decided that at run time."""
+        return overridden(self._pins)
+
+    def pin(self, arm: str, *, pinned: bool | None, now: float) -> ArmPinned | None:
+        """Return what is to be stored to pin an arm, unpin it, or leave it to the configuration; None if it is stored.
+
+        Raises:
+            UnknownArmError: it is no candidate.
+            PinError: more arms would be pinned than are live at once, or the live ones could not serve all calls.
+        """
+        with self._stepping:
+            write = checked_pin(
+                self.name,
+                arm,
+                pinned=pinned,
+                arms=self._configured,
+                pins=self._pins,
+                most_live=self.policy.max_live,
+                now=now,
+            )
+            return None if self.overridden.get(arm) == pinned else write
+
+    def is_missing(self, arm: str) -> bool:
+        """Return whether an arm is pinned and not live, so that a window is to be opened for it."""
+        snapshot = self.snapshot
+        return (
+            snapshot is not None
+            and arm not in snapshot.live
+            and any(one.pinned for one in snapshot.arms if one.name == arm)
+        )
 
     # --- what was stored -----------------------------------------------------------------------------------
 
@@ -224,12 +265,16 @@ class Group:
             unread, self._unread = self._unread, False
             self._version = stored.version
             self.problems = stored.problems
+            self._pins = stored.pins
             if self.snapshot is None:
                 self._stored = stored
                 return None
+            arms = with_pins(self._configured, self._pins)
             if unread:
-                before, snapshot = self._started(self.snapshot.arms, stored, now=now)
+                before, snapshot = self._started(arms, stored, now=now)
                 return self._step(snapshot, before=before)
+            if arms != self.snapshot.arms:
+                self.snapshot = self.engine.with_arms(self.snapshot, arms, now=now)
             stage = self._stage_after(self.snapshot.stage, stored.stage)
             if self._inherited:
                 # The mix was drawn in the parent: every worker would explore alike until the next draw.

@@ -12,7 +12,7 @@ from urllib.parse import quote
 import httpx
 from pydantic import TypeAdapter, ValidationError
 
-from stageroute_router.errors import ProxyError, ProxyUnavailableError, SettingsError
+from stageroute_router.errors import PinError, ProxyError, ProxyUnavailableError, SettingsError
 from stageroute_router.health import Health
 from stageroute_router.reports import DecisionReceipt, HistoryPoint, StageReport
 from stageroute_router.status import GroupStatus, Status
@@ -117,6 +117,27 @@ class ProxyReports:
         self._known(answer)
         return self._read(GroupStatus, answer)
 
+    def pin(self, group: str, arm: str, *, pinned: bool | None = True) -> GroupStatus:
+        """Decide whether an arm is live in every stage, and return the group's status after it.
+
+        Args:
+            group: the model group.
+            arm: the arm.
+            pinned: True to pin it, False to unpin it, None to go by the proxy's configuration again.
+
+        Raises:
+            SettingsError: there is no such group or arm.
+            PinError: the arm cannot be pinned beside the others.
+        """
+        body = {"arm": arm, "pinned": pinned}
+        answer = self._ask(
+            "POST", f"/groups/{_segment(group)}/pin", body=body, bearing=(httpx.codes.CONFLICT,)
+        )
+        self._known(answer)
+        if answer.status_code == httpx.codes.CONFLICT:
+            raise PinError(_told(answer))
+        return self._read(GroupStatus, answer)
+
     def close(self) -> None:
         """Close the connections. Closing twice is harmless."""
         self._client.close()
@@ -143,11 +164,12 @@ class ProxyReports:
         path: str,
         *,
         query: Mapping[str, str | int] | None = None,
+        body: Mapping[str, str | bool | None] | None = None,
         bearing: Sequence[int] = (),
     ) -> httpx.Response:
         """Return an answer that is good, or a 404 of StageRoute's own, or of a status in ``bearing``."""
         try:
-            answer = self._client.request(method, f"{self._url}{_PREFIX}{path}", params=query)
+            answer = self._client.request(method, f"{self._url}{_PREFIX}{path}", params=query, json=body)
         except httpx.HTTPError as error:
             raise self._unanswered(error) from error
         except httpx.InvalidURL as error:

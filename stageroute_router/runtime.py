@@ -23,7 +23,13 @@ from stageroute_router.core.snapshot import Choice
 from stageroute_router.decision_id import DECISION_PREFIX, new_decision_id
 from stageroute_router.decision_receipts import receipt_of
 from stageroute_router.error_text import loggable
-from stageroute_router.errors import SettingsError, StoreError, StoreOutageError, StoreUnavailableError
+from stageroute_router.errors import (
+    SettingsError,
+    StoreError,
+    StoreOutageError,
+    StoreUnavailableError,
+    UnknownGroupError,
+)
 from stageroute_router.forking import ForkAware, survive_fork
 from stageroute_router.group import Group
 from stageroute_router.health import Health, Incident, assess
@@ -59,6 +65,7 @@ _CLOSE_DEADLINE_S = 10.0
 _STATUS_FLUSH_S = 1.0
 _START_PATIENCE_S = 10.0
 _WINDOW_PATIENCE_S = 10.0
+_MOST_WINDOWS = 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -459,6 +466,48 @@ class Runtime(ForkAware):
         self._writer.flush(_STATUS_FLUSH_S)
         return self._describe(state, self._notes())
 
+    def pin(self, group: str, arm: str, *, pinned: bool | None = True) -> GroupStatus:
+        """Decide whether an arm is live in every stage, over what the configuration says; return the group's status.
+
+        Stored, for all processes and until somebody decides otherwise. An arm that is pinned and not live gets a window
+        at once. One that is unpinned goes on being live until the next window.
+
+        Args:
+            group: the model group.
+            arm: the arm.
+            pinned: True to pin it, False to unpin it, None to go by the configuration again.
+
+        Raises:
+            SettingsError: the group is not managed, has no deployments yet, or has no such arm; or more arms would be
+                pinned than may be live. Nothing was stored.
+            StoreError: the database did not take it. Nothing was stored, or doing it again is harmless.
+            StoreUnavailableError: the database leaves this process waiting; it is done when it answers.
+        """
+        state = self._managed(group)
+        self._describe(state, ())
+
+        def decide() -> None:
+            self._read_all(state)
+            write = state.pin(arm, pinned=pinned, now=self._clock())
+            if write is not None:
+                self._store.commit([write])
+                self._read_all(state)
+            open_window()
+
+        def open_window() -> None:
+            if state.is_missing(arm):
+                self._open_window(state, reason="manual")
+
+        self._wait_for(decide)
+        self._writer.flush(_STATUS_FLUSH_S)
+        for _ in range(_MOST_WINDOWS):
+            # Another worker, which did not know of the pin yet, may have planned this stage a moment before.
+            if not state.is_missing(arm):
+                break
+            self._wait_for(open_window)
+            self._writer.flush(_STATUS_FLUSH_S)
+        return self._describe(state, self._notes())
+
     def flush(self, timeout: float = _CLOSE_DEADLINE_S) -> bool:
         """Wait until everything reported so far is committed; return whether it was within ``timeout`` seconds."""
         return self._writer.flush(timeout)
@@ -624,7 +673,7 @@ class Runtime(ForkAware):
         state = self._groups.get(group)
         if state is None:
             msg = f"group {group!r} is not managed; there are: {', '.join(sorted(self._groups))}"
-            raise SettingsError(msg)
+            raise UnknownGroupError(msg)
         return state
 
     def _describe(self, state: Group, notes: Sequence[str]) -> GroupStatus:
@@ -633,7 +682,9 @@ class Runtime(ForkAware):
             msg = f"group {state.name!r} has no deployments yet"
             raise SettingsError(msg)
         notes = [*notes, *notes_on(state.problems)]
-        return describe(state.name, policy=state.policy, snapshot=snapshot, notes=notes)
+        return describe(
+            state.name, policy=state.policy, snapshot=snapshot, notes=notes, decided=state.overridden
+        )
 
     def _notes(self) -> list[str]:
         notes = []

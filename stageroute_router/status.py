@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass
+from typing import Literal
 
 from stageroute_router.core.arm import Arm
 from stageroute_router.core.lower_bound import reward_lcb
@@ -21,7 +22,9 @@ class ArmStatus:
     Args:
         name: the arm.
         live: whether it is live in the current stage.
-        pinned: whether it always is.
+        pinned: whether it always is, from the next window on at the latest.
+        pinned_by: who decided that: "operator" where it was pinned or unpinned at run time, which outweighs the
+            settings; "settings" where it is pinned there; None where nobody did.
         explored: whether it is live for a second look only.
         probability: share of calls it gets now, in [0, 1]; 0 when not live.
         max_share: largest share it may get by the settings.
@@ -59,6 +62,7 @@ class ArmStatus:
     cost_mean_usd: float | None
     cost_lcb_usd: float
     expected_cost_usd: float
+    pinned_by: Literal["settings", "operator"] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,8 +120,23 @@ class Status:
         return {"groups": [_plain(asdict(group)) for group in self.groups]}
 
 
-def describe(name: str, *, policy: GroupPolicy, snapshot: Snapshot, notes: Sequence[str] = ()) -> GroupStatus:
-    """Return a group's status from its snapshot; ``notes`` are further warnings."""
+def describe(
+    name: str,
+    *,
+    policy: GroupPolicy,
+    snapshot: Snapshot,
+    notes: Sequence[str] = (),
+    decided: Collection[str] = (),
+) -> GroupStatus:
+    """Return a group's status from its snapshot.
+
+    Args:
+        name: the group's.
+        policy: what the operator asked for.
+        snapshot: what is known.
+        notes: further warnings.
+        decided: the arms that operators pinned or unpinned at run time.
+    """
     account = snapshot.account
     probabilities = dict(zip(snapshot.live, snapshot.mix.probabilities, strict=True))
     lowest = reward_lcb(policy, snapshot)
@@ -128,6 +147,7 @@ def describe(name: str, *, policy: GroupPolicy, snapshot: Snapshot, notes: Seque
             index=index,
             probability=probabilities.get(arm.name),
             lowest=float(lowest[index]),
+            is_decided=arm.name in decided,
         )
         for index, arm in enumerate(snapshot.arms)
     )
@@ -150,12 +170,18 @@ def describe(name: str, *, policy: GroupPolicy, snapshot: Snapshot, notes: Seque
         feasible=snapshot.mix.feasible,
         reward_coverage=rewards / account.calls if account.calls else None,
         arms=tuple(sorted(arms, key=lambda arm: (not arm.live, -arm.probability, arm.name))),
-        warnings=(*notes, *_warnings(arms, snapshot=snapshot)),
+        warnings=(*notes, *_warnings(arms, snapshot=snapshot, most_live=policy.max_live)),
     )
 
 
 def _describe_arm(
-    arm: Arm, *, snapshot: Snapshot, index: int, probability: float | None, lowest: float
+    arm: Arm,
+    *,
+    snapshot: Snapshot,
+    index: int,
+    probability: float | None,
+    lowest: float,
+    is_decided: bool,
 ) -> ArmStatus:
     seen = snapshot.statistics.get(arm.name, _NOTHING)
     bounds = snapshot.estimate.bounds
@@ -180,11 +206,18 @@ def _describe_arm(
         cost_mean_usd=seen.cost_mean_usd,
         cost_lcb_usd=float(bounds.cost_lcb[index]),
         expected_cost_usd=float(bounds.expected_cost[index]),
+        pinned_by="operator" if is_decided else "settings" if arm.pinned else None,
     )
 
 
-def _warnings(arms: Sequence[ArmStatus], *, snapshot: Snapshot) -> list[str]:
+def _warnings(arms: Sequence[ArmStatus], *, snapshot: Snapshot, most_live: int) -> list[str]:
     warnings = []
+    pinned = sum(arm.pinned for arm in arms)
+    if pinned > most_live:
+        warnings.append(
+            f"{pinned} arms are pinned, more than max_live_models ({most_live}): all of them are live; unpin some, or "
+            "raise max_live_models"
+        )
     if not snapshot.mix.feasible:
         warnings.append(
             "the budget is below what the cheapest live arms cost, or their shares (max_share, rpm, tpm) sum to less "

@@ -13,6 +13,7 @@ from stageroute_router.decision_receipts import receipt_of
 from stageroute_router.errors import SettingsError, StoreError, StoreOutageError
 from stageroute_router.health import Health, HealthState
 from stageroute_router.identifiers import stored_id
+from stageroute_router.pins import overridden, with_pins
 from stageroute_router.reports import DecisionReceipt, HistoryPoint, StageReport
 from stageroute_router.settings import GroupSettings
 from stageroute_router.stage_reports import stages_of
@@ -156,7 +157,7 @@ class StoredReports:
             return None
         settings = GroupSettings.model_validate(json.loads(stored.configuration.settings))
         policy = settings.policy()
-        arms = [Arm(**arm) for arm in json.loads(stored.configuration.arms)]
+        arms = with_pins([Arm(**arm) for arm in json.loads(stored.configuration.arms)], stored.pins)
         snapshot = Engine(policy, seed=0).start(
             arms,
             now=time.time(),
@@ -164,4 +165,10 @@ class StoredReports:
             account=stored.account,
             stage=stage_of(policy, stored.stage),
         )
-        return describe(name, policy=policy, snapshot=snapshot, notes=notes_on(stored.problems))
+        return describe(
+            name,
+            policy=policy,
+            snapshot=snapshot,
+            notes=notes_on(stored.problems),
+            decided=overridden(stored.pins),
+        )

@@ -15,10 +15,18 @@ import pytest
 
 from stageroute_router import in_flight
 from stageroute_router.core.arm import Arm
-from stageroute_router.errors import InvalidRewardError, SettingsError, StoreError, UnknownDecisionError
+from stageroute_router.errors import (
+    InvalidRewardError,
+    PinError,
+    SettingsError,
+    StoreError,
+    UnknownArmError,
+    UnknownDecisionError,
+    UnknownGroupError,
+)
 from stageroute_router.runtime import Routed, Runtime, open_runtime
 from stageroute_router.settings import Options, parse_groups
-from stageroute_router.status import GroupStatus, Status
+from stageroute_router.status import ArmStatus, GroupStatus, Status
 from stageroute_router.store.memory import MemoryStore
 from stageroute_router.stored_reports import StoredReports
 from stageroute_router.testing.clock import FakeClock
@@ -274,6 +282,162 @@ def test_redeploy_opens_a_window_now(runtime: Runtime) -> None:
     status = runtime.redeploy("chat")
     assert (status.stage, status.stage_reason) == (2, "manual")
     assert len([arm for arm in status.arms if arm.live]) == 2
+
+
+def arm_of(status: GroupStatus, name: str) -> ArmStatus:
+    return next(arm for arm in status.arms if arm.name == name)
+
+
+@pytest.fixture
+def tight() -> Iterator[Runtime]:
+    """One of three arms is live at once, as long as nobody pins one."""
+    made = Runtime(parse_groups(settings(max_live_models=1)), store=MemoryStore(), seed=1)
+    made.set_arms("chat", [*ARMS, Arm(name="other", prior_cost_usd=0.002)])
+    yield made
+    made.close()
+
+
+def idle_arm(runtime: Runtime) -> str:
+    return next(arm.name for arm in group_status(runtime).arms if not arm.live)
+
+
+def test_pinning_an_arm_that_is_not_live_opens_a_window_now(tight: Runtime) -> None:
+    name = idle_arm(tight)
+    status = tight.pin("chat", name)
+    arm = arm_of(status, name)
+    assert (arm.live, arm.pinned, arm.pinned_by, arm.probability) == (True, True, "operator", 1.0)
+    assert (status.stage, status.stage_reason) == (2, "manual")
+    assert [arm.name for arm in status.arms if arm.live] == [name]
+    routed = tight.choose("chat", eligible={"small", "large", "other"}, call_id="c")
+    assert routed is not None
+    assert routed.arm == name
+    for stage in range(3, 6):
+        status = tight.redeploy("chat")
+        assert (status.stage, arm_of(status, name).live) == (stage, True)
+    assert tight.stages("chat")[1].moves[0].why.startswith("pinned")
+
+
+def test_pinning_an_arm_that_is_live_opens_none(tight: Runtime) -> None:
+    name = next(arm.name for arm in group_status(tight).arms if arm.live)
+    status = tight.pin("chat", name)
+    assert (status.stage, arm_of(status, name).pinned) == (1, True)
+    assert tight.pin("chat", name).stage == 1, "saying it again changes nothing"
+
+
+def test_unpinning_takes_effect_at_the_next_window(tight: Runtime) -> None:
+    tight.set_arms("chat", [*ARMS, Arm(name="dear", prior_cost_usd=100.0)])
+    tight.pin("chat", "dear")
+    status = tight.pin("chat", "dear", pinned=None)
+    arm = arm_of(status, "dear")
+    assert (status.stage, arm.live, arm.pinned, arm.pinned_by) == (2, True, False, None)
+    assert not arm_of(tight.redeploy("chat"), "dear").live
+
+
+def test_what_an_operator_says_outweighs_the_settings_until_it_is_forgotten() -> None:
+    runtime = Runtime(parse_groups(settings(max_live_models=1)), store=MemoryStore(), seed=1)
+    runtime.set_arms("chat", [ARMS[0], Arm(name="dear", prior_cost_usd=1.0, pinned=True)])
+    assert arm_of(group_status(runtime), "dear").pinned_by == "settings"
+    arm = arm_of(runtime.pin("chat", "dear", pinned=False), "dear")
+    assert (arm.live, arm.pinned, arm.pinned_by) == (True, False, "operator")
+    assert not arm_of(runtime.redeploy("chat"), "dear").live
+    status = runtime.pin("chat", "dear", pinned=None)
+    arm = arm_of(status, "dear")
+    assert (arm.live, arm.pinned, arm.pinned_by, status.stage_reason) == (True, True, "settings", "manual")
+    runtime.close()
+
+
+def test_a_pin_that_cannot_be_is_refused_and_nothing_stored(tight: Runtime) -> None:
+    store = tight._store
+    with pytest.raises(UnknownArmError, match=r"has no arm 'gone'; there are: large, other, small"):
+        tight.pin("chat", "gone")
+    with pytest.raises(UnknownArmError, match="gone"):
+        tight.pin("chat", "gone", pinned=None)
+    with pytest.raises(UnknownGroupError, match="nowhere"):
+        tight.pin("nowhere", "small")
+    assert store.load("chat").pins == {}
+    tight.pin("chat", "large")
+    kept = store.load("chat")
+    with pytest.raises(PinError, match=r"2 arms would be pinned \(large, small\), and max_live_models is 1"):
+        tight.pin("chat", "small")
+    assert store.load("chat") == kept
+    assert not arm_of(group_status(tight), "small").pinned
+
+
+def test_a_pin_with_which_calls_could_not_be_served_is_refused() -> None:
+    runtime = Runtime(parse_groups(settings()), store=MemoryStore(), seed=1)
+    runtime.set_arms(
+        "chat", [Arm(name=name, max_share=0.5) for name in "ab"] + [Arm(name="c", max_share=0.2)]
+    )
+    with pytest.raises(PinError, match=r"with c pinned, .* sum to 0\.7 at most"):
+        runtime.pin("chat", "c")
+    assert runtime._store.load("chat").pins == {}
+    runtime.close()
+
+
+def test_a_pin_comes_back_with_its_arm(tight: Runtime) -> None:
+    tight.pin("chat", "large")
+    tight.set_arms("chat", [ARMS[0]])
+    status = group_status(tight)
+    assert [(arm.name, arm.live) for arm in status.arms] == [("small", True)]
+    tight.set_arms("chat", ARMS)
+    assert arm_of(group_status(tight), "large").pinned
+    assert [arm.name for arm in tight.redeploy("chat").arms if arm.live] == ["large"]
+    # One of an arm that is gone can be forgotten.
+    tight.set_arms("chat", [ARMS[0]])
+    tight.pin("chat", "large", pinned=None)
+    tight.set_arms("chat", ARMS)
+    assert not arm_of(group_status(tight), "large").pinned
+
+
+def test_more_pins_than_places_are_told_where_they_come_together_all_the_same(tight: Runtime) -> None:
+    tight.pin("chat", "large")
+    tight.set_arms("chat", [ARMS[1], Arm(name="new", prior_cost_usd=0.001, pinned=True)])
+    status = tight.redeploy("chat")
+    assert all(arm.live for arm in status.arms)
+    assert any("2 arms are pinned, more than max_live_models (1)" in told for told in status.warnings)
+
+
+def test_a_pin_survives_a_restart_and_shows_in_the_database_alone(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/state.db"
+    for number in range(2):
+        runtime = open_runtime(settings(max_live_models=1), known_groups=None, database_url=url)
+        runtime.set_arms("chat", ARMS)
+        if number == 0:
+            name = idle_arm(runtime)
+            runtime.pin("chat", name)
+        arm = arm_of(group_status(runtime), name)
+        assert (arm.live, arm.pinned, arm.pinned_by) == (True, True, "operator")
+        runtime.close()
+    with StoredReports(url) as reports:
+        arm = arm_of(reports.group_status("chat"), name)
+    assert (arm.live, arm.pinned, arm.pinned_by) == (True, True, "operator")
+
+
+def test_a_pin_that_the_database_does_not_take_is_no_pin(tight: Runtime) -> None:
+    class AwayError(StoreError):
+        pass
+
+    def away(_batch: object) -> object:
+        raise AwayError("the database is away")
+
+    name = idle_arm(tight)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tight._store, "commit", away)
+        with pytest.raises(AwayError):
+            tight.pin("chat", name)
+    arm = arm_of(group_status(tight), name)
+    assert (arm.live, arm.pinned) == (False, False)
+
+
+def test_a_clock_that_is_behind_does_not_lose_a_decision(tmp_path: Path) -> None:
+    clock = FakeClock(1000.0)
+    runtime = Runtime(parse_groups(settings()), store=MemoryStore(), clock=clock, seed=1)
+    runtime.set_arms("chat", ARMS)
+    runtime.pin("chat", "large")
+    clock.advance(-500.0)
+    assert not arm_of(runtime.pin("chat", "large", pinned=False), "large").pinned
+    assert arm_of(runtime.pin("chat", "large", pinned=True), "large").pinned
+    runtime.close()
 
 
 def test_group_that_is_not_managed_is_named(runtime: Runtime) -> None:

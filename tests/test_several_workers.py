@@ -222,6 +222,46 @@ def test_redeploy_comes_after_what_others_have_opened(start: Callable[..., Worke
     assert other.runtime.redeploy("chat").stage == 4
 
 
+def test_what_one_worker_pins_is_pinned_for_all(start: Callable[..., Worker], clock: FakeClock) -> None:
+    one, other = start(max_live_models=2), start(max_live_models=2)
+    name = next(arm.name for arm in one.status.arms if not arm.live)
+    pinned = one.runtime.pin("chat", name)
+    assert (pinned.stage, pinned.stage_reason) == (2, "manual")
+    clock.advance(INTERVAL_S)
+    other.wait_for_the_interval()
+    status = other.status
+    arm = next(arm for arm in status.arms if arm.name == name)
+    assert (status.stage, arm.live, arm.pinned, arm.pinned_by) == (2, True, True, "operator")
+    assert other.live == one.live == plans(one)[2]
+    # And whoever plans the next stages keeps it, until it is unpinned by whomever.
+    assert name in {arm.name for arm in other.runtime.redeploy("chat").arms if arm.live}
+    assert list(plans(one)) == [1, 2, 3]
+    forgotten = other.runtime.pin("chat", name, pinned=None)
+    assert not next(arm for arm in forgotten.arms if arm.name == name).pinned
+    one.runtime.refresh()
+    assert not next(arm for arm in one.status.arms if arm.name == name).pinned
+
+
+def test_a_window_planned_without_the_pin_a_moment_before_is_followed_by_one_with_it(
+    start: Callable[..., Worker], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, other = start(stage="manual", max_live_models=2), start(stage="manual", max_live_models=2)
+    # The other's plan, made before it could know, is stored between the pin and the window that it leads to.
+    plan = other.runtime._groups["chat"].open_window(reason="manual", now=1.0)
+    assert plan is not None
+    name = next(arm.name for arm in one.status.arms if not arm.live and arm.name not in plan.live)
+    original = one.runtime._open_window
+
+    def late(*args: object, **more: object) -> None:
+        other.runtime._store.commit([plan])
+        original(*args, **more)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(one.runtime, "_open_window", late)
+    status = one.runtime.pin("chat", name)
+    assert (status.stage, name in one.live) == (3, True)
+    assert plans(one)[2] == set(plan.live)
+
+
 def test_budget_is_the_groups(start: Callable[..., Worker]) -> None:
     """Each worker alone would find the budget untouched by what the others spent."""
     frugal, spender = start(), start()

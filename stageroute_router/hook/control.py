@@ -177,6 +177,28 @@ class Control:
         self._strategy.ensure_attached()
         return self._routing.redeploy(group)
 
+    def pin(self, group: str, arm: str, *, pinned: bool | None = True) -> GroupStatus:
+        """Decide whether an arm is live in every stage, over what the configuration says; return the group's status.
+
+        The decision is stored: it holds for all processes, and after a restart, until somebody decides otherwise. An
+        arm that is pinned and not live gets a maintenance window at once; one that is unpinned goes on being live until
+        the next window. An arm that is removed takes its pin with it, and brings it back.
+
+        Args:
+            group: the model group.
+            arm: the arm, as :meth:`status` names it.
+            pinned: True to pin it, False to unpin it even if the configuration pins it, None to forget what was decided
+                and go by the configuration (``model_info: {stageroute: {pinned: true}}``) again.
+
+        Raises:
+            UnknownGroupError: the group is not managed.
+            UnknownArmError: the group has no such arm.
+            PinError: more arms would be pinned than ``max_live_models``, or those live could not serve all calls.
+            StoreError: the database did not take it; doing it again is harmless.
+        """
+        self._strategy.ensure_attached()
+        return self._routing.pin(group, arm, pinned=pinned)
+
     def on_live_change(self, hook: LiveHook) -> None:
         """Call a hook for the live set of each group now, and whenever it changes: to load and unload models.
 

@@ -10,6 +10,7 @@ where an application passes the same dictionary again, calls) share, so that it 
 from __future__ import annotations
 
 import threading
+from collections import OrderedDict
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -73,14 +74,15 @@ class Ledger(ForkAware):
         self._remembered = remembered
         self._lock = threading.Lock()
         survive_fork(self)
-        self._open: dict[str, tuple[OpenDecision, ...]] = {}
-        self._made: dict[str, MadeDecision] = {}
-        self._left: dict[str, str] = {}
+        # Ordered, because a plain dictionary has to look for its oldest entry among all that were deleted.
+        self._open: OrderedDict[str, tuple[OpenDecision, ...]] = OrderedDict()
+        self._made: OrderedDict[str, MadeDecision] = OrderedDict()
+        self._left: OrderedDict[str, str] = OrderedDict()
 
     def after_fork_in_child(self) -> None:
         """Forget the parent's open calls: they are reported there."""
         self._lock = threading.Lock()
-        self._open = {}
+        self._open = OrderedDict()
 
     def __len__(self) -> int:
         with self._lock:
@@ -197,6 +199,6 @@ def _meant(
     return next((decision for decision in here if decision.decision_id == noted), here[0] if here else None)
 
 
-def _trim(entries: dict[str, Any], most: int) -> None:
+def _trim(entries: OrderedDict[str, Any], most: int) -> None:
     while len(entries) > most:
-        del entries[next(iter(entries))]
+        entries.popitem(last=False)

@@ -123,6 +123,9 @@ class Routing(Protocol):
     def redeploy(self, group: str) -> GroupStatus:
         """Open a maintenance window now."""
 
+    def pin(self, group: str, arm: str, *, pinned: bool | None = True) -> GroupStatus:
+        """Pin an arm, unpin it, or leave it to the configuration again (None); return the group's status then."""
+
     def on_live_change(self, hook: LiveHook) -> None:
         """Call a hook for each group's live set, and whenever it changes."""
 

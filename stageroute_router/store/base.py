@@ -1,8 +1,8 @@
 """The contract of a store: what is written, what comes back, and what is promised.
 
 A store keeps, per group: sufficient statistics per (segment, arm), the account, the stages with their live
-sets, the decisions, and the rewards. Everything is written through :meth:`Store.commit`, which applies a
-batch of writes in one transaction, in order, and says what each of them did. A batch is applied whole or not
+sets, what operators pinned, the decisions, and the rewards. Everything is written through :meth:`Store.commit`, which
+applies a batch of writes in one transaction, in order, and says what each of them did. A batch is applied whole or not
 at all; once ``commit`` returns, it is durable. Applying the same batch twice changes nothing the second time
 (as long as its writes are in the order of their times, and it names no decision before making it: what was ignored
 then would be found now).
@@ -286,6 +286,25 @@ class GroupConfigured:
     arms: str
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ArmPinned:
+    """An operator decided whether an arm is live in every stage, whatever the configuration says. The latest counts.
+
+    Ignored unless it is later than what is stored of the arm: an old one that arrives late changes nothing.
+
+    Args:
+        group: the model group.
+        arm: the arm; it need not be a candidate now.
+        pinned: whether it is live in every stage; None to go by the configuration again.
+        set_at: seconds since the epoch.
+    """
+
+    group: str
+    arm: str
+    pinned: bool | None
+    set_at: float
+
+
 Write = (
     DecisionMade
     | CallSettled
@@ -295,6 +314,7 @@ Write = (
     | MixRecorded
     | StagePlanned
     | GroupConfigured
+    | ArmPinned
 )
 
 
@@ -340,7 +360,8 @@ class StoredGroup:
         statistics: sums per cell.
         stage: the latest stage, or None before the first.
         configuration: how a process said the group is configured, or None.
-        version: of account, statistics and stages, see :meth:`Store.versions`; 0 when nothing is stored.
+        pins: what operators decided last, by arm, with what goes by the configuration again.
+        version: of account, statistics, stages and pins, see :meth:`Store.versions`; 0 when nothing is stored.
         problems: rows that cannot be used, and were left out.
     """
 
@@ -348,6 +369,7 @@ class StoredGroup:
     statistics: Mapping[CellKey, ArmStatistics] = field(default_factory=dict)
     stage: StagePlanned | None = None
     configuration: GroupConfigured | None = None
+    pins: Mapping[str, ArmPinned] = field(default_factory=dict)
     version: int = 0
     problems: Sequence[StoredProblem] = ()
 
@@ -407,7 +429,7 @@ class Store(Protocol):
     def versions(self) -> Mapping[str, int]:
         """Return the version of each group: a cheap way to see whether another worker has changed anything.
 
-        Every commit that changes a group's statistics, account or stages adds 1 to its version, in the same
+        Every commit that changes a group's statistics, account, stages or pins adds 1 to its version, in the same
         transaction; nothing else does. A group without a row yet is missing, which means 0.
         """
         ...

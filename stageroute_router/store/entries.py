@@ -146,6 +146,8 @@ class Applied:
     """Groups configured by this batch."""
     mixes: list[MixRecorded]
     """Distributions recorded by this batch."""
+    pins: list[tuple[str, str]]
+    """(group, arm) that this batch pinned, unpinned, or left to the configuration again."""
 
 
 @dataclass(slots=True)
@@ -182,6 +184,7 @@ class Changes:
     stages: dict[tuple[str, int], None] = field(default_factory=dict)
     configurations: dict[str, None] = field(default_factory=dict)
     mixes: dict[str, MixRecorded] = field(default_factory=dict)
+    pins: dict[tuple[str, str], None] = field(default_factory=dict)
 
     def add(self, group: str, cell: CellKey, statistics: ArmStatistics) -> None:
         """Count observations in a cell."""

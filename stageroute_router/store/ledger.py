@@ -19,6 +19,7 @@ from stageroute_router.decision_id import time_of
 from stageroute_router.receipt import RewardStatus
 from stageroute_router.store.base import (
     FAILURE_SOURCE,
+    ArmPinned,
     CallFailed,
     CallSettled,
     CallWithdrawn,
@@ -49,7 +50,7 @@ from stageroute_router.store.entries import (
 
 
 class Ledger:
-    """Decisions, rewards, accounts and stages, and the rules by which a batch changes them.
+    """Decisions, rewards, accounts, stages and pins, and the rules by which a batch changes them.
 
     The caller checks a batch with :func:`~stageroute_router.store.validation.check_batch` first: applying a
     checked batch cannot fail half-way.
@@ -66,6 +67,7 @@ class Ledger:
         self.versions: dict[str, int] = {}
         self.stages: dict[tuple[str, int], StagePlanned] = {}
         self.configurations: dict[str, GroupConfigured] = {}
+        self.pins: dict[tuple[str, str], ArmPinned] = {}
         self.folded_up_to = folded_up_to
         """Decisions made up to this moment are folded away, and none of that time is taken any more."""
         self._changes = Changes()
@@ -136,6 +138,8 @@ class Ledger:
                 case GroupConfigured():
                     self.configurations[write.group] = write
                     changes.configurations[write.group] = None
+                case ArmPinned():
+                    self._pin(write)
                 case DecisionMade():
                     self._decide(write, now=now)
                 case MixRecorded():
@@ -152,6 +156,7 @@ class Ledger:
             stages=list(changes.stages),
             configurations=list(changes.configurations),
             mixes=list(changes.mixes.values()),
+            pins=list(changes.pins),
         )
 
     # -- one method per kind of write --------------------------------------------------------------------
@@ -287,6 +292,13 @@ class Ledger:
             self._changes.stages[key] = None
         return self.stages[key]
 
+    def _pin(self, write: ArmPinned) -> None:
+        key = (write.group, write.arm)
+        known = self.pins.get(key)
+        if known is None or write.set_at > known.set_at:
+            self.pins[key] = write
+            self._changes.pins[key] = None
+
     # -- helpers -----------------------------------------------------------------------------------------
 
     def _open_entry(self, decision_id: str) -> Entry | None:
@@ -363,14 +375,14 @@ class Ledger:
 
     def _group_changes(self) -> dict[str, GroupChange]:
         result = {}
-        planned = {group for group, _ in self._changes.stages}
-        for group in sorted({*self._changes.accounts, *self._changes.cells, *planned}):
+        steered = {group for group, _ in (*self._changes.stages, *self._changes.pins)}
+        for group in sorted({*self._changes.accounts, *self._changes.cells, *steered}):
             cells = {
                 cell: statistics
                 for cell, statistics in sorted(self._changes.cells[group].items())
                 if statistics != NOTHING
             }
-            if cells or group in self._changes.accounts or group in planned:
+            if cells or group in self._changes.accounts or group in steered:
                 self.versions[group] = version = self.versions.get(group, 0) + 1
                 account = self.accounts.setdefault(group, _EMPTY_ACCOUNT)
                 result[group] = GroupChange(statistics=cells, account=account, version=version)

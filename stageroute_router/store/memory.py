@@ -77,6 +77,7 @@ class MemoryStore(ForkAware):
                 statistics=dict(self._statistics.get(group, {})),
                 stage=stages[-1] if stages else None,
                 configuration=self._ledger.configurations.get(group),
+                pins={arm: pin for (name, arm), pin in sorted(self._ledger.pins.items()) if name == group},
                 version=self._ledger.versions.get(group, 0),
             )
 

@@ -15,7 +15,7 @@ from typing import Any
 from sqlalchemy import Column, ColumnElement, Row, and_
 
 from stageroute_router.store import tables
-from stageroute_router.store.base import GroupConfigured, StagePlanned
+from stageroute_router.store.base import ArmPinned, GroupConfigured, StagePlanned
 from stageroute_router.store.bodies import evidence_of_text
 from stageroute_router.store.findings import StoredProblem
 
@@ -95,6 +95,19 @@ def stage_or_problem(row: Row[Any]) -> StagePlanned | StoredProblem:
         opened_at_call=row.opened_at_call,
         evidence=evidence_of_text(row.evidence),
     )
+
+
+def pin_or_problem(row: Row[Any]) -> ArmPinned | StoredProblem:
+    """Return what an operator decided of an arm, or what is wrong with the row."""
+    wrong = None
+    if row.pinned is not None and (not isinstance(row.pinned, int) or row.pinned not in (0, 1)):
+        wrong = f"pinned is {row.pinned!r}, which is neither 0, 1 nor NULL"
+    elif not _is_number(row.set_at) or not math.isfinite(row.set_at):
+        wrong = f"set_at is {row.set_at!r}, which is no time"
+    if wrong is not None:
+        return StoredProblem(table=tables.pins.name, row=(row.group_name, row.arm), problem=wrong)
+    pinned = None if row.pinned is None else bool(row.pinned)
+    return ArmPinned(group=row.group_name, arm=row.arm, pinned=pinned, set_at=row.set_at)
 
 
 def configuration_or_problem(row: Row[Any]) -> GroupConfigured | StoredProblem:

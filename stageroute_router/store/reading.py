@@ -16,6 +16,7 @@ from stageroute_router.core.account import Account, Charge
 from stageroute_router.core.statistics import ArmStatistics
 from stageroute_router.store import tables
 from stageroute_router.store.base import (
+    ArmPinned,
     CallFailed,
     CallSettled,
     CallWithdrawn,
@@ -42,6 +43,7 @@ from stageroute_router.store.quarantine import (
     SOUND_STATISTICS,
     bad_sums,
     configuration_or_problem,
+    pin_or_problem,
     stage_or_problem,
 )
 
@@ -118,6 +120,7 @@ _ACCOUNTS: Select[Any] = select(
     *(tables.groups.c[name] for name in _TOTALS),
 ).where(among_keys(tables.groups.c.group_name))
 _STAGES = select(tables.stages)
+_PINS = select(tables.pins)
 
 
 @dataclass(slots=True)
@@ -129,6 +132,7 @@ class _Needed:
     waited_for: dict[str, None] = field(default_factory=dict)
     groups: set[str] = field(default_factory=set)
     stages: dict[tuple[str, int], None] = field(default_factory=dict)
+    pins: dict[tuple[str, str], None] = field(default_factory=dict)
 
     @classmethod
     def by(cls, batch: Sequence[Write]) -> _Needed:
@@ -151,10 +155,16 @@ class _Needed:
                         needed.waited_for[write.response_id] = None
                 case CallFailed() | CallWithdrawn():
                     needed.decisions[write.decision_id] = None
-                case StagePlanned():
-                    needed.stages[write.group, write.stage] = None
-                    needed.groups.add(write.group)
+                case StagePlanned() | ArmPinned():
+                    needed._add_steering(write)
         return needed
+
+    def _add_steering(self, write: StagePlanned | ArmPinned) -> None:
+        self.groups.add(write.group)
+        if isinstance(write, StagePlanned):
+            self.stages[write.group, write.stage] = None
+        else:
+            self.pins[write.group, write.arm] = None
 
 
 def load_ledger(
@@ -182,6 +192,12 @@ def load_ledger(
             planned = stage_or_problem(row)
             if isinstance(planned, StagePlanned):
                 ledger.stages[planned.group, planned.stage] = planned
+    if needed.pins:
+        keys = tuple_(tables.pins.c.group_name, tables.pins.c.arm).in_(list(needed.pins))
+        for row in connection.execute(_PINS.where(keys)):
+            pin = pin_or_problem(row)
+            if isinstance(pin, ArmPinned):
+                ledger.pins[pin.group, pin.arm] = pin
     return ledger
 
 
@@ -259,13 +275,15 @@ def load_group(connection: Connection, group: str) -> StoredGroup:
         problems.append(configuration)
         configuration = None
     stages, bad_stages = load_stages(connection, group, last=1)
+    pins, bad_pins = _load_pins(connection, group)
     return StoredGroup(
         account=account,
         statistics=statistics,
         stage=stages[0] if stages else None,
         configuration=configuration,
+        pins=pins,
         version=0 if row is None else row.version,
-        problems=(*problems, *([] if problem is None else [problem]), *bad_stages),
+        problems=(*problems, *([] if problem is None else [problem]), *bad_stages, *bad_pins),
     )
 
 
@@ -318,6 +336,17 @@ def load_stage(connection: Connection, group: str, number: int) -> StagePlanned 
     row = connection.execute(_STAGES.where(c.group_name == group, c.stage == number)).one_or_none()
     found = None if row is None else stage_or_problem(row)
     return found if isinstance(found, StagePlanned) else None
+
+
+def _load_pins(connection: Connection, group: str) -> tuple[dict[str, ArmPinned], list[StoredProblem]]:
+    c = tables.pins.c
+    found = [
+        pin_or_problem(row) for row in connection.execute(_PINS.where(c.group_name == group).order_by(c.arm))
+    ]
+    return (
+        {pin.arm: pin for pin in found if isinstance(pin, ArmPinned)},
+        [problem for problem in found if isinstance(problem, StoredProblem)],
+    )
 
 
 def _load_configuration(connection: Connection, group: str) -> GroupConfigured | StoredProblem | None:

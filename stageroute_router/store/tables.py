@@ -43,7 +43,7 @@ groups = Table(
     CheckConstraint("calls >= 0 AND open_calls >= 0 AND token_calls >= 0", name="stageroute_groups_counts"),
     CheckConstraint("spend_usd >= 0", name="stageroute_groups_spend"),
 )
-"""One row per model group: its account, and how often account, statistics and stages have changed."""
+"""One row per model group: its account, and how often account, statistics, stages and pins have changed."""
 
 statistics = Table(
     "stageroute_statistics",
@@ -74,6 +74,18 @@ configurations = Table(
     Column("arms", Text, nullable=False),
 )
 """One row per model group: its settings and candidates as JSON, as the last process said."""
+
+pins = Table(
+    "stageroute_pins",
+    metadata,
+    Column("group_name", Text, primary_key=True),
+    Column("arm", Text, primary_key=True),
+    Column("pinned", Integer, nullable=True),
+    Column("set_at", Double, nullable=False),
+    CheckConstraint("pinned IN (0, 1)", name="stageroute_pins_pinned"),
+)
+"""One row per arm that an operator ever pinned or unpinned; ``pinned`` is NULL where the configuration decides again:
+the row stays, so that an older write which arrives late is known to be older."""
 
 stages = Table(
     "stageroute_stages",

@@ -10,6 +10,7 @@ from stageroute_router.errors import InvalidRewardError, StoreError
 from stageroute_router.store.base import (
     FAILURE_SOURCE,
     PENDING_REWARD_LIFETIME_S,
+    ArmPinned,
     CallFailed,
     CallSettled,
     DecisionMade,
@@ -35,13 +36,8 @@ def check_batch(batch: Sequence[Write]) -> None:
     """
     for write in batch:
         match write:
-            case RewardReported():
-                _check_reward(write.reward)
-                check_source(write.source)
-                _check_finite("reported_at", write.reported_at)
-            case RewardRevoked():
-                check_source(write.source)
-                _check_finite("revoked_at", write.revoked_at)
+            case RewardReported() | RewardRevoked():
+                _check_report(write)
             case DecisionMade():
                 _check_decision(write)
             case CallSettled():
@@ -55,6 +51,8 @@ def check_batch(batch: Sequence[Write]) -> None:
                     _check_reward(write.reward)
             case StagePlanned():
                 _check_stage(write)
+            case ArmPinned():
+                _check_pin(write)
             case MixRecorded():
                 _check_finite("made_at", write.made_at)
 
@@ -70,6 +68,15 @@ def check_retention(retention_s: float | None) -> None:
             f"the retention is {retention_s!r} seconds; it has to be at least a day (86400), because rewards and "
             "the ends of calls may come that late, or None for ever"
         )
+
+
+def _check_report(write: RewardReported | RewardRevoked) -> None:
+    if isinstance(write, RewardReported):
+        _check_reward(write.reward)
+        _check_finite("reported_at", write.reported_at)
+    else:
+        _check_finite("revoked_at", write.revoked_at)
+    check_source(write.source)
 
 
 def _check_decision(write: DecisionMade) -> None:
@@ -96,6 +103,14 @@ def _check_stage(write: StagePlanned) -> None:
     _check_count("stage", write.stage)
     _check_count("opened_at_call", write.opened_at_call)
     _check_finite("opened_at", write.opened_at)
+
+
+def _check_pin(write: ArmPinned) -> None:
+    if not write.arm:
+        raise ValueError(f"a pin in group {write.group!r} names no arm; it needs one")
+    if write.pinned not in (True, False, None):
+        raise ValueError(f"pinned is {write.pinned!r}; it has to be true, false, or None to forget it")
+    _check_finite("set_at", write.set_at)
 
 
 def check_source(source: str) -> None:

@@ -13,7 +13,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from stageroute_router.core.account import Account
 from stageroute_router.store import tables
-from stageroute_router.store.base import GroupChange, MixRecorded, StagePlanned
+from stageroute_router.store.base import ArmPinned, GroupChange, MixRecorded, StagePlanned
 from stageroute_router.store.bodies import text_of_evidence, text_of_mix
 from stageroute_router.store.driver import run
 from stageroute_router.store.entries import NOTHING, Applied, Entry
@@ -88,6 +88,9 @@ def write_back(connection: Connection, ledger: Ledger, applied: Applied) -> None
         given = [asdict(ledger.configurations[group]) for group in sorted(applied.configurations)]
         rows = [{"group_name": row.pop("group"), **row} for row in given]
         connection.execute(upsert(tables.configurations, connection.dialect.name), rows)
+    if applied.pins:
+        pins = [_pin_row(ledger.pins[key]) for key in sorted(applied.pins)]
+        connection.execute(upsert(tables.pins, connection.dialect.name), pins)
     _write_groups(connection, applied.report.changes)
 
 
@@ -228,6 +231,15 @@ def _stage_row(planned: StagePlanned) -> dict[str, object]:
     row["live"] = json.dumps(planned.live)
     row["evidence"] = text_of_evidence(planned.evidence)
     return row
+
+
+def _pin_row(pin: ArmPinned) -> dict[str, object]:
+    return {
+        "group_name": pin.group,
+        "arm": pin.arm,
+        "pinned": None if pin.pinned is None else int(pin.pinned),
+        "set_at": pin.set_at,
+    }
 
 
 def _mix_row(mix: MixRecorded) -> dict[str, object]:

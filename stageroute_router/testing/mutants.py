@@ -17,7 +17,7 @@ from sqlalchemy import Connection
 from stageroute_router.errors import StoreError
 from stageroute_router.receipt import RewardReceipt
 from stageroute_router.store import folding, sql, upkeep, writing
-from stageroute_router.store.base import RewardReported, StagePlanned
+from stageroute_router.store.base import ArmPinned, RewardReported, StagePlanned
 from stageroute_router.store.entries import Applied, Entry, GivenReward, Rewardable, Target
 from stageroute_router.store.folding import Fold, Folds
 from stageroute_router.store.ledger import Ledger
@@ -62,6 +62,17 @@ def lets_the_last_plan_win() -> None:
         return write
 
     _swap(Ledger, "_plan", plan)
+
+
+def lets_an_old_pin_win() -> None:
+    """Take whatever an operator decided as the last word, however late it arrives."""
+
+    def pin(ledger: Ledger, write: ArmPinned) -> None:
+        key = (write.group, write.arm)
+        ledger.pins[key] = write
+        ledger._changes.pins[key] = None
+
+    _swap(Ledger, "_pin", pin)
 
 
 def folds_rewards_away() -> None:
@@ -139,6 +150,7 @@ MUTANTS: dict[str, Callable[[], None]] = {
         counts_repeats,
         replaces_without_moving_the_sums,
         lets_the_last_plan_win,
+        lets_an_old_pin_win,
         folds_rewards_away,
         forgets_what_was_folded,
         lets_anybody_reward,

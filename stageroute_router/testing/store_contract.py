@@ -51,6 +51,7 @@ from stageroute_router.testing.writes import (
     failed,
     fold,
     mixed,
+    pinned,
     planned,
     revoked,
     rewarded,
@@ -807,6 +808,8 @@ class StoreContract(ABC):
             failed("d3", reward=0.0),
             withdrawn("d4"),
             planned(1),
+            pinned(at=EPOCH),
+            pinned(to=None, at=EPOCH + 1.0),
         ]
         first = store.commit(batch)
         before = store.load("chat")
@@ -856,6 +859,8 @@ class StoreContract(ABC):
             (decided("d9", charge=replace(CHARGE, expected_cost_usd=math.nan)), ValueError),
             (decided(""), ValueError),
             (replace(planned(1), live=()), ValueError),
+            (pinned(at=math.nan), ValueError),
+            (pinned(""), ValueError),
         ],
     )
     def test_a_batch_with_a_bad_value_is_refused_whole(
@@ -938,10 +943,41 @@ class StoreContract(ABC):
         assert stage.stage == 10
         assert list(store.groups()) == ["chat", "other"]
 
+    # -- pins --------------------------------------------------------------------------------------------
+
+    def test_the_latest_pin_of_an_arm_counts(self, store: Store) -> None:
+        """Other arms' and groups' stay; one that is forgotten stays known as such."""
+        assert store.load("chat").pins == {}
+        store.commit([pinned("small"), pinned("large"), pinned("small", group="other", to=False)])
+        assert store.load("chat").pins == {"small": pinned("small"), "large": pinned("large")}
+        store.commit([pinned("small", to=False, at=EPOCH + 1.0), pinned("large", to=None, at=EPOCH + 1.0)])
+        assert {arm: pin.pinned for arm, pin in store.load("chat").pins.items()} == {
+            "small": False,
+            "large": None,
+        }
+        assert store.load("other").pins == {"small": pinned("small", group="other", to=False)}
+        assert list(store.groups()) == ["chat", "other"]
+
+    def test_a_pin_that_arrives_late_changes_nothing(self, store: Store) -> None:
+        """Neither beside a later one in its batch, nor after what was forgotten since."""
+        forgotten = pinned(to=None, at=EPOCH + 2.0)
+        store.commit([pinned(at=EPOCH), forgotten, pinned(to=False, at=EPOCH + 1.0)])
+        assert store.load("chat").pins == {"large": forgotten}
+        assert not store.commit([pinned(at=EPOCH + 1.0)]).changes
+        assert store.load("chat").pins == {"large": forgotten}
+
+    def test_a_pin_leaves_account_and_statistics_as_they_are(self, store: Store) -> None:
+        """It is a change of the group all the same, so that other workers look."""
+        store.commit([decided("d1"), settled("d1")])
+        before = store.load("chat")
+        change = store.commit([pinned()]).changes["chat"]
+        assert (change.statistics, change.account) == ({}, before.account)
+        assert store.load("chat") == replace(before, pins={"large": pinned()}, version=before.version + 1)
+
     # -- versions ----------------------------------------------------------------------------------------
 
     def test_every_commit_that_changes_a_group_moves_its_version_by_one(self, store: Store) -> None:
-        """Statistics, account and stages do; and only the group's own."""
+        """Statistics, account, stages and pins do; and only the group's own."""
         assert dict(store.versions()) == {}
         assert store.load("chat").version == 0
         batches: list[list[Write]] = [
@@ -949,6 +985,7 @@ class StoreContract(ABC):
             [decided("d1"), decided("d2")],
             [rewarded("d1", 0.5)],
             [settled("d1"), withdrawn("d2")],
+            [pinned("small"), pinned("large")],
         ]
         for version, batch in enumerate(batches, start=1):
             report = store.commit([*batch, decided(f"other-{version}", group="other")])
@@ -961,8 +998,8 @@ class StoreContract(ABC):
 
     def test_what_changes_nothing_leaves_the_version_alone(self, store: Store) -> None:
         """Else workers would read a group again for nothing."""
-        store.commit([decided("d1"), rewarded("d1", 0.5), planned(1)])
-        store.commit([decided("d1"), rewarded("d1", 0.5), planned(1)])
+        store.commit([decided("d1"), rewarded("d1", 0.5), planned(1), pinned()])
+        store.commit([decided("d1"), rewarded("d1", 0.5), planned(1), pinned()])
         store.commit([rewarded("d1", 0.7), rewarded("d1", 0.5)])
         store.commit(
             [GroupConfigured(group="chat", settings="{}", arms="[]"), rewarded("d9", 1.0, keep=True)]
@@ -997,9 +1034,10 @@ class PersistentStoreContract(StoreContract):
     """What a store has to do besides, if what it kept is found again by ``make_store`` with the same folder."""
 
     def test_a_restart_finds_everything_as_it_was(self, tmp_path: Path, clock: FakeClock) -> None:
-        """Account, statistics, stages, open decisions and kept rewards: to the last bit."""
+        """Account, statistics, stages, pins, open decisions and kept rewards: to the last bit."""
         store = self.make_store(tmp_path, clock)
         store.commit([planned(1), rewarded("r9", 0.9, keep=True, caller="ann"), mixed("m1")])
+        store.commit([pinned("large", at=EPOCH + 1 / 3), pinned("small", to=None)])
         store.commit([GroupConfigured(group="chat", settings="{}", arms="[]")])
         for i in range(30):
             made = decided(

@@ -10,6 +10,7 @@ from stageroute_router.core.account import Charge
 from stageroute_router.core.snapshot import ArmEvidence
 from stageroute_router.core.statistics import ArmStatistics
 from stageroute_router.store.base import (
+    ArmPinned,
     CallFailed,
     CallSettled,
     CallWithdrawn,
@@ -156,6 +157,13 @@ def planned(stage: int, *, group: str = "chat", live: tuple[str, ...] = ("small"
             ArmEvidence(arm="large", pulls=0, reward_ucb=1.0, cost_lcb_usd=0.003, pinned=True),
         ),
     )
+
+
+def pinned(
+    arm: str = "large", *, group: str = "chat", to: bool | None = True, at: float = EPOCH
+) -> ArmPinned:
+    """Return an operator's decision that an arm is live in every stage, or that it need not be."""
+    return ArmPinned(group=group, arm=arm, pinned=to, set_at=at)
 
 
 def fold(decisions: Iterable[StoredDecision | None]) -> dict[CellKey, ArmStatistics]:

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, Literal
 
 import pytest
 import uvicorn
@@ -209,12 +209,19 @@ class StandIn:
 
     Args:
         key: what it asks for; None lets everybody in.
+        is_full: whether no more arms can be pinned.
         answer: answers every request instead, when set.
         released: while it is not set, requests are left unanswered.
     """
 
     groups: tuple[GroupStatus, ...] = field(default_factory=lambda: (group_of(),))
     stages: tuple[StageReport, ...] = field(default_factory=lambda: tuple(stage_of(n) for n in range(1, 8)))
+    is_full: bool = False
+    pinned_by: ClassVar[Mapping[bool | None, Literal["operator"] | None]] = {
+        True: "operator",
+        False: "operator",
+        None: None,
+    }
     receipts: Mapping[str, DecisionReceipt] = field(default_factory=lambda: {"chatcmpl-1": receipt_of()})
     health: Health = HEALTHY
     key: str | None = None
@@ -297,6 +304,30 @@ class StandIn:
             for each in self.groups:
                 if each.name == group:
                     return json_response(GroupStatus, replace(each, stage=each.stage + 1, stage_calls=0))
+            return JSONResponse(missing, 404)
+
+        @app.post("/stageroute/groups/{group:path}/pin")
+        async def pin(group: str, request: Request) -> Response:
+            wanted = await request.json()
+            for each in self.groups:
+                if each.name != group:
+                    continue
+                if wanted["arm"] not in {arm.name for arm in each.arms}:
+                    return JSONResponse(_missing(f"no arm {wanted['arm']}", "unknown_arm"), 404)
+                if self.is_full and wanted["pinned"]:
+                    told = {
+                        "message": "2 arms would be pinned",
+                        "type": "conflict_error",
+                        "code": "cannot_pin",
+                    }
+                    return JSONResponse({"error": told}, 409)
+                arms = tuple(
+                    replace(arm, pinned=bool(wanted["pinned"]), pinned_by=self.pinned_by[wanted["pinned"]])
+                    if arm.name == wanted["arm"]
+                    else arm
+                    for arm in each.arms
+                )
+                return json_response(GroupStatus, replace(each, arms=arms))
             return JSONResponse(missing, 404)
 
 

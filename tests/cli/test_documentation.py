@@ -33,7 +33,9 @@ def sections() -> dict[str, str]:
     """Return what stands under each command's heading."""
     found = re.split(r"^#+ (.*)$", TEXT, flags=re.MULTILINE)
     titles = dict(zip(found[1::2], found[2::2], strict=True))
-    return {re.sub(r" [A-Z]+$", "", title.strip("`")): text for title, text in titles.items() if "`" in title}
+    return {
+        re.sub(r"( [A-Z]+)+$", "", title.strip("`")): text for title, text in titles.items() if "`" in title
+    }
 
 
 def test_every_command_has_a_section_and_every_section_a_command() -> None:

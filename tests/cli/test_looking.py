@@ -145,6 +145,48 @@ def test_redeploy_without_a_proxy_says_who_can(run: Any, more: tuple[str, ...]) 
     assert not list(run.folder.iterdir())
 
 
+@pytest.mark.parametrize(
+    ("more", "pinned", "said"),
+    [
+        ((), True, "is pinned and live.\n"),
+        (("--off",), False, "is not pinned; it stays live until the next window at least.\n"),
+        (("--forget",), None, "is not pinned; it stays live until the next window at least.\n"),
+    ],
+)
+def test_pin_says_what_became_of_the_arm(
+    run: Any, proxy: Any, more: tuple[str, ...], pinned: Any, said: str
+) -> None:
+    arm = next(arm.name for arm in proxy.groups[0].arms if arm.live)
+    done = run("pin", "chat", arm, "--proxy", proxy.url, *more)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith(f"{arm} {said}")
+    assert proxy.asked == ["POST /stageroute/groups/chat/pin"]
+    told = json.loads(run("pin", "chat", arm, "--proxy", proxy.url, "--json", *more).stdout)
+    (after,) = (one for one in told["arms"] if one["name"] == arm)
+    assert (after["pinned"], after["pinned_by"]) == (bool(pinned), proxy.pinned_by[pinned])
+
+
+def test_pin_that_cannot_be_is_an_error(run: Any, proxy: Any) -> None:
+    arm = proxy.groups[0].arms[0].name
+    proxy.is_full = True
+    for group, name, said in (
+        ("chat", arm, "2 arms would be pinned"),
+        ("chat", "nope", "no arm nope"),
+        ("nope", arm, "no such group"),
+    ):
+        done = run("pin", group, name, "--proxy", proxy.url)
+        assert (done.returncode, done.stdout) == (1, "")
+        assert said in done.stderr
+
+
+def test_pin_without_a_proxy_says_who_can(run: Any) -> None:
+    done = run("pin", "chat", "small", "--off")
+    assert (done.returncode, done.stdout) == (2, "")
+    said = " ".join(done.stderr.replace("│", " ").split())
+    assert "--proxy URL" in said
+    assert 'router.stageroute.pin("chat", "small", pinned=False)' in said
+
+
 def test_key_comes_from_the_environment_only(run: Any, proxy: Any) -> None:
     proxy.key = KEY
     for environment in (
@@ -171,6 +213,8 @@ def test_key_comes_from_the_environment_only(run: Any, proxy: Any) -> None:
         (("stages", "--last", "0"), "--last"),
         (("why",), "ID"),
         (("redeploy",), "GROUP"),
+        (("pin", "chat"), "ARM"),
+        (("pin", "chat", "a", "--off", "--forget", "--proxy", "http://h"), "give one of them"),
         (("nonsense",), "nonsense"),
     ],
 )

@@ -47,6 +47,10 @@ def test_every_report_arrives_as_the_value_it_was(client: ProxyReports, proxy: A
     assert reports.receipt("chatcmpl-1") == proxy.receipts["chatcmpl-1"]
     assert reports.health() == proxy.health
     assert client.redeploy("chat").stage == proxy.groups[0].stage + 1
+    arm = proxy.groups[0].arms[0].name
+    for pinned in (True, False, None):
+        after = client.pin("chat", arm, pinned=pinned).arms[0]
+        assert (after.pinned, after.pinned_by) == (bool(pinned), proxy.pinned_by[pinned])
 
 
 def test_infinities_survive_the_journey(client: ProxyReports, proxy: Any) -> None:
@@ -78,7 +82,11 @@ def test_unhealthy_is_an_answer_though_its_status_is_503(client: ProxyReports, p
 def test_unknown_group_is_a_settings_error_and_unknown_decision_none(client: ProxyReports) -> None:
     with pytest.raises(SettingsError, match="no managed group 'nope'; there are: chat"):
         client.group_status("nope")
-    for ask in (lambda: client.stages("nope"), lambda: client.redeploy("nope")):
+    for ask in (
+        lambda: client.stages("nope"),
+        lambda: client.redeploy("nope"),
+        lambda: client.pin("nope", "a"),
+    ):
         with pytest.raises(SettingsError, match="no such group"):
             ask()
     assert client.receipt("nope") is None

@@ -159,6 +159,18 @@ def test_redeploy_through_the_proxy_is_seen_in_the_database(run: Any, real: Real
     assert (last[0]["stage"], last[0]["reason"]) == (before + 1, "manual")
 
 
+def test_a_pin_through_the_proxy_is_seen_in_the_database(run: Any, real: Real) -> None:
+    def arm() -> dict[str, Any]:
+        arms = told(run, "status", "--database", real.database)["groups"][0]["arms"]
+        return next(one for one in arms if one["name"] == name)
+
+    name = told(run, "status", "--database", real.database)["groups"][0]["arms"][-1]["name"]
+    assert f"{name} is pinned and live." in for_people(run, "pin", "chat", name, "--proxy", real.url)
+    assert (arm()["pinned"], arm()["pinned_by"], arm()["live"]) == (True, "operator", True)
+    for_people(run, "pin", "chat", name, "--forget", "--proxy", real.url)
+    assert (arm()["pinned"], arm()["pinned_by"]) == (False, None)
+
+
 def test_export_has_every_call_with_its_probability_cost_and_reward(run: Any, real: Real) -> None:
     rows = list(csv.DictReader(io.StringIO(for_people(run, "export", "--database", real.database))))
     assert len(rows) == CALLS
@@ -177,6 +189,7 @@ def test_what_the_real_endpoints_refuse_is_explained(run: Any, real: Real) -> No
         (("status",), {"STAGEROUTE_KEY": "sk-wrong"}, "does not accept this key (401)"),
         (("why", "nope"), {"STAGEROUTE_KEY": KEY}, "knows no decision, response or call 'nope'"),
         (("redeploy", "nope"), {"STAGEROUTE_KEY": KEY}, "no managed group 'nope'"),
+        (("pin", "chat", "nope"), {"STAGEROUTE_KEY": KEY}, "has no arm 'nope'; there are: "),
         (("stages", "--group", "nope"), {"STAGEROUTE_KEY": KEY}, "no managed group 'nope'"),
         (("stages", "--group", "chat", "--last", "5000"), {"STAGEROUTE_KEY": KEY}, "(422: last:"),
     ):

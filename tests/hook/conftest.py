@@ -144,6 +144,9 @@ class FakeRouting:
     def redeploy(self, group: str) -> object:
         return group
 
+    def pin(self, group: str, arm: str, *, pinned: bool | None = True) -> object:
+        return group, arm, pinned
+
     def close(self, timeout: float = 10.0) -> int:
         self.closed = True
         return 0

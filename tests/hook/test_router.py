@@ -15,6 +15,7 @@ from stageroute_router import StageRouteRouter, attach
 from stageroute_router.errors import (
     InvalidRewardError,
     SettingsError,
+    UnknownArmError,
     UnknownDecisionError,
     UnmanagedCallError,
 )
@@ -150,6 +151,25 @@ def test_an_episode_redeploy_and_every_misuse(make: Call) -> None:
         router.record_reward("chatcmpl-nobody", 1.0)
     with pytest.raises(SettingsError, match="not managed"):
         router.stageroute.status("else")
+
+
+def test_an_arm_is_pinned_before_the_first_call_and_stays_so_after_a_restart(
+    make: Call, tmp_path: Path
+) -> None:
+    database_url = f"sqlite:///{tmp_path / 'stageroute.db'}"
+    one_place = {"chat": {**SETTINGS["chat"], "max_live_models": 1}}
+    router = make(database_url=database_url, stageroute=one_place)
+    idle = next(arm.name for arm in group(router).arms if not arm.live)
+    assert router.stageroute.pin("chat", idle).stage == 2
+    router.completion(model="chat", messages=MESSAGES)
+    wait_until_settled(router, 1)
+    assert [(arm.name, arm.pulls) for arm in group(router).arms if arm.live] == [(idle, 1)]
+    with pytest.raises(UnknownArmError, match="no arm 'nobody'"):
+        router.stageroute.pin("chat", "nobody")
+    router.stageroute.close()
+    again = make(database_url=database_url, stageroute=one_place)
+    (arm,) = [arm for arm in group(again).arms if arm.live]
+    assert (arm.name, arm.pinned, arm.pinned_by) == (idle, True, "operator")
 
 
 def test_attach_gives_an_existing_router_the_same(provider: SimulatedProvider) -> None:

@@ -95,4 +95,5 @@ def test_the_documented_commands_do_what_they_say(setup: Setup, tmp_path: Path) 
     ):
         assert said in ran.stdout, said
     assert '"state":"ok"' in ran.stdout
+    assert ran.stdout.count('"pinned":true') == ran.stdout.count('"pinned_by":"operator"') == 1
     assert '"stage_reason":"manual"' in ran.stdout

@@ -17,6 +17,7 @@ CAUGHT_BY = {
     "counts_repeats": IN_MEMORY,
     "replaces_without_moving_the_sums": IN_MEMORY,
     "lets_the_last_plan_win": IN_MEMORY,
+    "lets_an_old_pin_win": IN_MEMORY,
     "forgets_what_was_folded": IN_MEMORY,
     "lets_anybody_reward": IN_MEMORY,
     "folds_rewards_away": IN_SQL,

@@ -11,7 +11,7 @@ import pytest
 from stageroute_router.core.statistics import ArmStatistics
 from stageroute_router.store.base import GroupConfigured
 from stageroute_router.store.sql import SqlStore
-from stageroute_router.testing.writes import decided, planned, rewarded, settled
+from stageroute_router.testing.writes import decided, pinned, planned, rewarded, settled
 
 
 @pytest.fixture
@@ -141,6 +141,28 @@ def test_a_configuration_that_is_no_json_is_left_out(store: SqlStore, change: st
     fresh = GroupConfigured(group="chat", settings="{}", arms="[]")
     store.commit([fresh])
     assert store.load("chat").configuration == fresh
+
+
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        ("pinned = 'yes'", "pinned is 'yes', which is neither 0, 1 nor NULL"),
+        ("pinned = 2", "pinned is 2"),
+        ("set_at = 'today'", "set_at is 'today', which is no time"),
+        ("set_at = 9e999", "set_at is inf"),
+    ],
+)
+def test_a_pin_that_makes_no_sense_is_left_out_until_the_arm_is_pinned_anew(
+    store: SqlStore, change: str, problem: str
+) -> None:
+    store.commit([pinned("small"), pinned("large")])
+    damage(store, "pins", f"{change} WHERE arm = 'large'")
+    group = store.load("chat")
+    assert group.pins == {"small": pinned("small")}
+    assert [(one.table, one.row) for one in group.problems] == [("stageroute_pins", ("chat", "large"))]
+    assert problem in group.problems[0].problem
+    store.commit([pinned("large", to=False)])
+    assert (store.load("chat").problems, store.load("chat").pins["large"].pinned) == ((), False)
 
 
 def test_a_number_that_is_none_is_left_out_in_postgresql_too(postgres_tables: str) -> None:

@@ -22,6 +22,7 @@ from stageroute_router.core.statistics import ArmStatistics
 from stageroute_router.store.base import (
     OPEN_LIFETIME_S,
     UPKEEP_INTERVAL_S,
+    ArmPinned,
     CallFailed,
     CallSettled,
     CallWithdrawn,
@@ -39,6 +40,7 @@ from stageroute_router.testing.clock import FakeClock
 from stageroute_router.testing.writes import (
     decided,
     failed,
+    pinned,
     planned,
     revoked,
     rewarded,
@@ -75,6 +77,7 @@ class SimpleModel:
     """(reward, reported at, received at) by (key, source)."""
     accounts: dict[str, Account] = field(default_factory=dict)
     stages: dict[tuple[str, int], StagePlanned] = field(default_factory=dict)
+    pins: list[ArmPinned] = field(default_factory=list)
 
     def commit(self, batch: list[Write], now: float) -> list[str]:
         """Apply a batch, and what is due besides; return the statuses of its rewards."""
@@ -102,6 +105,8 @@ class SimpleModel:
             return self._revoke(write, now)
         if isinstance(write, StagePlanned):
             self.stages.setdefault((write.group, write.stage), write)
+        elif isinstance(write, ArmPinned):
+            self.pins.append(write)
         elif isinstance(write, DecisionMade):
             self._decide(write, now)
         else:
@@ -123,6 +128,14 @@ class SimpleModel:
                 total += ArmStatistics(reward_count=1, reward_sum=reward, reward_sumsq=reward**2)
             cells[call.made.segment, call.arm] = total
         return cells
+
+    def pinned(self, group: str) -> dict[str, ArmPinned]:
+        """Return the latest pin of each of a group's arms: the first one written, of several at once."""
+        of_group = [pin for pin in self.pins if pin.group == group]
+        return {
+            arm: max((pin for pin in of_group if pin.arm == arm), key=lambda pin: pin.set_at)
+            for arm in {pin.arm for pin in of_group}
+        }
 
     def find(self, key: str, at: float = float("inf")) -> Call | None:
         """Return the call a key names: the last one made by then, or else the first of all."""
@@ -259,6 +272,13 @@ plan_one = st.builds(
     st.sampled_from(GROUPS),
     st.permutations(ARMS),
 )
+pin_one = st.builds(
+    lambda arm, group, to, age: ("pin", arm, group, to, age),
+    st.sampled_from(ARMS),
+    st.sampled_from(GROUPS),
+    st.sampled_from((True, False, None)),
+    st.sampled_from((0.0, 0.0, 3600.0)),
+)
 batches = st.lists(
     decide_one
     | reward_one
@@ -268,7 +288,8 @@ batches = st.lists(
     | reward_one
     | revoke_one
     | withdraw_one
-    | plan_one,
+    | plan_one
+    | pin_one,
     min_size=2,
     max_size=24,
 )
@@ -358,6 +379,8 @@ class StoreMachine(RuleBasedStateMachine):
                 return revoked(self.key(decision, key), source=source, at=now)
             case ("plan", stage, group, live):
                 return planned(stage, group=group, live=live)
+            case ("pin", arm, group, to, age):
+                return pinned(arm, group=group, to=to, at=now - age)
         raise AssertionError(kind)
 
     @rule(
@@ -400,6 +423,7 @@ class StoreMachine(RuleBasedStateMachine):
             assert stored.account == self.model.accounts.get(group, stored.account)
             assert stored.version == self.sql.versions().get(group, 0)
             plans = [self.model.stages[key] for key in sorted(self.model.stages) if key[0] == group]
+            assert stored.pins == self.model.pinned(group)
             assert list(self.sql.stages(group)) == list(self.memory.stages(group)) == plans
 
     def teardown(self) -> None:

@@ -14,10 +14,12 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.routing import BaseRoute
 
 from stageroute_router import health, reports, status
+from stageroute_router.proxy.api.pinning import PinReport
 from stageroute_router.proxy.api.rewards import MOST_REWARDS, RewardReport, RewardTaken
 
 _REPORT = RewardReport.model_json_schema()
 _REFERENCE = {"$ref": f"#/components/schemas/{_REPORT['title']}"}
+_PIN = PinReport.model_json_schema()
 _MAY_BE_INFINITE = {"shadow_price", "reward_ucb", "cost_lcb_usd"}
 
 REWARD_BODY: dict[str, Any] = {
@@ -44,6 +46,24 @@ REWARD_BODY: dict[str, Any] = {
     },
 }
 """How a reward is sent, as OpenAPI says it."""
+
+
+PIN_BODY: dict[str, Any] = {
+    "required": True,
+    "content": {
+        "application/json": {
+            "schema": _PIN,
+            "examples": {
+                "pin": {"summary": "Live in every stage", "value": {"arm": "openai/gpt-x", "pinned": True}},
+                "forget": {
+                    "summary": "As the configuration says",
+                    "value": {"arm": "openai/gpt-x", "pinned": None},
+                },
+            },
+        }
+    },
+}
+"""How an arm is pinned, as OpenAPI says it."""
 
 
 class ErrorInfo(BaseModel):
@@ -91,7 +111,8 @@ _REFUSALS = {
     400: "The reward is not a finite number in [0, 1], or the token cannot be accepted.",
     401: "There is no valid key.",
     403: "The key is valid and may not do this.",
-    404: "There is no such group or call.",
+    404: "There is no such group, arm or call.",
+    409: "The arm cannot be pinned beside the others: the message says why. Nothing was changed.",
     413: "The body is too large.",
     422: "The request cannot be understood: the message says which part.",
     429: "LiteLLM refuses the key for now, because it has used up its budget.",
@@ -134,6 +155,12 @@ def describe(routes: Sequence[BaseRoute]) -> dict[str, Any]:
     body["schema"] = json.loads(
         json.dumps(body["schema"]).replace(json.dumps(_REPORT), json.dumps(_REFERENCE))
     )
+    schemas[_PIN["title"]] = _PIN
+    body = document["paths"]["/stageroute/groups/{group}/pin"]["post"]["requestBody"]["content"]
+    body["application/json"] = {
+        **body["application/json"],
+        "schema": {"$ref": f"#/components/schemas/{_PIN['title']}"},
+    }
     _explain(schemas)
     return document
 

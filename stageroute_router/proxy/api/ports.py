@@ -35,6 +35,9 @@ class Steering(Protocol):
     def redeploy(self, group: str) -> GroupStatus:
         """Open a maintenance window now."""
 
+    def pin(self, group: str, arm: str, *, pinned: bool | None = True) -> GroupStatus:
+        """Pin an arm, unpin it, or leave it to the configuration again (None); return the group's status then."""
+
     async def arecord_reward(
         self, response: object, reward: object, *, source: str = "app", caller: str | None = None
     ) -> RewardReceipt:

@@ -16,11 +16,14 @@ from stageroute_router.errors import (
     InvalidTokenError,
     NotAResponseError,
     NotYourCallError,
+    PinError,
     SettingsError,
     StoreError,
     StoreOverloadedError,
     TokenCallerError,
+    UnknownArmError,
     UnknownDecisionError,
+    UnknownGroupError,
     UnmanagedCallError,
 )
 from stageroute_router.proxy.ports import ProxyNotReadyError
@@ -33,6 +36,7 @@ _TYPES = {
     401: "authentication_error",
     403: "permission_error",
     404: "not_found_error",
+    409: "conflict_error",
     413: "invalid_request_error",
     422: "invalid_request_error",
     429: "rate_limit_error",
@@ -195,5 +199,8 @@ _ANSWERS: tuple[tuple[type[Exception], Callable[[Exception], Problem]], ...] = (
     (NotAResponseError, _unknown),
     (ProxyNotReadyError, _not_ready),
     (StoreError, _not_stored),
+    (UnknownArmError, lambda error: Problem(404, "unknown_arm", str(error)[:_LONGEST_TOLD])),
+    (UnknownGroupError, lambda error: Problem(404, "unknown_group", str(error)[:_LONGEST_TOLD])),
+    (PinError, lambda error: Problem(409, "cannot_pin", str(error)[:_LONGEST_TOLD])),
     (SettingsError, _unusable),
 )

@@ -6,11 +6,13 @@ from collections.abc import Callable, Collection
 from typing import Any, TypeVar
 
 from fastapi import APIRouter, Depends, Path, Query, Request, Response
+from fastapi.concurrency import run_in_threadpool
 
 from stageroute_router.errors import SettingsError
 from stageroute_router.health import Health
 from stageroute_router.proxy.api.access import Asker, asker_of, let_keys_in
 from stageroute_router.proxy.api.describing import (
+    PIN_BODY,
     REWARD_BODY,
     BatchRefused,
     BatchTaken,
@@ -18,6 +20,7 @@ from stageroute_router.proxy.api.describing import (
     describe,
     refusals,
 )
+from stageroute_router.proxy.api.pinning import read_pin
 from stageroute_router.proxy.api.ports import Steered, Steering
 from stageroute_router.proxy.api.problems import Problem, shown, unknown_call
 from stageroute_router.proxy.api.requests import GuardedRoute, KnockingRequest, answer
@@ -249,6 +252,31 @@ def _add_steering(router: APIRouter, proxy: Steered, *, known: Callable[..., Any
         asker.administrate()
         found = _of_group(group, lambda: proxy.control().redeploy(group))
         return answer(found)
+
+    @router.post(
+        "/groups/{group:stageroute_text}/pin",
+        summary="Keep an arm live in every stage",
+        response_class=Response,
+        openapi_extra={"requestBody": PIN_BODY},
+        responses={200: {"model": GroupStatus}, **refusals(404, 409, 413, 422)},
+    )
+    async def pin(
+        request: Request,
+        group: str = Path(max_length=256, description="The model group.", examples=["chat"]),
+        asker: Asker = Depends(known),
+    ) -> Response:
+        """Pin an arm, unpin it, or leave it to the configuration again, and tell the group's status. For proxy admins.
+
+        All workers go by it, and after a restart too. An arm that is pinned and not live gets a maintenance window now;
+        one that is unpinned stays live until the next. Repeating is harmless.
+        """
+        asker.administrate()
+        control = proxy.control()
+        wanted = read_pin(
+            await request.sent() if isinstance(request, KnockingRequest) else await request.body()
+        )
+        # It waits for the database.
+        return answer(await run_in_threadpool(control.pin, group, wanted.arm, pinned=wanted.pinned))
 
 
 def _group(control: Steering, group: str) -> GroupStatus:

@@ -21,6 +21,7 @@ EVERYTHING = [
     ("POST", "/reward"),
     ("DELETE", "/reward?id=x"),
     ("POST", "/groups/chat/redeploy"),
+    ("POST", "/groups/chat/pin"),
 ]
 
 no_valid_key = pytest.mark.parametrize(
@@ -80,6 +81,21 @@ def test_only_admins_open_windows(served: Served, key: str, status: int) -> None
         answer = client.post("/stageroute/groups/chat/redeploy")
     assert answer.status_code == status, answer.text
     assert control.group_status("chat").stage == before + (status == 200)
+
+
+@pytest.mark.parametrize(
+    ("key", "status"), [(MASTER, 200), ("sk-viewer", 403), ("sk-anna", 403), ("sk-nobody", 403)]
+)
+def test_only_admins_pin(served: Served, key: str, status: int) -> None:
+    control = served.routing.control()
+    arm = control.group_status("chat").arms[0].name
+    with served.client(key) as client:
+        answer = client.post("/stageroute/groups/chat/pin", json={"arm": arm, "pinned": True})
+        unread = client.post("/stageroute/groups/chat/pin", content=b"not even JSON")
+    assert answer.status_code == status, answer.text
+    assert unread.status_code == (422 if status == 200 else 403)
+    assert [one.name for one in control.group_status("chat").arms if one.pinned] == [arm] * (status == 200)
+    control.pin("chat", arm, pinned=None)
 
 
 def test_a_key_without_a_role_learns_nothing_of_groups(served: Served) -> None:

@@ -40,6 +40,7 @@ def test_it_is_a_valid_document_of_all_endpoints(document: dict[str, Any]) -> No
         ("get", "/stageroute/decisions/{id}"),
         ("get", "/stageroute/health"),
         ("post", "/stageroute/groups/{group}/redeploy"),
+        ("post", "/stageroute/groups/{group}/pin"),
         ("get", "/stageroute/openapi.json"),
     }
 
@@ -104,4 +105,4 @@ def test_real_answers_are_as_described(
 
         drive()
         checked.add(operation.label)
-    assert len(checked) == 8  # all but the description itself
+    assert len(checked) == 9  # all but the description itself

@@ -7,9 +7,11 @@ import math
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
+import httpx
 import jsonschema
 import pytest
 
+from stageroute_router.errors import PinError
 from stageroute_router.status import Status
 
 if TYPE_CHECKING:
@@ -142,6 +144,52 @@ def test_a_window_is_opened_and_the_status_after_it_told(served: Served) -> None
         assert client.post("/stageroute/groups/no/where/redeploy").status_code == 404
     found = strict(answer.text)
     assert (found["name"], found["stage"], found["stage_reason"]) == ("chat", before + 1, "manual")
+
+
+def test_an_arm_is_pinned_and_the_status_after_it_told(served: Served) -> None:
+    control = served.routing.control()
+    before = {arm.name: arm.pinned for arm in control.group_status("chat").arms}
+    name = next(iter(before))
+
+    def pin(**body: object) -> httpx.Response:
+        with served.client() as client:
+            return client.post("/stageroute/groups/chat/pin", json=body)
+
+    for pinned, shown in ((True, (True, "operator")), (False, (False, "operator")), (None, (False, None))):
+        answer = pin(arm=name, pinned=pinned)
+        assert answer.status_code == 200, answer.text
+        (arm,) = (arm for arm in strict(answer.text)["arms"] if arm["name"] == name)
+        assert (arm["pinned"], arm["pinned_by"]) == shown
+    assert {arm.name: arm.pinned for arm in control.group_status("chat").arms} == before
+
+
+def test_a_pin_that_cannot_be_is_said_in_one_form(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    control = served.routing.control()
+    name = control.group_status("chat").arms[0].name
+    good = {"arm": name, "pinned": True}
+    cases: list[tuple[str, object, int, str]] = [
+        ("chat", {"arm": "nobody", "pinned": True}, 404, "unknown_arm"),
+        ("nowhere", good, 404, "unknown_group"),
+        ("chat", {"arm": name}, 422, "malformed_body"),
+        ("chat", {"pinned": True}, 422, "malformed_body"),
+        ("chat", {**good, "pinned": "yes"}, 422, "malformed_body"),
+        ("chat", {**good, "pinned": 1}, 422, "malformed_body"),
+        ("chat", {**good, "more": 1}, 422, "malformed_body"),
+        ("chat", [good], 422, "malformed_body"),
+    ]
+    with served.client() as client:
+        for group, body, status, code in cases:
+            answer = client.post(f"/stageroute/groups/{group}/pin", json=body)
+            assert (answer.status_code, answer.json()["error"]["code"]) == (status, code), answer.text
+        monkeypatch.setattr(control, "pin", _too_many)
+        answer = client.post("/stageroute/groups/chat/pin", json=good)
+    assert (answer.status_code, answer.json()["error"]["code"]) == (409, "cannot_pin")
+    assert "max_live_models is 1" in answer.json()["error"]["message"]
+    assert not any(arm.pinned for arm in control.group_status("chat").arms)
+
+
+def _too_many(*_args: object, **_more: object) -> object:
+    raise PinError("group 'chat': 2 arms would be pinned (a, b), and max_live_models is 1")
 
 
 def test_what_is_infinite_is_null(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:

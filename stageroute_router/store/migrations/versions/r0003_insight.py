@@ -1,4 +1,4 @@
-"""Who made a call, what a decision was sampled from, what a window knew, and how totals went.
+"""Who made a call, what a decision was sampled from, what a window knew, how totals went, and what operators pinned.
 
 Only additions, with defaults: workers of the release before may go on writing meanwhile.
 """
@@ -13,7 +13,7 @@ down_revision = "0002"
 
 
 def upgrade() -> None:
-    """Add columns to decisions, pending rewards and stages, and the tables of mixes and of history."""
+    """Add columns to decisions, pending rewards and stages, and the tables of mixes, history and pins."""
     op.add_column("stageroute_decisions", sa.Column("caller", sa.Text, nullable=True))
     op.add_column("stageroute_decisions", sa.Column("mix_id", sa.Text, nullable=True))
     op.add_column("stageroute_pending_rewards", sa.Column("caller", sa.Text, nullable=True))
@@ -36,4 +36,12 @@ def upgrade() -> None:
         sa.Column("in_flight_usd", sa.Double, nullable=False),
         sa.Column("reward_count", sa.BigInteger, nullable=False),
         sa.Column("reward_total", sa.Double, nullable=False),
+    )
+    op.create_table(
+        "stageroute_pins",
+        sa.Column("group_name", sa.Text, primary_key=True),
+        sa.Column("arm", sa.Text, primary_key=True),
+        sa.Column("pinned", sa.Integer, nullable=True),
+        sa.Column("set_at", sa.Double, nullable=False),
+        sa.CheckConstraint("pinned IN (0, 1)", name="stageroute_pins_pinned"),
     )
