@@ -195,6 +195,13 @@ class Control:
             UnknownArmError: the group has no such arm.
             PinError: more arms would be pinned than ``max_live_models``, or those live could not serve all calls.
             StoreError: the database did not take it; doing it again is harmless.
+
+        ```python
+        arm = router.stageroute.status("chat").arms[0].name
+        pinned = router.stageroute.pin("chat", arm)
+        assert next(each for each in pinned.arms if each.name == arm).pinned
+        router.stageroute.pin("chat", arm, pinned=None)  # as configured again
+        ```
         """
         self._strategy.ensure_attached()
         return self._routing.pin(group, arm, pinned=pinned)
