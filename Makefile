@@ -35,9 +35,9 @@ peers: .venvs/peers/.ready
 frameworks: $(VENV)/.ready
 	$(BIN)/python tests/integrations/run_frameworks.py $(ONLY)
 
-# The documentation as a site, in build/site. A broken link, anchor or reference to code is an error.
+# The documentation as a site, in build/site. A broken link, anchor or reference to code is an error (which --quiet would hide).
 docs: $(VENV)/.ready
-	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 lint: $(VENV)/.ready
 	$(BIN)/ruff check .

@@ -25,6 +25,9 @@ def control_of(router: object) -> Control:
 
     Raises:
         SettingsError: StageRoute does not route it.
+
+    >>> control_of(router) is router.stageroute
+    True
     """
     control = getattr(router, "stageroute", None)
     if not isinstance(control, Control):
@@ -53,8 +56,17 @@ def report_without_waiting(control: Control, decision_id: str, reward: float, *,
 def check_scale(name: str, scale: Scale) -> None:
     """Raise unless a scale can be used.
 
+    Args:
+        name: of the score, for the message.
+        scale: the worst and the best value.
+
     Raises:
         SettingsError: it is not two different finite numbers.
+
+    >>> check_scale("helpfulness", (1, 5))
+    >>> check_scale("helpfulness", (5, 5))  # doctest: +IGNORE_EXCEPTION_DETAIL
+    Traceback (most recent call last):
+    stageroute_router.errors.SettingsError: scale
     """
     try:
         worst, best = map(float, scale)

@@ -76,6 +76,11 @@ class Runs:
     def record_reward(self, run_id: str, reward: object, *, source: str) -> tuple[RewardReceipt, ...]:
         """Give every decision made inside a run the same reward, and wait until that is durable.
 
+        Args:
+            run_id: of the run.
+            reward: a finite number in [0, 1].
+            source: who says so; the same source again replaces its earlier value.
+
         Raises:
             UnknownDecisionError: nothing was routed inside such a run in this process, or it is forgotten.
             InvalidRewardError: the reward is not a finite number in [0, 1], or the source is no name.

@@ -78,7 +78,7 @@ class Traces(SpanProcessor):
 
         Raises:
             UnknownDecisionError: nothing was routed inside it in this process, or it is forgotten.
-            Otherwise as :meth:`~stageroute_router.hook.control.Control.record_reward`.
+            StageRouteError: otherwise as :meth:`~stageroute_router.hook.control.Control.record_reward`.
         """
         return self.runs.record_reward(run_id, reward, source=source)
 

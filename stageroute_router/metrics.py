@@ -310,6 +310,15 @@ def expose(control: Control, *, registry: CollectorRegistry = REGISTRY) -> Stage
     Raises:
         SettingsError: the registry shows another router. The names of metrics do not tell routers apart, so each
             needs a registry of its own.
+
+    ```python
+    from prometheus_client import CollectorRegistry, generate_latest
+    from stageroute_router.metrics import expose
+
+    registry = CollectorRegistry()
+    expose(router.stageroute, registry=registry)
+    assert b"stageroute_spend_usd_total" in generate_latest(registry)
+    ```
     """
     shown = _exposed.get(registry)
     if shown is not None and shown.control not in (None, control):

@@ -313,6 +313,13 @@ def evaluating(response: object) -> Iterator[None]:
 
     Raises:
         NotAResponseError: it is none of these.
+
+    ```python
+    from stageroute_router.telemetry import evaluating
+
+    with evaluating(response):
+        run_evaluators(response)
+    ```
     """
     token = context.attach(baggage.set_baggage(DECISION_ID, key_of(response)))
     try:

@@ -69,6 +69,12 @@ class Control:
 
         Raises:
             SettingsError: the group is not managed.
+
+        ```python
+        status = router.stageroute.status("chat")
+        assert status.spend_ratio <= 1.0
+        assert {arm.name for arm in status.arms if arm.live}
+        ```
         """
         self._strategy.ensure_attached()
         return self._routing.status(group)
@@ -77,6 +83,10 @@ class Control:
         """Return the status of all groups as of the last commit this process knows of. Waits for nothing.
 
         :meth:`status` first waits, for a moment, until what happened before is stored.
+
+        ```python
+        assert router.stageroute.known_status().groups[0].name == "chat"
+        ```
         """
         return self._routing.known_status()
 
@@ -88,6 +98,10 @@ class Control:
 
         Raises:
             SettingsError: the group is not managed.
+
+        ```python
+        assert router.stageroute.group_status("chat").feasible
+        ```
         """
         return self.status(group)
 
@@ -101,6 +115,11 @@ class Control:
         Raises:
             SettingsError: the group is not managed.
             StoreError: the database cannot be read.
+
+        ```python
+        for stage in router.stageroute.stages("chat", last=3):
+            print(stage.stage, stage.live, stage.moves)
+        ```
         """
         return self._routing.stages(group, last=last)
 
@@ -114,6 +133,11 @@ class Control:
         Raises:
             SettingsError: the group is not managed.
             StoreError: the database cannot be read.
+
+        ```python
+        for point in router.stageroute.history("chat", points=10):
+            print(point.at, point.spend_usd)
+        ```
         """
         return self._routing.history(group, points=points)
 
@@ -128,6 +152,11 @@ class Control:
         Raises:
             NotAResponseError: ``key`` is neither a response nor an id.
             StoreError: the database cannot be read.
+
+        ```python
+        receipt = router.stageroute.receipt(response)
+        assert 0 < receipt.probability <= 1
+        ```
         """
         return self._routing.receipt(self._stored_key(key_of(key), caller=caller), caller=caller)
 
@@ -139,6 +168,11 @@ class Control:
 
         Raises:
             SettingsError: the group is not managed.
+
+        ```python
+        before = router.stageroute.status("chat").stage
+        assert router.stageroute.redeploy("chat").stage == before + 1
+        ```
         """
         self._strategy.ensure_attached()
         return self._routing.redeploy(group)
@@ -161,6 +195,13 @@ class Control:
             UnknownArmError: the group has no such arm.
             PinError: more arms would be pinned than ``max_live_models``, or those live could not serve all calls.
             StoreError: the database did not take it; doing it again is harmless.
+
+        ```python
+        arm = router.stageroute.status("chat").arms[0].name
+        pinned = router.stageroute.pin("chat", arm)
+        assert next(each for each in pinned.arms if each.name == arm).pinned
+        router.stageroute.pin("chat", arm, pinned=None)  # as configured again
+        ```
         """
         self._strategy.ensure_attached()
         return self._routing.pin(group, arm, pinned=pinned)
@@ -174,11 +215,22 @@ class Control:
         Args:
             hook: is given a :class:`~stageroute_router.live_hooks.LiveChange`: group, stage, live arms, who came and
                 who left. Where it raises, that is logged, and the arms are routed to all the same.
+
+        ```python
+        router.stageroute.on_live_change(lambda change: print(change.group, change.live))
+        ```
         """
         self._routing.on_live_change(hook)
 
     def episode(self) -> AbstractContextManager[Episode]:
-        """Collect the decisions of every call made inside the ``with`` block, to reward them together."""
+        """Collect the decisions of every call made inside the ``with`` block, to reward them together.
+
+        ```python
+        with router.stageroute.episode() as episode:
+            router.completion(model="chat", messages=[{"role": "user", "content": "hello"}])
+        assert len(episode.decisions) == 1
+        ```
+        """
         return episode(self._routing)
 
     def record_reward(
@@ -206,13 +258,23 @@ class Control:
             UnmanagedCallError: LiteLLM's own strategy chose for this call, so there is nothing to credit.
             UnknownDecisionError: no routed call has this id.
             StoreError: the reward could not be committed.
+
+        ```python
+        receipt = router.stageroute.record_reward(response, 0.9, source="unit-tests")
+        assert receipt.status == "recorded"
+        ```
         """
         return self._report(response, reward, source=source, caller=caller).result()
 
     async def arecord_reward(
         self, response: object, reward: object, *, source: str = "app", caller: str | None = None
     ) -> RewardReceipt:
-        """Do the same as :meth:`record_reward` without blocking the event loop."""
+        """Do the same as :meth:`record_reward` without blocking the event loop.
+
+        ```python
+        receipt = await router.stageroute.arecord_reward(response, 0.8, source="unit-tests")
+        ```
+        """
         # Shielded: cancelling the caller must not cancel a future that the writer is going to complete.
         reported = self._report(response, reward, source=source, caller=caller)
         return await asyncio.shield(asyncio.wrap_future(reported))
@@ -232,6 +294,11 @@ class Control:
             A future with the receipt, or with a ``StoreError``, ``UnknownDecisionError`` or ``NotYourCallError``; it is
             done when the reward is durable. What is wrong with the arguments is raised at once, as by
             :meth:`record_reward`.
+
+        ```python
+        future = router.stageroute.submit_reward(response, 0.7)
+        assert future.result(timeout=60).decision_id
+        ```
         """
         return self._report(response, reward, source=source, caller=caller)
 
@@ -254,13 +321,22 @@ class Control:
         Raises:
             InvalidRewardError: the source is no name.
             StageRouteError: otherwise as :meth:`record_reward`.
+
+        ```python
+        receipt = router.stageroute.revoke_reward(response, source="unit-tests")
+        ```
         """
         return self._revoke(response, source=source, caller=caller).result()
 
     async def arevoke_reward(
         self, response: object, *, source: str = "app", caller: str | None = None
     ) -> RewardReceipt:
-        """Do the same as :meth:`revoke_reward` without blocking the event loop."""
+        """Do the same as :meth:`revoke_reward` without blocking the event loop.
+
+        ```python
+        receipt = await router.stageroute.arevoke_reward(response, source="unit-tests")
+        ```
+        """
         revoked = self._revoke(response, source=source, caller=caller)
         return await asyncio.shield(asyncio.wrap_future(revoked))
 
@@ -280,6 +356,10 @@ class Control:
             SettingsError: there is no secret to sign with; the message says how to set one.
             UnmanagedCallError: LiteLLM's own strategy chose for this call.
             UnknownDecisionError: it is none of this process's recent calls.
+
+        ```python
+        token = router.stageroute.reward_token(response, caller="user-1")
+        ```
         """
         key = self._routed_key(response)
         made = self._strategy.decision_made(key)
@@ -315,18 +395,35 @@ class Control:
             UnknownDecisionError: the call does not count (LiteLLM answered it from its cache), or is forgotten.
             SettingsError: there is no secret to check tokens with.
             StoreError: the reward could not be committed.
+
+        ```python
+        token = router.stageroute.reward_token(response, caller="user-1")
+        receipt = router.stageroute.reward_by_token(token, 1.0, caller="user-1")
+        assert receipt.status == "recorded"
+        ```
         """
         return self._report_by_token(token, reward, caller=caller, source=source).result()
 
     async def areward_by_token(
         self, token: object, reward: object, *, caller: str | None = None, source: str = "client"
     ) -> RewardReceipt:
-        """Do the same as :meth:`reward_by_token` without blocking the event loop."""
+        """Do the same as :meth:`reward_by_token` without blocking the event loop.
+
+        ```python
+        token = router.stageroute.reward_token(response, caller="user-1")
+        receipt = await router.stageroute.areward_by_token(token, 1.0, caller="user-1")
+        ```
+        """
         reported = self._report_by_token(token, reward, caller=caller, source=source)
         return await asyncio.shield(asyncio.wrap_future(reported))
 
     def health(self) -> Health:
-        """Return whether what this process learns is stored. Waits for nothing; routing goes on in any case."""
+        """Return whether what this process learns is stored. Waits for nothing; routing goes on in any case.
+
+        ```python
+        assert router.stageroute.health().state == "ok"
+        ```
+        """
         return self._routing.health()
 
     def close(self, timeout: float = 10.0) -> int:
@@ -337,6 +434,10 @@ class Control:
 
         Returns:
             How many writes could not be stored in that time, and are lost; never a reward that was acknowledged.
+
+        ```python
+        assert router.stageroute.close(timeout=30) == 0  # nothing was lost
+        ```
         """
         self._strategy.close()
         return self._routing.close(timeout)

@@ -60,6 +60,13 @@ class Episode:
         Raises:
             InvalidRewardError: the reward is not a finite number in [0, 1].
             StoreError: it could not be committed.
+
+        ```python
+        with router.stageroute.episode() as episode:
+            agent.run(task)
+        receipts = episode.record_reward(1.0)
+        assert len(receipts) == len(episode.decisions)
+        ```
         """
         return tuple(future.result() for future in self._report(reward, source=source))
 

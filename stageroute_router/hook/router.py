@@ -125,6 +125,15 @@ def attach(
     Raises:
         SettingsError: a setting cannot be used, or the router is routed by StageRoute already.
         StoreError: the database cannot be used.
+
+    ```python
+    from litellm import Router
+    from stageroute_router import attach
+
+    existing = Router(model_list=model_list)
+    control = attach(existing, stageroute={"chat": {"budget_usd_per_call": 0.002}}, database_url="memory://")
+    control.close()
+    ```
     """
     groups = {str(deployment.get("model_name")) for deployment in Seam(router).deployments()}
     prepared = prepare(stageroute=stageroute, known_groups=groups, database_url=database_url, options=options)
@@ -158,6 +167,19 @@ class StageRouteRouter(metaclass=_Routed):
     Raises:
         SettingsError: a setting cannot be used.
         StoreError: the database cannot be used.
+
+    ```python
+    from stageroute_router import StageRouteRouter
+
+    router = StageRouteRouter(
+        model_list=model_list,
+        stageroute={"chat": {"budget_usd_per_call": 0.002}},
+        database_url="memory://",
+    )
+    response = router.completion(model="chat", messages=[{"role": "user", "content": "hello"}])
+    router.record_reward(response, 0.9)
+    router.stageroute.close()
+    ```
     """
 
     def __new__(

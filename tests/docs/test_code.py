@@ -29,6 +29,7 @@ from fastapi import FastAPI
 from opentelemetry.sdk._logs import LoggerProvider
 from opentelemetry.sdk.trace import TracerProvider
 from sybil import Document, Example
+from sybil.document import PythonDocStringDocument
 from sybil.parsers.markdown import CodeBlockParser, SkipParser
 
 from stageroute_router import StageRouteRouter
@@ -44,6 +45,9 @@ PAGES = [
         page for page in (ROOT / "docs").rglob("*.md") if page.parent != FRAMEWORKS or page.name == "index.md"
     ),
 ]
+SHOWING = sorted(
+    source for source in (ROOT / "stageroute_router").rglob("*.py") if "```python" in source.read_text()
+)
 FENCE = re.compile(r"^ *```+ *python", re.MULTILINE)
 QUESTION = [{"role": "user", "content": "hello"}]
 
@@ -149,6 +153,16 @@ def _telemetry() -> dict[str, Any]:
         "logger_provider": LoggerProvider(shutdown_on_exit=False),
         "run_evaluators": lambda _: None,
     }
+
+
+@pytest.mark.parametrize("source", SHOWING, ids=lambda source: source.stem)
+def test_python_of_docstrings_runs(source: Path, names: dict[str, Any]) -> None:
+    document = PythonDocStringDocument.parse(str(source), CodeBlockParser("python", evaluate))
+    examples = list(document.examples())
+    assert len(examples) == len(FENCE.findall(source.read_text()))
+    document.namespace.update(names)
+    for example in examples:
+        example.evaluate()
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))

@@ -29,13 +29,15 @@ ENFORCED = re.compile(r"DOC(1\d\d|4\d\d|501|6\d\d)")
 
 
 # Adapters of frameworks are tried where the frameworks are.
-WAYS_IN = ["automatic", "judge", "litellm_provider", "openai_transport", "signals"]
+WAYS_IN = ["automatic", "judge", "litellm_provider", "openai_transport", "routed", "signals"]
 
 WITHOUT_EXAMPLE = {
     # Parts of the engine, whose arguments only the engine makes.
     "stageroute_router/core/choosing.py: live_mix",
     "stageroute_router/core/evidence.py: gather",
     "stageroute_router/core/mix.py: solve_mix",
+    # What adapters are made of.
+    "integrations/routed.py: report_without_waiting",
 }
 
 
@@ -120,16 +122,35 @@ def test_examples_of_the_integrations_run(module: str, router: StageRouteRouter)
 
 
 def test_what_an_application_calls_shows_an_example() -> None:
-    """Functions of the mathematics and the integrations; methods and values are shown by what uses them."""
+    """Functions of the mathematics and the integrations; an adapter's may stand on its framework's page, which runs."""
+    pages = "".join(
+        block
+        for page in (ROOT / "docs").rglob("*.md")
+        for block in re.findall(r"^```python\n(.*?)^```", page.read_text(), re.DOTALL | re.MULTILINE)
+    )
     bare = [
         f"{source.relative_to(ROOT)}: {each.name}"
         for source in sources()
         if source.parent.name in {"core", "integrations"}
         for each in ast.parse(source.read_text()).body
         if isinstance(each, ast.FunctionDef) and not each.name.startswith("_") and not _only_repeats(each)
-        if ">>>" not in (ast.get_docstring(each) or "")
+        if ">>>" not in (ast.get_docstring(each) or "") and not re.search(rf"\b{each.name}\(", pages)
     ]
     assert not set(bare) - WITHOUT_EXAMPLE, bare
+
+
+def test_what_an_operator_and_an_application_ask_shows_an_example() -> None:
+    (control,) = (
+        each
+        for each in public(ast.parse((ROOT / "stageroute_router" / "hook" / "control.py").read_text()).body)
+        if each.name == "Control"
+    )
+    bare = {
+        each.name
+        for each in public(control.body)
+        if "```python" not in (ast.get_docstring(each) or "") and not _only_repeats(each)
+    }
+    assert bare == {"routing", "strategy", "aclose"}  # parts; and close, which shows it
 
 
 def _only_repeats(each: ast.AST) -> bool:
