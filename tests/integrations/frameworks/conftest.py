@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import os
 import re
+import subprocess
+import sys
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
@@ -21,6 +23,7 @@ _NAME = os.environ.get("STAGEROUTE_TEST_FRAMEWORK")
 collect_ignore_glob = [] if _NAME else ["test_*.py"]
 
 PATIENCE_S = 20.0
+EXAMPLES = Path(__file__).resolve().parents[3] / "examples" / "frameworks"
 PAGES = Path(__file__).resolve().parents[3] / "docs" / "frameworks"
 
 
@@ -81,3 +84,23 @@ def _reported(router: StageRouteRouter) -> int | None:
         return None
     assert status.calls == 0 or status.spend_usd > 0
     return status.calls
+
+
+@pytest.fixture
+def example(tmp_path: Path) -> Callable[[str], str]:
+    """Run one of ``examples/frameworks`` as a newcomer would, and return what it prints."""
+
+    def run(name: str) -> str:
+        done = subprocess.run(
+            [sys.executable, str(EXAMPLES / name)],
+            capture_output=True,
+            text=True,
+            cwd=tmp_path,
+            timeout=120,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        assert len((EXAMPLES / name).read_text().splitlines()) < 80
+        return done.stdout
+
+    return run

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import dspy
@@ -169,3 +169,7 @@ def test_the_pages_example(router: StageRouteRouter, documented: dict[str, Any])
     finally:
         dspy.configure(lm=None, callbacks=[])
     assert totals(router) == (1, 1.0)
+
+
+def test_the_example_runs(example: Callable[[str], str]) -> None:
+    assert "of 100" in example("dspy_program.py")

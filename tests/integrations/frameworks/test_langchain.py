@@ -6,7 +6,7 @@ import asyncio
 import json
 import threading
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta, timezone
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -349,3 +349,7 @@ def test_the_pages_example(router: StageRouteRouter, documented: dict[str, Any])
     answer = documented["agent"].invoke({"messages": [("user", "hello")]}, {"run_id": run})
     assert len(documented["rewards"].record_reward(run, 0.9)) == 1
     assert len(documented["rewards"].record_reward(answer["messages"][-1], 1.0, source="critic")) == 1
+
+
+def test_the_example_runs(example: Callable[[str], str]) -> None:
+    assert "reward coverage 100%" in example("langchain_agent.py")
