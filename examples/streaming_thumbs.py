@@ -43,11 +43,10 @@ def service(router: StageRouteRouter) -> web.Application:
     async def thumb(request: web.Request) -> web.Response:
         sent = await request.json()
         try:
-            receipt = await router.stageroute.areward_by_token(
-                sent["token"], float(bool(sent["up"])), source="thumb"
-            )
+            reward = float(bool(sent["up"]))
+            receipt = await router.stageroute.areward_by_token(sent["token"], reward, source="thumb")
         except InvalidTokenError:
-            return web.json_response({"error": "not accepted"}, status=403)
+            raise web.HTTPForbidden from None
         return web.json_response({"status": receipt.status})
 
     app = web.Application()

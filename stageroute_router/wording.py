@@ -21,7 +21,7 @@ def shadow_price_sentence(shadow_price: float, *, budget_usd_per_call: float | N
     >>> shadow_price_sentence(12.0)
     '$1 more per 1,000 calls buys +0.012 reward per call'
     >>> shadow_price_sentence(61.2, budget_usd_per_call=0.002)
-    '$1 more per 10,000 calls buys +0.006 reward per call'
+    '$1 more per 10,000 calls buys +0.0061 reward per call'
     >>> shadow_price_sentence(0.0)
     'the budget is slack: more of it would buy no reward'
     >>> shadow_price_sentence(math.inf)

@@ -114,6 +114,8 @@ class _PretendedLoop:
     """What a coroutine that is stepped by hand finds as its event loop: using it means waiting."""
 
     def __getattr__(self, name: str) -> Any:  # noqa: ANN401 - whatever an event loop has
+        if name.startswith("_"):
+            raise AttributeError(name)  # looked for by debuggers and the like, not by who wants to wait
         raise _MustWaitError(name)
 
 

@@ -117,7 +117,7 @@ def watching(
 
 def test_everything_fits_a_small_terminal_follows_and_ends_cleanly(run: Any, proxy: Any) -> None:
     with watching(run, proxy) as terminal:
-        shown = terminal.shows("Ctrl-C ends")
+        shown = terminal.shows("98.7% of $0.00100 a call: $3.01", "Ctrl-C ends")
         lines = shown.split("\n")
         assert len(lines) == 24
         for text in (
@@ -179,8 +179,7 @@ def test_sigterm_gives_the_terminal_back(run: Any, proxy: Any) -> None:
 
 def test_tiny_terminal_shows_what_matters_most_and_a_larger_one_the_rest(run: Any, proxy: Any) -> None:
     with watching(run, proxy, rows=6, columns=40) as terminal:
-        shown = terminal.shows("Ctrl-C ends")
-        assert "98.7%" in shown
+        shown = terminal.shows("98.7%", "Ctrl-C ends")
         assert "last stages" not in shown
         terminal.resize(40, 120)
         terminal.shows("last stages", "4  01-01 04:00 UTC", "openai/gpt-x")
@@ -190,19 +189,17 @@ def test_several_groups_have_a_line_each_and_one_can_be_chosen(run: Any, proxy: 
     first = proxy.groups[0]
     proxy.groups = (first, replace(first, name="code", calls=77, spend_ratio=None, warnings=("no price",)))
     with watching(run, proxy) as terminal:
-        shown = terminal.shows("Ctrl-C ends")
-        assert "warning: no price" in shown
+        shown = terminal.shows("warning: no price", "Ctrl-C ends")
         (code,) = [line for line in shown.split("\n") if line.startswith("code ")]
         assert "77" in code
         assert "93%" in code
     with watching(run, proxy, "--group", "code") as terminal:
-        assert "12 of 77 calls" in terminal.shows("Ctrl-C ends")
+        terminal.shows("12 of 77 calls")
 
 
 def test_terminal_without_unicode_gets_ascii(run: Any, proxy: Any) -> None:
     with watching(run, proxy, PYTHONIOENCODING="ascii") as terminal:
-        shown = terminal.shows("Ctrl-C ends")
-        assert "|---o|" in shown
+        shown = terminal.shows("|---o|", "Ctrl-C ends")
         assert shown.isascii()
 
 
