@@ -56,7 +56,7 @@ class Writer:
         tick: Tick | None = None,
         max_queue: int = 100_000,
         max_batch: int = 500,
-        linger_s: float = 0.05,
+        linger_s: float = 0.25,
         reward_deadline_s: float = 10.0,
         patience_s: float = 15.0,
         retry_s: tuple[float, float] = (0.05, 5.0),
