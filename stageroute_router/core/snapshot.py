@@ -7,11 +7,11 @@ from dataclasses import dataclass, field
 
 from stageroute_router.core.account import Account, Booking, Charge
 from stageroute_router.core.arm import Arm
-from stageroute_router.core.evidence import ExpectedTokens, FloatArray
-from stageroute_router.core.mix import BoolArray, Mix
+from stageroute_router.core.evidence import BoolArray, ExpectedTokens, FloatArray
+from stageroute_router.core.mix import Mix
 from stageroute_router.core.rule import Bounds, ConfidenceRule, Scenarios
 from stageroute_router.core.schedule import Schedule
-from stageroute_router.core.statistics import ArmStatistics
+from stageroute_router.core.statistics import ArmStatistics, Cell
 from stageroute_router.core.throughput import ShareLimit, Traffic
 
 
@@ -159,6 +159,7 @@ class Snapshot:
     Args:
         arms: the current candidates.
         statistics: per arm name, those of departed arms included.
+        cells: the same by segment and arm; None in a group without segments.
         account: the group's totals.
         traffic: how many calls the group makes.
         stage: the current stage.
@@ -174,12 +175,13 @@ class Snapshot:
     live: tuple[str, ...]
     mix: Mix
     estimate: Estimate
+    cells: Mapping[Cell, ArmStatistics] | None = None
     stale: int = 0
     # Three caches inside an immutable value: whoever races computes the same. Mixes over fewer arms than are live (one
-    # is cooling down), the choices of ``mix`` by position, and what calls are sampled from, by usable and mixed arms:
-    # all are the same for every call until the next estimate.
+    # is cooling down), the choices of ``mix`` by segment and position, and what calls are sampled from, by segment,
+    # usable and mixed arms: all are the same for every call until the next estimate.
     restricted: dict[tuple[str, ...], Mix] = field(default_factory=dict, compare=False, repr=False)
-    choices: dict[int, Choice] = field(default_factory=dict, compare=False, repr=False)
-    used: dict[tuple[tuple[str, ...], tuple[str, ...]], UsedMix] = field(
+    choices: dict[tuple[str, int], Choice] = field(default_factory=dict, compare=False, repr=False)
+    used: dict[tuple[str, tuple[str, ...], tuple[str, ...]], UsedMix] = field(
         default_factory=dict, compare=False, repr=False
     )

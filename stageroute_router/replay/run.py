@@ -184,6 +184,7 @@ class EnginePolicy:
         rule: the confidence rule.
         seed: of the engine's exploration.
         max_share: throughput share of every arm.
+        segments: the segment of every query of the table; None to route without context.
     """
 
     def __init__(
@@ -194,6 +195,7 @@ class EnginePolicy:
         rule: ConfidenceRule,
         seed: int,
         max_share: float = 1.0,
+        segments: Sequence[str] | None = None,
     ) -> None:
         self._arms = [
             Arm(name=model, max_share=max_share, prior_cost_usd=cost)
@@ -207,6 +209,7 @@ class EnginePolicy:
             rule=rule,
         )
         self._engine = Engine(policy, seed=seed)
+        self._segment = None if segments is None else [segments[row] for row in stream.rows]
         self._uniform = np.random.default_rng([seed, 1]).random(stream.calls)
         self._snapshot: Snapshot
         self._choice: Choice
@@ -232,7 +235,8 @@ class EnginePolicy:
 
     def choose(self, call: int) -> int:
         """Sample an arm."""
-        self._choice = self._engine.choose(self._snapshot, uniform=self._uniform[call])
+        segment = "" if self._segment is None else self._segment[call]
+        self._choice = self._engine.choose(self._snapshot, uniform=self._uniform[call], segment=segment)
         return self._index_of[self._choice.arm]
 
     def observe(self, call: int, *, model: int, cost_usd: float, rewards: Sequence[TimelyReward]) -> None:
@@ -240,10 +244,14 @@ class EnginePolicy:
         choice = self._choice
         paid = ArmStatistics(pulls=1, cost_count=1, cost_sum=cost_usd, cost_sumsq=cost_usd * cost_usd)
         increments = {choice.arm: paid}
+        cells = None if self._segment is None else {(self._segment[call], choice.arm): paid}
         for reward in rewards:
             arm, told = self._arms[reward.model].name, ArmStatistics.of_reward(reward.value)
             increments[arm] = increments[arm] + told if arm in increments else told
+            if cells is not None and self._segment is not None:
+                cell = (self._segment[reward.call], arm)
+                cells[cell] = cells[cell] + told if cell in cells else told
         account = self._snapshot.account.dispatched(choice.charge).settled(choice.charge, cost_usd=cost_usd)
         self._snapshot = self._engine.advance(
-            self._snapshot, increments=increments, account=account, now=float(call)
+            self._snapshot, increments=increments, account=account, now=float(call), cells=cells
         )
