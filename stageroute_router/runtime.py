@@ -370,7 +370,7 @@ class Runtime(ForkAware):
         if now - self._last_logged >= _LOG_INTERVAL_S:
             self._last_logged = now
             logger.error(
-                "stageroute_router left a call to LiteLLM's own choice after an internal error (%d so far):\n%s",
+                "stageroute_router kept an internal error from a call, which goes on (%d so far):\n%s",
                 self._errors,
                 loggable(error),
             )
@@ -702,7 +702,8 @@ class Runtime(ForkAware):
             )
         if self._errors:
             notes.append(
-                f"{self._errors} calls were left to LiteLLM's own choice after internal errors; see the log"
+                f"{self._errors} internal errors were kept from calls; LiteLLM chose where StageRoute could not; "
+                "see the log"
             )
         return notes
 
