@@ -232,6 +232,7 @@ class Runtime(ForkAware):
                 decision_id=decision_id,
                 uniform=self._random.random(),
                 eligible=self._live_hooks.ready(group, eligible),
+                segment=segment,
                 now=now,
                 record=self._writer.submit,
             )
