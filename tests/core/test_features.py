@@ -1,4 +1,4 @@
-"""Any text has 18 numbers, which depend on what they say and nothing else; any request is looked through for its text."""
+"""Any text has 18 numbers, which depend on what they say they do; any request is looked through for its text."""
 
 from __future__ import annotations
 
