@@ -38,8 +38,8 @@ class Segmenting(ForkAware):
 
     Args:
         featuriser: how a text becomes numbers. Default: 18 numbers of the text's bytes, without a model.
-        segments: how many are wanted, from 1 to 64. Default 32: between 16 and 128 the number makes no difference that
-            can be measured, and segments that tell nothing cost nothing but slower learning.
+        segments: how many are wanted, from 1 to 64. Default 32; 16 where there are few calls. There may be fewer, where
+            calls are few or much alike.
         calls: how many to fit on, from 20 to 10,000. Default 500; 200 do nearly as well.
         seed: of the fit, >= 0: the same calls and seed give the same segments. Default 0.
 

@@ -204,7 +204,7 @@ def as_row(vector: object) -> FloatArray:
     """
     try:
         row: FloatArray = np.asarray(vector, dtype=float)
-    except (TypeError, ValueError, OverflowError):
+    except Exception:  # noqa: BLE001 - arrays of other libraries convert themselves, and fail in their own ways
         row = np.empty(())
     if row.ndim != 1:
         msg = f"a call must have a sequence of numbers, not {type(vector).__name__}"

@@ -284,6 +284,18 @@ def test_a_call_without_its_numbers_is_refused_and_nothing_of_it_told(vector: An
     assert "secret" not in f"{refused.value}{refused.value.__cause__}"
 
 
+class Tensor:
+    """Converts itself as it pleases."""
+
+    def __array__(self, *_: Any, **__: Any) -> FloatArray:
+        raise RuntimeError
+
+
+def test_numbers_that_cannot_be_converted_are_refused() -> None:
+    with pytest.raises(ValueError, match="a call must have a sequence of numbers, not Tensor"):
+        as_row(Tensor())
+
+
 def test_infinite_numbers_are_far_away_and_not_fitted_on() -> None:
     made = Segmenter.from_json(json.dumps(STORED))
     assert made.segment_of([float("inf"), float("-inf")]) == "auto:1:1"
