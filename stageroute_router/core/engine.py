@@ -237,6 +237,7 @@ class Engine:
             restricted=snapshot.restricted,
             choices=snapshot.choices,
             used=snapshot.used,
+            priced=snapshot.priced,
         )
 
     def is_out_of_date(self, snapshot: Snapshot) -> bool:
@@ -259,10 +260,17 @@ class Engine:
         eligible: Collection[str] | None = None,
         in_flight: Mapping[str, int] | None = None,
         segment: str = "",
+        price: float | None = None,
     ) -> Choice:
         """Sample an arm for one call: :func:`~stageroute_router.core.choosing.choose` under the group's policy."""
         return choose(
-            self.policy, snapshot, uniform=uniform, eligible=eligible, in_flight=in_flight, segment=segment
+            self.policy,
+            snapshot,
+            uniform=uniform,
+            eligible=eligible,
+            in_flight=in_flight,
+            segment=segment,
+            price=price,
         )
 
     # --- inside --------------------------------------------------------------------------------------------

@@ -176,6 +176,33 @@ def _solve_joint_mix(
     return mix(weight @ probabilities, parts)
 
 
+def priced_mix(scenarios: Scenarios, *, segment: str, price: float, max_share: FloatArray) -> Mix:
+    """Return the mix of calls whose caller says what reward is worth: the best arm at that price, in every scenario.
+
+    Args:
+        scenarios: rewards and costs, shape (scenarios, arms) or (scenarios, segments, arms); costs in US dollars.
+        segment: the calls'; one that is not among the scenarios' is like ``""``.
+        price: reward that a dollar has to buy, at least 0; it takes the place of the budget's shadow price.
+        max_share: largest probability of each arm, shape (arms,).
+
+    Source: Li & Li, arXiv 2506.17254, the routing step's Lagrangian, with the caller's multiplier; ours.
+
+    >>> known = Scenarios(reward=np.array([[0.6, 0.9]]), cost=np.array([[0.001, 0.004]]))
+    >>> [priced_mix(known, segment="", price=price, max_share=np.ones(2)).probabilities for price in (50, 200)]
+    [(0.0, 1.0), (1.0, 0.0)]
+    """
+    reward, cost = scenarios.reward, scenarios.cost
+    if scenarios.segments:
+        row = scenarios.segments.index(segment if segment in scenarios.segments else "")
+        reward, cost = reward[:, row], cost[:, row]
+    order = np.argsort(price * cost - reward, axis=1, kind="stable")
+    share = (max_share / min(1.0, float(max_share.sum())))[order]
+    mass = np.clip(1 - (share.cumsum(axis=1) - share), 0.0, share)
+    mixtures = np.empty_like(reward)
+    np.put_along_axis(mixtures, order, mass, axis=1)
+    return _mix(mixtures.mean(axis=0), shadow_price=price, feasible=True)
+
+
 def even_mix(among: BoolArray, *, shadow_price: float) -> Mix:
     """Return equal probabilities for the arms named by ``among``, shape (arms,), and 0 for the others.
 

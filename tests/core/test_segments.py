@@ -13,7 +13,9 @@ from stageroute_router.core.account import Account
 from stageroute_router.core.arm import Arm
 from stageroute_router.core.engine import Engine
 from stageroute_router.core.evidence import Evidence, ExpectedTokens, gather
+from stageroute_router.core.mix import priced_mix
 from stageroute_router.core.posterior_rule import PosteriorRule
+from stageroute_router.core.rule import Scenarios
 from stageroute_router.core.schedule import EveryCalls
 from stageroute_router.core.shrinkage import CellBeliefs, believe
 from stageroute_router.core.snapshot import GroupPolicy, Snapshot
@@ -262,3 +264,65 @@ def test_when_arms_cannot_serve_the_rest_is_still_mixed_by_segment() -> None:
         for segment in ("text", "sql")
     }
     assert arms == {"text": "words", "sql": "code"}
+
+
+# --- a price of its own -----------------------------------------------------------------------------------------
+
+
+def test_a_call_with_a_price_of_its_own_gets_the_best_arm_at_that_price() -> None:
+    cells = {
+        ("", "cheap"): some_calls(5_000, reward=0.5, cost_usd=0.001),
+        ("", "words"): some_calls(5_000, reward=0.9, cost_usd=0.005),
+        ("", "code"): some_calls(5_000, reward=0.7, cost_usd=0.002),
+    }
+    engine = the_engine(budget_usd=0.0012)
+    snapshot = engine.start(ARMS, now=0.0, statistics=totals(cells))
+    chosen = {
+        price: engine.choose(snapshot, uniform=0.5, price=price) for price in (0.0, 30.0, 100.0, 1000.0)
+    }
+    assert {price: choice.arm for price, choice in chosen.items()} == {
+        0.0: "words",  # whatever it costs
+        30.0: "words",  # 0.2 of reward for 0.003 dollars are 67 per dollar
+        100.0: "code",
+        1000.0: "cheap",
+    }
+    assert all(choice.probability > 0.99 for choice in chosen.values())
+    assert chosen[100.0].shadow_price == 100.0
+
+
+@pytest.mark.parametrize("paced", [True, False])
+def test_priced_calls_are_paced_or_not_as_configured(paced: bool) -> None:  # noqa: FBT001
+    policy = GroupPolicy(
+        budget_usd=0.0012,
+        max_live=3,
+        schedule=EveryCalls(200),
+        rule=PosteriorRule(),
+        pace_priced_calls=paced,
+    )
+    cells = {("", arm.name): some_calls(100, reward=0.5, cost_usd=arm.prior_cost_usd or 0.0) for arm in ARMS}
+    engine = Engine(policy, seed=1)
+    snapshot = engine.start(ARMS, now=0.0, statistics=totals(cells))
+    choice = engine.choose(snapshot, uniform=0.5, price=0.0)
+    account = snapshot.account.dispatched(choice.charge).settled(choice.charge, cost_usd=0.1)
+    assert account.spend_usd == 0.1
+    assert (account.surplus_usd != 0.0) == paced
+
+
+@given(
+    price=st.floats(0, 1e4),
+    seed=st.integers(0, 1000),
+    share=st.sampled_from([1.0, 0.5]),
+)
+@settings(deadline=None, max_examples=50)
+def test_priced_mix_is_the_mean_of_the_best_fillings(price: float, seed: int, share: float) -> None:
+    rng = np.random.default_rng(seed)
+    scenarios = Scenarios(reward=rng.random((6, 4)), cost=rng.random((6, 4)) * 1e-3)
+    mix = priced_mix(scenarios, segment="", price=price, max_share=np.full(4, share))
+    best = np.sort(scenarios.reward - price * scenarios.cost, axis=1)[:, ::-1]
+    value = best[:, 0] if share == 1.0 else best[:, :2].mean(axis=1)
+    probabilities = np.array(mix.probabilities)
+    assert probabilities.sum() == pytest.approx(1.0)
+    assert probabilities.max() <= share + 1e-12
+    mean = scenarios.reward.mean(axis=0) - price * scenarios.cost.mean(axis=0)
+    # Nothing does better than choosing in every scenario for itself, which the mix is the mean of.
+    assert probabilities @ mean <= value.mean() + 1e-9
