@@ -37,6 +37,7 @@ from stageroute_router.identifiers import stored_id
 from stageroute_router.live_hooks import LiveHook, LiveHooks
 from stageroute_router.reports import DecisionReceipt, HistoryPoint, StageReport
 from stageroute_router.rewards import Acknowledgement, checked_reward
+from stageroute_router.segments import KnownSegments
 from stageroute_router.settings import GroupSettings, Options, parse_groups
 from stageroute_router.stage_reports import stages_of
 from stageroute_router.status import GroupStatus, Status, describe
@@ -124,6 +125,11 @@ class Runtime(ForkAware):
         self._groups = {
             name: Group(name, settings, seed=seed + index)
             for index, (name, settings) in enumerate(groups.items())
+        }
+        self._segments = {
+            name: KnownSegments(most=one.segments.most, forget_after_s=one.segments.forget_after)
+            for name, one in groups.items()
+            if one.segments is not None
         }
         self._begin(seed)
         self._live_hooks = LiveHooks()
@@ -217,7 +223,8 @@ class Runtime(ForkAware):
             group: the model group asked for.
             eligible: names of the arms with a healthy deployment for this call.
             call_id: LiteLLM's id of the call.
-            segment: the context's segment, ``""`` without.
+            segment: the context's segment, ``""`` without. Where the group has as many as it may have, the call counts
+                in ``""`` as well.
             caller: a short digest naming who makes the call, or None; never a key. Rewards that name a caller count
                 for that caller's calls only.
 
@@ -227,6 +234,9 @@ class Runtime(ForkAware):
         """
         try:
             now = self._clock()
+            known = self._segments.get(group)
+            if known is not None:
+                segment = known.admit(segment, now=now)
             decision_id = new_decision_id(now)
             made = self._groups[group].choose(
                 decision_id=decision_id,
@@ -638,7 +648,10 @@ class Runtime(ForkAware):
             versions = self._store.versions()
             for group in groups or self._groups.values():
                 if group.is_behind(versions.get(group.name, 0)):
-                    plan = group.read(self._store.load(group.name), now=self._clock())
+                    stored = self._store.load(group.name)
+                    if group.name in self._segments:
+                        self._segments[group.name].read(stored.segments, now=self._clock())
+                    plan = group.read(stored, now=self._clock())
                     if plan is not None:
                         self._writer.submit(plan)
         except StoreError as error:

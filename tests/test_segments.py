@@ -1,133 +1,130 @@
-"""Calls told apart, from the choice to the database and back: what is learned, kept and shown."""
+"""A group has a bounded number of segments, in every process and over all of them."""
 
 from __future__ import annotations
 
-import json
-from io import StringIO
-from pathlib import Path
+from concurrent.futures import ThreadPoolExecutor
 
-import pytest
-from rich.console import Console
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from stageroute_router.core.arm import Arm
-from stageroute_router.runtime import Routed, Runtime
-from stageroute_router.settings import parse_groups
-from stageroute_router.status import GroupStatus
-from stageroute_router.store.memory import MemoryStore
-from stageroute_router.store.opening import open_store
-from stageroute_router.stored_reports import StoredReports
-from stageroute_router.terminal.status import show_group
+from stageroute_router.segments import KnownSegments
+from stageroute_router.store.base import StoredSegment
 
-ARMS = [
-    Arm(name="words", prior_cost_usd=0.001),
-    Arm(name="code", prior_cost_usd=0.001),
-]
-GOOD = {("text", "words"), ("sql", "code")}
+DAY_S = 86_400.0
 
 
-def groups(**more: object) -> dict[str, object]:
-    return {"chat": {"budget_usd_per_call": 0.002, "max_live_models": 2, "stage": {"calls": 100}, **more}}
-
-
-def serve(runtime: Runtime, *, calls: int) -> list[Routed]:
-    """Answer calls of two segments in turns, and reward them by who is good at what."""
-    made = []
-    for number in range(calls):
-        segment = ("text", "sql")[number % 2]
-        routed = runtime.choose(
-            "chat", eligible={arm.name for arm in ARMS}, call_id=f"call-{number}", segment=segment
-        )
-        assert routed is not None
-        runtime.settled(
-            routed.decision_id,
-            arm=routed.arm,
-            cost_usd=0.001,
-            prompt_tokens=10,
-            completion_tokens=10,
-            response_id=None,
-        )
-        runtime.record_reward(routed.decision_id, 0.9 if (segment, routed.arm) in GOOD else 0.1).result(5)
-        made.append(routed)
-    return made
-
-
-def group_status(runtime: Runtime) -> GroupStatus:
-    status = runtime.status("chat")
-    assert isinstance(status, GroupStatus)
-    return status
-
-
-def test_each_segment_goes_to_the_arm_that_is_good_at_it() -> None:
-    with Runtime(parse_groups(groups(segments={"by": "label"})), store=MemoryStore(), seed=1) as runtime:
-        runtime.set_arms("chat", ARMS)
-        late = serve(runtime, calls=300)[-60:]
-        status = group_status(runtime)
-    assert sum(routed.arm == "words" for routed in late[::2]) >= 27
-    assert sum(routed.arm == "code" for routed in late[1::2]) >= 27
-    shown = {segment.name: segment for segment in status.segments}
-    assert set(shown) == {"", "text", "sql"}
-    assert next(iter(shown["sql"].probabilities)) == "code"
-    assert shown["sql"].probabilities["code"] > 0.9
-    assert shown["text"].pulls == 150
-    assert shown["text"].share == 0.5
-    assert status.segment_worth is not None
-    assert status.segment_worth.lower > 0.1
-    assert sum(segment.pulls for segment in status.segments) == sum(arm.pulls for arm in status.arms)
-
-
-def test_without_the_setting_segments_are_kept_and_not_used() -> None:
-    with Runtime(parse_groups(groups()), store=MemoryStore(), seed=1) as runtime:
-        runtime.set_arms("chat", ARMS)
-        serve(runtime, calls=100)
-        status = group_status(runtime)
-    assert status.segments == ()
-    assert status.segment_worth is None
-
-
-def test_what_was_learned_by_segment_is_there_after_a_restart(tmp_path: Path) -> None:
-    url = f"sqlite:///{tmp_path}/stageroute.db"
-    settings = parse_groups(groups(segments={"by": "label"}))
-    with Runtime(settings, store=open_store(url), seed=1) as runtime:
-        runtime.set_arms("chat", ARMS)
-        serve(runtime, calls=200)
-        before = group_status(runtime)
-    with Runtime(settings, store=open_store(url), seed=2) as again:
-        again.set_arms("chat", ARMS)
-        after = group_status(again)
-    with StoredReports(url) as reports:
-        told = reports.group_status("chat")
-    for status in (after, told):
-        assert [(one.name, one.pulls, one.reward_mean) for one in status.segments] == [
-            (one.name, one.pulls, one.reward_mean) for one in before.segments
-        ]
-    assert {one.name: next(iter(one.probabilities)) for one in told.segments if one.name} == {
-        "text": "words",
-        "sql": "code",
+def stored(*names: str, first: float = 0.0, last: float = 0.0) -> dict[str, StoredSegment]:
+    """Return stored segments, each a second younger than the one before."""
+    return {
+        name: StoredSegment(segment=name, kind="label", first_seen=first + index, last_seen=last)
+        for index, name in enumerate(names)
     }
 
 
-def test_a_late_reward_goes_to_the_segment_of_its_decision() -> None:
-    with Runtime(parse_groups(groups(segments={"by": "label"})), store=MemoryStore(), seed=1) as runtime:
-        runtime.set_arms("chat", ARMS)
-        old = runtime.choose("chat", eligible={"words", "code"}, call_id="old", segment="rare")
-        assert old is not None
-        serve(runtime, calls=40)
-        runtime.record_reward("old", 1.0).result(5)
-        rare = next(one for one in group_status(runtime).segments if one.name == "rare")
-    assert (rare.pulls, rare.reward_count, rare.reward_mean) == (1, 1, 1.0)
+def known(most: int = 2) -> KnownSegments:
+    return KnownSegments(most=most, forget_after_s=DAY_S)
 
 
-@pytest.mark.parametrize("width", [60, 120])
-def test_status_shows_segments_in_a_terminal_and_in_json(width: int) -> None:
-    with Runtime(parse_groups(groups(segments={"by": "label"})), store=MemoryStore(), seed=1) as runtime:
-        runtime.set_arms("chat", ARMS)
-        serve(runtime, calls=60)
-        everything = json.loads(json.dumps(runtime.known_status().to_dict()))
-        status = group_status(runtime)
-    console = Console(width=width, record=True, file=StringIO())
-    show_group(status, console)
-    text = console.export_text()
-    assert "sql" in text
-    assert "routing by segment is worth" in " ".join(text.split())
-    assert {one["name"] for one in everything["groups"][0]["segments"]} == {"", "text", "sql"}
-    assert set(everything["groups"][0]["segment_worth"]) == {"gain", "lower", "upper"}
+def test_what_comes_first_has_a_segment_and_the_rest_share_one() -> None:
+    segments = known()
+    named = [segments.admit(name, now=0.0) for name in ("sql", "", "prose", "sums", "sql", "more")]
+    assert named == ["sql", "", "prose", "", "sql", ""]
+
+
+def test_what_is_stored_has_its_place_before_newcomers() -> None:
+    segments = known()
+    segments.read(stored("sql", "prose"), now=0.0)
+    assert [segments.admit(name, now=0.0) for name in ("sums", "prose", "sql")] == ["", "prose", "sql"]
+
+
+def test_a_newcomer_keeps_its_place_until_its_first_decision_is_stored() -> None:
+    segments = known()
+    segments.admit("sql", now=0.0)
+    segments.read({}, now=1.0)
+    segments.read(stored("prose"), now=2.0)
+    assert [segments.admit(name, now=3.0) for name in ("sums", "sql", "prose")] == ["", "sql", "prose"]
+
+
+def test_workers_that_admitted_too_many_agree_on_who_stays() -> None:
+    one, other = known(), known()
+    for segments, names in ((one, ("a", "b")), (other, ("c", "d"))):
+        for name in names:
+            assert segments.admit(name, now=0.0) == name
+    everything = stored("c", "a", "d", "b")
+    for segments in (one, other):
+        segments.read(everything, now=1.0)
+        assert [segments.admit(name, now=1.0) for name in "abcd"] == ["a", "", "c", ""]
+
+
+def test_a_smaller_limit_keeps_those_seen_first() -> None:
+    segments = known(1)
+    segments.read(stored("old", "young"), now=0.0)
+    assert [segments.admit(name, now=0.0) for name in ("young", "old")] == ["", "old"]
+
+
+def test_a_segment_unseen_for_too_long_is_forgotten_and_gives_its_place() -> None:
+    segments = known()
+    segments.read(stored("sql", "prose", last=1000.0), now=1000.0)
+    segments.admit("sql", now=2000.0)
+    assert segments.forget(now=1000.0 + DAY_S) is None
+    assert segments.forget(now=1500.0 + DAY_S) == 1500.0
+    assert segments.forget(now=1500.0 + DAY_S) is None, "once is enough"
+    assert [segments.admit(name, now=1500.0 + DAY_S) for name in ("sums", "sql", "prose")] == [
+        "sums",
+        "sql",
+        "",
+    ]
+
+
+def test_one_over_the_limit_is_forgotten_too() -> None:
+    segments = known(1)
+    segments.read(stored("old", "young"), now=0.0)
+    segments.admit("old", now=DAY_S)
+    assert segments.forget(now=DAY_S + 1.0) == 1.0
+
+
+def test_a_place_that_becomes_free_goes_to_one_over_the_limit() -> None:
+    segments = known(1)
+    segments.read({**stored("old"), **stored("young", "younger", first=1.0, last=DAY_S)}, now=0.0)
+    assert segments.forget(now=DAY_S + 1.0) == 1.0
+    assert [segments.admit(name, now=DAY_S) for name in ("new", "younger", "young")] == ["", "", "young"]
+
+
+def test_threads_together_admit_no_more_than_there_are_places() -> None:
+    segments = known(8)
+    with ThreadPoolExecutor(8) as pool:
+        named = list(pool.map(lambda number: segments.admit(f"s{number}", now=0.0), range(400)))
+    assert len({name for name in named if name}) == 8
+
+
+steps = st.lists(
+    st.tuples(st.sampled_from(("admit", "read", "forget")), st.integers(0, 1), st.sampled_from("abcdef")),
+    max_size=60,
+)
+
+
+@settings(max_examples=200, deadline=None, derandomize=True)
+@given(steps=steps, hours=st.integers(0, 30))
+def test_two_workers_never_admit_more_than_the_limit_once_both_have_read(
+    steps: list[tuple[str, int, str]], hours: int
+) -> None:
+    """Whatever they did before: each of them admits stored ones only, and the same ones."""
+    workers, table, now = (known(2), known(2)), {}, 0.0
+    for kind, number, name in steps:
+        now += hours * 3600.0
+        worker = workers[number]
+        if kind == "admit":
+            segment = worker.admit(name, now=now)
+            assert segment in (name, "")
+            if segment:
+                first = table[segment].first_seen if segment in table else now
+                table[segment] = StoredSegment(segment=segment, kind="label", first_seen=first, last_seen=now)
+        elif kind == "read":
+            worker.read(table, now=now)
+        elif (since := worker.forget(now=now)) is not None:
+            table = {key: one for key, one in table.items() if one.last_seen >= since}
+    for worker in workers:
+        worker.read(table, now=now)
+    admitted = [{name for name in "abcdef" if worker.admit(name, now=now)} for worker in workers]
+    assert len(admitted[0]) <= 2
+    assert admitted[0] == admitted[1] or len(table) < 2

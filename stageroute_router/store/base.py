@@ -58,6 +58,9 @@ MIX_LIFETIME_S = 3600.0
 So a mix that is older than every decision by this much is nobody's.
 """
 
+LAST_SEEN_STEP_S = 3600.0
+"""When a segment was seen last is stored at most once in so many seconds: an hour."""
+
 UPKEEP_STEP = 500
 """How many decisions one commit closes as lost, and how many it folds away, at most: a commit stays short."""
 
@@ -351,6 +354,27 @@ class CommitReport:
     stages: Sequence[StagePlanned] = ()
 
 
+SegmentKind = Literal["label", "auto"]
+"""Who named a segment: whoever makes the calls, or StageRoute."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredSegment:
+    """A segment that calls of a group belong to.
+
+    Args:
+        segment: its name.
+        kind: who named it.
+        first_seen: when its first call was decided, since it was forgotten last; seconds since the epoch.
+        last_seen: when one was decided, at most :data:`LAST_SEEN_STEP_S` before its last.
+    """
+
+    segment: str
+    kind: SegmentKind
+    first_seen: float
+    last_seen: float
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoredGroup:
     """Everything a restarted process needs to continue a group, as of one moment.
@@ -361,6 +385,7 @@ class StoredGroup:
         stage: the latest stage, or None before the first.
         configuration: how a process said the group is configured, or None.
         pins: what operators decided last, by arm, with what goes by the configuration again.
+        segments: its segments by name, but ``""`` and those that are forgotten.
         version: of account, statistics, stages and pins, see :meth:`Store.versions`; 0 when nothing is stored.
         problems: rows that cannot be used, and were left out.
     """
@@ -370,6 +395,7 @@ class StoredGroup:
     stage: StagePlanned | None = None
     configuration: GroupConfigured | None = None
     pins: Mapping[str, ArmPinned] = field(default_factory=dict)
+    segments: Mapping[str, StoredSegment] = field(default_factory=dict)
     version: int = 0
     problems: Sequence[StoredProblem] = ()
 
