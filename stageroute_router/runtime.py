@@ -50,6 +50,7 @@ from stageroute_router.store.base import (
     RewardReceipt,
     RewardReported,
     RewardRevoked,
+    SegmentsForgotten,
     Store,
     Write,
 )
@@ -610,6 +611,7 @@ class Runtime(ForkAware):
         """Read what others have stored, open the windows whose time has come; return the seconds until then."""
         if self._refresh_at <= self._monotonic():
             self._catch_up()
+            self._forget_segments()
             self._refresh_at = self._next_refresh()
             self._tell_live_hooks()
         waits = [self._refresh_at - self._monotonic()]
@@ -622,6 +624,13 @@ class Runtime(ForkAware):
             if due is not None:
                 waits.append(due - self._clock())
         return max(min(waits), 0.0)
+
+    def _forget_segments(self) -> None:
+        """Let the database forget the segments that no call had for too long."""
+        for name, known in self._segments.items():
+            unseen_since = known.forget(now=self._clock())
+            if unseen_since is not None:
+                self._writer.submit(SegmentsForgotten(group=name, unseen_since=unseen_since))
 
     def _tell_live_hooks(self) -> None:
         for name, group in self._groups.items():

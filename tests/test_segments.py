@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from stageroute_router.core.arm import Arm
+from stageroute_router.runtime import Runtime
 from stageroute_router.segments import KnownSegments
+from stageroute_router.settings import parse_groups
 from stageroute_router.store.base import StoredSegment
+from stageroute_router.store.memory import MemoryStore
+from stageroute_router.testing.clock import FakeClock
 
 DAY_S = 86_400.0
+REFRESH_S = 0.02
 
 
 def stored(*names: str, first: float = 0.0, last: float = 0.0) -> dict[str, StoredSegment]:
@@ -128,3 +135,59 @@ def test_two_workers_never_admit_more_than_the_limit_once_both_have_read(
     admitted = [{name for name in "abcdef" if worker.admit(name, now=now)} for worker in workers]
     assert len(admitted[0]) <= 2
     assert admitted[0] == admitted[1] or len(table) < 2
+
+
+# -- with the runtime ------------------------------------------------------------------------------------------------
+
+
+def started(store: MemoryStore, clock: FakeClock, **segments: object) -> Runtime:
+    settings = {"budget_usd_per_call": 0.01, "segments": {"by": "label", **segments}}
+    made = Runtime(
+        parse_groups({"chat": settings}), store=store, clock=clock, seed=1, refresh_interval=REFRESH_S
+    )
+    made.set_arms("chat", [Arm(name="small", prior_cost_usd=0.001)])
+    return made
+
+
+def segment_of(runtime: Runtime, segment: str) -> str:
+    """Make a call that names a segment; return the one it counts in."""
+    routed = runtime.choose("chat", eligible={"small"}, call_id="c", segment=segment)
+    assert routed is not None
+    receipt = runtime.receipt(routed.decision_id)
+    assert receipt is not None
+    return receipt.segment
+
+
+def test_a_process_knows_the_segments_that_others_have_stored() -> None:
+    store, clock = MemoryStore(), FakeClock()
+    with started(store, clock, most=2) as one:
+        assert [segment_of(one, name) for name in ("sql", "prose", "sums", "")] == ["sql", "prose", "", ""]
+        with started(store, clock, most=2) as other:
+            assert [segment_of(other, name) for name in ("sums", "prose")] == ["", "prose"]
+    assert set(store.load("chat").segments) == {"sql", "prose"}
+
+
+def test_a_segment_that_no_call_has_is_forgotten_in_the_database_and_its_place_is_free() -> None:
+    store, clock = MemoryStore(), FakeClock()
+    with started(store, clock, most=2, forget_after="2d") as runtime:
+        for name in ("sql", "prose"):
+            segment_of(runtime, name)
+        clock.advance(1.5 * DAY_S)
+        segment_of(runtime, "prose")
+        clock.advance(DAY_S)
+        give_up = time.monotonic() + 30
+        while "sql" in store.load("chat").segments:
+            assert time.monotonic() < give_up, "it is still there"
+            time.sleep(REFRESH_S)
+        assert {cell[0] for cell in store.load("chat").statistics} == {"", "prose"}
+        assert [segment_of(runtime, name) for name in ("sums", "sql", "prose")] == ["sums", "", "prose"]
+    assert sum(cell.pulls for cell in store.load("chat").statistics.values()) == 6
+    assert list(store.verify()) == []
+
+
+def test_without_segments_in_the_settings_nothing_of_them_is_stored() -> None:
+    store = MemoryStore()
+    with Runtime(parse_groups({"chat": {"budget_usd_per_call": 0.01}}), store=store, seed=1) as runtime:
+        runtime.set_arms("chat", [Arm(name="small", prior_cost_usd=0.001)])
+        assert segment_of(runtime, "") == ""
+    assert store.load("chat").segments == {}
