@@ -97,6 +97,7 @@ class Group:
         uniform: float,
         eligible: Collection[str],
         segment: str,
+        price: float | None,
         now: float,
         record: Callable[[MixRecorded], object],
     ) -> tuple[Choice, str, Sequence[str]] | None:
@@ -107,6 +108,7 @@ class Group:
             uniform: a uniform random number in [0, 1).
             eligible: names of the arms that could serve it.
             segment: the call's, ``""`` without.
+            price: its own, reward per dollar; None where the budget decides.
             now: seconds since the epoch.
             record: is given what calls are sampled from, before the first of them is known.
 
@@ -125,6 +127,7 @@ class Group:
                 eligible=eligible,
                 in_flight=self._in_flight.count,
                 segment=segment,
+                price=price,
             )
             mix_id = self._recorded(snapshot, choice.used, now=now, record=record)
             return choice, mix_id, self._in_flight.started(decision_id, arm=choice.arm, now=now)

@@ -256,6 +256,9 @@ class GroupSettings(_Strict):
             until calls have been observed. Default 500.
         expected_completion_tokens: completion tokens of a typical call, likewise. Default 250.
         segments: how calls are told apart, see :class:`SegmentSettings`; None (default): they are not.
+        pace_priced_calls: whether calls that come with a price of their own, in
+            ``metadata={"stageroute": {"price": 50}}``, are paid out of the budget like all others: what they spend
+            more, others spend less. Default yes; with False, pacing is left to the calls without.
     """
 
     budget_usd_per_call: Dollars
@@ -265,6 +268,7 @@ class GroupSettings(_Strict):
     gamma: Dollars | None = None
     pacing: StrictBool | None = None
     max_unproven_in_flight: Annotated[StrictInt, BeforeValidator(_number), Field(ge=1)] = 8
+    pace_priced_calls: StrictBool = True
     failure_reward: UnitInterval | None = None
     expected_prompt_tokens: Tokens = 500
     expected_completion_tokens: Tokens = 250
@@ -294,6 +298,7 @@ class GroupSettings(_Strict):
                 completion=float(self.expected_completion_tokens),
             ),
             max_unproven_in_flight=self.max_unproven_in_flight,
+            pace_priced_calls=self.pace_priced_calls,
         )
 
 

@@ -6,12 +6,14 @@ counts it and goes on without one.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from importlib import import_module
 from inspect import iscoroutinefunction
 from typing import Any
 
+from stageroute_router.core.features import asked_text
 from stageroute_router.errors import SettingsError
 from stageroute_router.hook.origin import GIVEN, NOTES, origin_of
 from stageroute_router.segment_names import AUTO_PREFIX, LONGEST_SEGMENT, is_segment
@@ -19,6 +21,14 @@ from stageroute_router.settings import GroupSettings, SegmentSettings
 
 LABEL = "segment"
 """The name of the label among what the application says about a call."""
+
+
+PRICE = "price"
+"""The name of what its caller would pay, likewise."""
+
+
+class WrongPriceError(ValueError):
+    """What a caller would pay is no number. The message never has what was given: it may be anything."""
 
 
 class WrongSegmentError(ValueError):
@@ -32,10 +42,12 @@ class Call:
     Args:
         request: its keyword arguments, with LiteLLM's notes.
         asked: those that LiteLLM passes apart: the model group, messages, input.
+        by_text: finds the automatic segment of what it asks.
     """
 
     request: Mapping[str, Any]
     asked: Mapping[str, Any]
+    by_text: Callable[[str], str]
 
 
 SegmentSource = Callable[[Call], str]
@@ -46,7 +58,7 @@ def segment_sources(groups: Mapping[str, GroupSettings]) -> dict[str, SegmentSou
     """Return where the segments of each group's calls come from; groups whose calls have none are left out.
 
     Raises:
-        SettingsError: a function is not where its settings say, or segments cannot be found by themselves yet.
+        SettingsError: a function is not where its settings say.
     """
     return {
         name: segment_source(settings.segments, place=f"stageroute[{name!r}].segments")
@@ -76,13 +88,37 @@ def segment_source(settings: SegmentSettings, *, place: str) -> SegmentSource:
         case "team":
             return lambda call: _listed(_first_name(_team_names(call.request), what="the key's team"), names)
         case "auto":
-            msg = f"{place}.by = 'auto': prompts are not told apart by themselves yet; use 'label' or a function"
-            raise SettingsError(msg)
+            return _by_text
         case function:
             found = _imported(function, place=f"{place}.by") if isinstance(function, str) else function
             return lambda call: _listed(
                 _checked(found({**call.asked, **call.request}), what="what the function returned"), names
             )
+
+
+def price_of(request: Mapping[str, Any]) -> float | None:
+    """Return what the caller would pay: reward that a dollar has to buy, at least 0; None where it does not say.
+
+    Raises:
+        WrongPriceError: it is no such number.
+    """
+    given = given_with(request)
+    price = given.get(PRICE) if isinstance(given, Mapping) else None
+    if price is None:
+        return None
+    if isinstance(price, bool) or not isinstance(price, int | float) or not 0 <= price < math.inf:
+        raise WrongPriceError(
+            f"metadata[{GIVEN!r}][{PRICE!r}] is no finite number of at least 0; write the reward that a dollar has to "
+            f'buy, such as {{"{PRICE}": 50}}'
+        )
+    return float(price)
+
+
+def _by_text(call: Call) -> str:
+    seen = {**call.asked, **call.request}
+    return call.by_text(
+        asked_text(messages=seen.get("messages"), prompt=seen.get("prompt"), input=seen.get("input"))
+    )
 
 
 def given_with(request: Mapping[str, Any]) -> object:

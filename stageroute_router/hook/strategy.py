@@ -17,6 +17,7 @@ import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from contextvars import ContextVar
+from functools import partial
 from typing import Any
 
 from litellm.types.router import CustomRoutingStrategyBase
@@ -31,7 +32,7 @@ from stageroute_router.hook.observer import NOTE, Report, observer, read_respons
 from stageroute_router.hook.origin import GIVEN, NOTES, origin_of
 from stageroute_router.hook.ports import Routing
 from stageroute_router.hook.seam import Deployment, Request, Seam
-from stageroute_router.hook.segment import Call, SegmentSource, WrongSegmentError
+from stageroute_router.hook.segment import Call, SegmentSource, WrongPriceError, WrongSegmentError, price_of
 from stageroute_router.hook.stepping import Stepper
 from stageroute_router.hook.tally import Leaving, Tally
 from stageroute_router.hook.watching import watching
@@ -379,6 +380,7 @@ class StageRouteStrategy(CustomRoutingStrategyBase, ForkAware):
                 eligible=replicas.keys(),
                 call_id=call_id,
                 segment=self._segment(group, request, asked=asked),
+                price=self._price(group, request),
                 caller=None if origin is None else origin.caller,
             )
             if routed is None:
@@ -419,25 +421,31 @@ class StageRouteStrategy(CustomRoutingStrategyBase, ForkAware):
         if source is None:
             return ""
         try:
-            return source(Call(request=request, asked=asked))
+            by_text = partial(self._routing.segment_of_text, group)
+            return source(Call(request=request, asked=asked, by_text=by_text))
         except WrongSegmentError as error:
-            self._complain(error, group=group)
+            self.tally.misnamed(group)
+            self._complain(
+                f"count in no segment of their own, {self.tally.read().misnamed[group]} so far", group, error
+            )
         except Exception as error:  # noqa: BLE001 - the application's function may raise anything
             self._routing.internal_error(error)
         return ""
 
-    def _complain(self, error: WrongSegmentError, *, group: str) -> None:
-        """Count a name that cannot be used, and log it at most once a minute: in a server, clients give them."""
-        self.tally.misnamed(group)
+    def _price(self, group: str, request: Request) -> float | None:
+        """Return what the caller would pay for reward; None where it does not say, or not clearly."""
+        try:
+            return price_of(request)
+        except WrongPriceError as error:
+            self._complain("are left to the budget", group, error)
+            return None
+
+    def _complain(self, what: str, group: str, error: Exception) -> None:
+        """Log what cannot be used at most once a minute: in a server, clients give it."""
         now = time.monotonic()
         if now - self._complained_at >= _LOG_INTERVAL_S:
             self._complained_at = now
-            logger.warning(
-                "calls of group %r count in no segment of their own, %d so far: %s",
-                group,
-                self.tally.read().misnamed[group],
-                error,
-            )
+            logger.warning("calls of group %r %s: %s", group, what, error)
 
     def _by_weight(self, deployments: Sequence[Deployment]) -> Deployment:
         """Pick as LiteLLM's simple shuffle does: by ``weight``, else ``rpm``, else ``tpm``, else uniformly."""

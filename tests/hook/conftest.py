@@ -73,6 +73,8 @@ class FakeRouting:
     chosen: list[tuple[str, tuple[str, ...], FakeRouted]] = field(default_factory=list)
     call_ids: list[str] = field(default_factory=list)
     segments: list[str] = field(default_factory=list)
+    prices: list[float | None] = field(default_factory=list)
+    texts: list[str] = field(default_factory=list)
     reports: list[tuple[str, str, dict[str, Any]]] = field(default_factory=list)
     errors: list[BaseException] = field(default_factory=list)
     expected_errors: bool = False
@@ -95,6 +97,7 @@ class FakeRouting:
         eligible: Collection[str],
         call_id: str,
         segment: str = "",
+        price: float | None = None,
         caller: str | None = None,
     ) -> FakeRouted | None:
         arm = self.prefer(eligible) if self.prefer else self._random.choice(sorted(eligible))
@@ -105,7 +108,12 @@ class FakeRouting:
             self.chosen.append((group, tuple(sorted(eligible)), routed))
             self.call_ids.append(call_id)
             self.segments.append(segment)
+            self.prices.append(price)
         return routed
+
+    def segment_of_text(self, group: str, text: str) -> str:
+        self.texts.append(text)
+        return f"auto:1:{len(text)}"
 
     def settled(self, decision_id: str, **said: Any) -> None:
         self._heard("settled", decision_id, said)

@@ -229,7 +229,6 @@ def test_what_a_function_returns_is_checked(ask: Callable[..., Any], logged: Cal
         (f"{__name__}:no_such_function", "cannot be imported"),
         (f"{__name__}:CALLS", "it is a tuple; it has to be a plain function"),
         (f"{__name__}:not_now", "it is an async function"),
-        ("auto", "not told apart by themselves yet"),
     ],
 )
 def test_a_source_that_cannot_be_used_is_named_at_the_start(by: str, problem: str) -> None:
@@ -248,3 +247,35 @@ def test_what_is_said_to_us_is_not_sent_to_a_provider(ask: Callable[..., Any]) -
         assert request["metadata"] == (mine or None)
         assert request["litellm_metadata"]["stageroute"] == {"segment": "sql"}
         assert metadata == sql(**mine), "it is the application's"
+
+
+async def test_automatic_segments_are_found_by_what_is_asked(ask: Callable[..., Any]) -> None:
+    call = ask({"by": "auto"})
+    assert call(messages=[{"role": "system", "content": "Be brief."}, {"role": "user", "content": "four"}]) == "auto:1:4"
+    routed = call.routed
+    for kind in CALLS:
+        await _make(routed.router, kind)
+    assert all(routed.routing.texts)
+    assert len(routed.routing.texts) == 1 + len(CALLS)
+
+
+def test_a_price_is_taken_from_what_the_application_says(ask: Callable[..., Any], logged: Callable[[], list[str]]) -> None:
+    call = ask(None)
+    for price in (0, 50, 12.5):
+        call(metadata={"stageroute": {"price": price}})
+    call()
+    assert call.routed.routing.prices == [0.0, 50.0, 12.5, None]
+    assert logged() == []
+
+
+@pytest.mark.parametrize("price", [-1, float("nan"), float("inf"), "50", True, [1]])
+def test_a_price_that_is_none_leaves_the_call_to_the_budget(
+    ask: Callable[..., Any], price: object, logged: Callable[[], list[str]]
+) -> None:
+    call = ask(None)
+    for _ in range(2):
+        call(metadata={"stageroute": {"price": price}})
+    assert call.routed.routing.prices == [None, None]
+    (line,) = logged()
+    assert "'price'" in line
+    assert "are left to the budget" in line
