@@ -66,6 +66,14 @@ def test_shares_do_not_depend_on_how_often_a_text_is_repeated(text: str, times: 
             {"characters of three bytes or more": 0.25, "continuing bytes": 0.5, "lower-case letters": 0.25},
         ),
         ("😀", {"characters of three bytes or more": 0.25, "continuing bytes": 0.75}),
+        (
+            "\ud800a",  # half a pair
+            {
+                "characters of three bytes or more": 0.25,
+                "continuing bytes": 0.5,
+                "lower-case letters": 0.25,
+            },
+        ),
         ("\t\x00", {}),
     ],
 )
