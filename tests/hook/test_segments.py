@@ -30,7 +30,7 @@ def ask(routed: Callable[..., Any], entry: Callable[..., Any]) -> Callable[..., 
         made = routed([entry("one"), entry("two", "openai/gpt-4o")], segments=segments, **options)
 
         def call(**given: Any) -> str:
-            made.router.completion(model="chat", messages=MESSAGES, **given)
+            made.router.completion(model="chat", **{"messages": MESSAGES, **given})
             return str(made.routing.segments[-1])
 
         call.routed = made  # type: ignore[attr-defined]
@@ -43,7 +43,7 @@ def ask(routed: Callable[..., Any], entry: Callable[..., Any]) -> Callable[..., 
 def logged(caplog: pytest.LogCaptureFixture) -> Iterator[Callable[[], list[str]]]:
     logging.disable(logging.NOTSET)
     with caplog.at_level(logging.WARNING, logger="stageroute_router"):
-        yield lambda: [one.getMessage() for one in caplog.records if "segment" in one.getMessage()]
+        yield lambda: [one.getMessage() for one in caplog.records if "of group" in one.getMessage()]
 
 
 async def _make(router: Any, kind: str, **given: Any) -> None:
@@ -251,7 +251,10 @@ def test_what_is_said_to_us_is_not_sent_to_a_provider(ask: Callable[..., Any]) -
 
 async def test_automatic_segments_are_found_by_what_is_asked(ask: Callable[..., Any]) -> None:
     call = ask({"by": "auto"})
-    assert call(messages=[{"role": "system", "content": "Be brief."}, {"role": "user", "content": "four"}]) == "auto:1:4"
+    assert (
+        call(messages=[{"role": "system", "content": "Be brief."}, {"role": "user", "content": "four"}])
+        == "auto:1:4"
+    )
     routed = call.routed
     for kind in CALLS:
         await _make(routed.router, kind)
@@ -259,7 +262,9 @@ async def test_automatic_segments_are_found_by_what_is_asked(ask: Callable[..., 
     assert len(routed.routing.texts) == 1 + len(CALLS)
 
 
-def test_a_price_is_taken_from_what_the_application_says(ask: Callable[..., Any], logged: Callable[[], list[str]]) -> None:
+def test_a_price_is_taken_from_what_the_application_says(
+    ask: Callable[..., Any], logged: Callable[[], list[str]]
+) -> None:
     call = ask(None)
     for price in (0, 50, 12.5):
         call(metadata={"stageroute": {"price": price}})
