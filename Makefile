@@ -7,17 +7,26 @@ BIN := $(VENV)/bin
 export LITELLM_LOCAL_MODEL_COST_MAP := True
 SHELL := bash
 
-.PHONY: demo test check unit browser versions peers frameworks lint types format lock bench clean docs lock-frameworks
+.PHONY: demo test check unit browser environments versions peers frameworks lint types format lock bench \
+	clean docs lock-frameworks
+
+# What `make test` tries besides the latest LiteLLM we are used to: the oldest and the newest supported one.
+VERSIONS := 1.83.0 1.110.2
 
 demo: $(VENV)/.ready
 	$(BIN)/stageroute demo
 
-test: check unit versions peers frameworks
+# Environments are made while linters and types, which need one processor each, are at work; what has an environment of its
+# own is tested side by side, because each takes one processor.
+test: $(VENV)/.ready
+	$(MAKE) -j3 lint types environments
+	$(MAKE) unit
+	$(MAKE) -j2 versions peers frameworks
 
 check: lint types
 
 unit: $(VENV)/.ready browser
-	$(BIN)/python -m pytest -n auto
+	$(BIN)/python -m pytest -n auto --dist worksteal
 
 # What the tests of the page drive: Chromium, installed where there is none. In continuous integration it must be there.
 browser: $(VENV)/.ready
@@ -26,7 +35,11 @@ browser: $(VENV)/.ready
 # The LiteLLM seam under the oldest and the newest supported LiteLLM, each in an environment of its own. The script without
 # arguments tries those between as well.
 versions: $(VENV)/.ready
-	$(BIN)/python tests/hook/run_versions.py 1.83.0 1.110.2
+	$(BIN)/python tests/hook/run_versions.py $(VERSIONS)
+
+# The environments of `versions`, `frameworks` and `peers`, ahead of time.
+environments: $(VENV)/.ready .venvs/peers/.ready
+	$(BIN)/python tests/environments.py $(VERSIONS:%=requirements/litellm-%.lock) requirements/frameworks/*.lock
 
 # The measurements beside other routers, with these installed: they bring too much for everybody's environment.
 peers: .venvs/peers/.ready

@@ -75,7 +75,18 @@ class Answered:
 
 
 class Source(Protocol):
-    """Somebody who rewards answered calls."""
+    """Somebody who rewards answered calls: anything with a name and this method.
+
+    >>> class Brief:
+    ...     name = "brief"
+    ...
+    ...     def rewards(self, answered):
+    ...         return [(answered.decision_id, float(len(answered.text) < 100))] if answered.text else []
+    >>> answer = {"choices": [{"message": {"content": "5"}}]}
+    >>> Brief().rewards(Answered(decision_id="d", request={}, response=answer))
+    [('d', 1.0)]
+    >>> watch(router, Brief()).close()
+    """
 
     @property
     def name(self) -> str:
@@ -144,7 +155,11 @@ class Watch(CustomLogger):
         self._take(kwargs, response_obj)
 
     def close(self) -> None:
-        """Watch no longer, and wait for the rewards under way."""
+        """Watch no longer, and wait for the rewards under way.
+
+        >>> watching = watch(router, RewardFunction("polite", lambda request, response: 1.0))
+        >>> watching.close()  # done, and stored
+        """
         for where in _LISTS:
             setattr(litellm, where, [known for known in getattr(litellm, where) if known is not self])
         self._threads.shutdown(wait=True)

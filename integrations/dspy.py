@@ -44,6 +44,12 @@ class MetricRewards(BaseCallback):  # type: ignore[misc]
 
     Raises:
         SettingsError: the router is not routed by StageRoute.
+
+    >>> rewards = MetricRewards(router)
+    >>> with dspy.context(lm=dspy.LM("stageroute/chat", cache=False), callbacks=[rewards]):
+    ...     prediction = dspy.Predict("question -> answer")(question="2 + 3?")
+    >>> len(rewards.decisions(prediction))
+    1
     """
 
     def __init__(self, router: object, *, remembered: int = REMEMBERED) -> None:
@@ -64,6 +70,11 @@ class MetricRewards(BaseCallback):  # type: ignore[misc]
             InvalidRewardError: (by the metric returned) the value is no bool and no number from 0 to 1, or the name
                 cannot be a source's.
             StoreError: (by the metric returned) the reward could not be committed.
+
+        >>> def answered(example, prediction):
+        ...     return bool(prediction.answer)
+        >>> MetricRewards(router).of(answered)(dspy.Example(), dspy.Prediction(answer="5"))
+        True
         """
         named = name or str(getattr(metric, "__name__", type(metric).__name__))
         source = f"dspy:{named}"
@@ -101,13 +112,26 @@ class MetricRewards(BaseCallback):  # type: ignore[misc]
             UnknownDecisionError: nothing was routed for it, or it is forgotten.
             InvalidRewardError: the reward is not a finite number in [0, 1], or the source is no name.
             StoreError: it could not be committed.
+
+        >>> rewards = MetricRewards(router)
+        >>> with dspy.context(lm=dspy.LM("stageroute/chat", cache=False), callbacks=[rewards]):
+        ...     prediction = dspy.Predict("question -> answer")(question="2 + 3?")
+        >>> [receipt.status for receipt in rewards.record_reward(prediction, 0.9)]
+        ['recorded']
         """
         return self.runs.record_reward(_run_of(prediction), reward, source=source)
 
     async def arecord_reward(
         self, prediction: object, reward: object, *, source: str = "app"
     ) -> tuple[RewardReceipt, ...]:
-        """Do the same as :meth:`record_reward` without blocking the event loop."""
+        """Do the same as :meth:`record_reward` without blocking the event loop.
+
+        >>> rewards = MetricRewards(router)
+        >>> with dspy.context(lm=dspy.LM("stageroute/chat", cache=False), callbacks=[rewards]):
+        ...     prediction = dspy.Predict("question -> answer")(question="2 + 3?")
+        >>> [receipt.status for receipt in asyncio.run(rewards.arecord_reward(prediction, 0.9))]
+        ['recorded']
+        """
         return await self.runs.arecord_reward(_run_of(prediction), reward, source=source)
 
     def _began(self, call_id: str, instance: object, inputs: object) -> None:

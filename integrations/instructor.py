@@ -43,10 +43,20 @@ def rewarding(client: Any, router: object, *, source: str = SOURCE) -> Any:  # n
         router: a ``StageRouteRouter``, or one that :func:`~stageroute_router.attach` was used on.
         source: under which name the rewards are kept.
 
-    Returns the same client.
+    Returns:
+        The same client.
 
     Raises:
         SettingsError: the router is not routed by StageRoute.
+
+    >>> import instructor
+    >>> client = rewarding(instructor.from_litellm(router.completion), router)
+    >>> class User(pydantic.BaseModel):
+    ...     name: str
+    ...     age: int
+    >>> asked = [{"role": "user", "content": "Who is Ann?"}]
+    >>> client.create(model="chat", response_model=User, messages=asked)  # its reward is 1
+    User(name='Ann', age=31)
     """
     control = control_of(router)
     client.on("completion:response", _in_call(_Call.answered))

@@ -100,7 +100,18 @@ class Judge:
         return self._spent_usd
 
     def rewards(self, answered: Answered) -> Iterable[tuple[str, float]]:
-        """Return the mark of a call that is in the sample and can be paid for."""
+        """Return the mark of a call that is in the sample and can be paid for.
+
+        Args:
+            answered: the call.
+
+        >>> judge = Judge(model="chat", max_usd_per_day=1.0, sample=1.0, complete=router.completion)
+        >>> answer = {"choices": [{"message": {"content": "5"}}]}
+        >>> judge.rewards(Answered(decision_id="d", request={}, response=answer))  # the simulated judge gives no mark
+        []
+        >>> 0 < judge.spent_usd < 1.0
+        True
+        """
         if answered.text is None or self._random.random() >= self._sample:
             return []
         reserved = self._reserve()

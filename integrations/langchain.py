@@ -44,6 +44,10 @@ def follow(router: object, *, remembered: int = REMEMBERED) -> RunRewards:
 
     Raises:
         SettingsError: the router is not routed by StageRoute.
+
+    >>> rewards = follow(router)
+    >>> rewards.decisions("no-such-run")
+    ()
     """
     made = RunRewards(router, remembered=remembered)
     # A default is seen in every thread and task; LangChain adds it to the callbacks of each run.
@@ -65,6 +69,19 @@ class RunRewards(BaseCallbackHandler):  # type: ignore[misc]
 
     Raises:
         SettingsError: the router is not routed by StageRoute.
+
+    >>> import uuid
+    >>> from langchain_core.runnables import RunnableLambda
+    >>> asked = [{"role": "user", "content": "hello"}]
+    >>> chain = RunnableLambda(lambda _: router.completion(model="chat", messages=asked))
+    >>> rewards, run_id = RunRewards(router), uuid.uuid4()
+    >>> answer = chain.invoke(None, {"run_id": run_id, "callbacks": [rewards]})
+    >>> len(rewards.decisions(run_id))
+    1
+    >>> [receipt.status for receipt in rewards.record_reward(run_id, 0.9)]
+    ['recorded']
+    >>> [receipt.status for receipt in asyncio.run(rewards.arecord_reward(run_id, 0.8))]
+    ['replaced']
     """
 
     # So that asynchronous code, too, runs the handler where the model is about to be called.

@@ -60,6 +60,10 @@ def pull_scores(
         SettingsError: a scale cannot be used.
         langfuse.api.core.ApiError: Langfuse cannot be asked.
         StoreError: a reward could not be committed.
+
+    >>> receipts = pull_scores(traces, names={"stars": (1, 5)})
+    >>> [receipt.status for receipt in receipts]  # one trace with five stars
+    ['recorded']
     """
     for name, scale in names.items():
         check_scale(name, scale)

@@ -55,6 +55,10 @@ def pull_feedback(
         InvalidRewardError: a key is too long for a source's name, or has characters that it cannot have.
         langsmith.utils.LangSmithError: LangSmith cannot be asked.
         StoreError: a reward could not be committed.
+
+    >>> receipts = pull_feedback(rewards, keys={"stars": (1, 5)}, client=client)
+    >>> [receipt.status for receipt in receipts]  # one run with five stars
+    ['recorded']
     """
     for key, scale in keys.items():
         check_scale(key, scale)

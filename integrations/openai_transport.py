@@ -91,6 +91,12 @@ def transport(router: Router, *, library: str | None = None) -> Any:  # noqa: AN
 
     Raises:
         SettingsError: as for :func:`http_client`.
+
+    >>> import httpx
+    >>> client = httpx.Client(transport=transport(router, library="httpx"))
+    >>> asked = {"model": "chat", "messages": [{"role": "user", "content": "hello"}]}
+    >>> client.post("http://stageroute/v1/chat/completions", json=asked).status_code
+    200
     """
     return _transport(_library(library), Endpoint(router))
 

@@ -32,6 +32,8 @@ def follow(router: object, *, remembered: int = REMEMBERED, tracer_provider: Any
 
     Raises:
         SettingsError: the router is not routed by StageRoute, or there is no tracer provider yet.
+
+    >>> traces = follow(router, tracer_provider=tracer_provider)
     """
     provider = tracer_provider or trace.get_tracer_provider()
     if not hasattr(provider, "add_span_processor"):
@@ -79,6 +81,14 @@ class Traces(SpanProcessor):
         Raises:
             UnknownDecisionError: nothing was routed inside it in this process, or it is forgotten.
             StageRouteError: otherwise as :meth:`~stageroute_router.hook.control.Control.record_reward`.
+
+        >>> traces = follow(router, tracer_provider=tracer_provider)
+        >>> asked = [{"role": "user", "content": "hello"}]
+        >>> with tracer_provider.get_tracer("mine").start_as_current_span("answer") as span:
+        ...     answer = router.completion(model="chat", messages=asked)
+        >>> trace_id = f"{span.get_span_context().trace_id:032x}"
+        >>> [receipt.status for receipt in traces.record_reward(trace_id, 0.9)]
+        ['recorded']
         """
         return self.runs.record_reward(run_id, reward, source=source)
 

@@ -62,8 +62,15 @@ class Configuration:
 def read_document(path: str | os.PathLike[str]) -> Mapping[str, Any]:
     """Read a configuration file.
 
+    Args:
+        path: the file.
+
     Raises:
         SettingsError: it cannot be read, or is no YAML mapping.
+
+    >>> read_document("missing.yaml")  # doctest: +IGNORE_EXCEPTION_DETAIL
+    Traceback (most recent call last):
+    stageroute_router.errors.SettingsError: missing.yaml cannot be read (No such file or directory)
     """
     try:
         document = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
@@ -91,6 +98,10 @@ def read_configuration(
 
     Raises:
         SettingsError: there is no section, it has something unknown, or a variable is not set.
+
+    >>> document = {"stageroute_settings": {"groups": {"chat": {"budget_usd_per_call": "os.environ/BUDGET"}}}}
+    >>> read_configuration(document, lookup={"BUDGET": "0.002"}.get).groups
+    {'chat': {'budget_usd_per_call': 0.002}}
     """
     where = f"{place}: {BLOCK}" if place else BLOCK
     block = document.get(BLOCK)
@@ -132,6 +143,9 @@ def resolved(value: Any, *, place: str, lookup: Lookup = os.environ.get, typed: 
 
     Raises:
         SettingsError: a variable is not set.
+
+    >>> resolved({"api_key": "os.environ/KEY"}, place="model_list", lookup={"KEY": "sk-1"}.get)
+    {'api_key': 'sk-1'}
     """
     if isinstance(value, Mapping):
         return {

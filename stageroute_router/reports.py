@@ -168,7 +168,25 @@ class DecisionReceipt:
 
 
 class Reports(Protocol):
-    """Everything an operator may look at: of a routing process, or of a database alone."""
+    """Everything an operator may look at: of a routing process, or of a database alone.
+
+    ``router.stageroute`` has it, and so has :class:`~stageroute_router.stored_reports.StoredReports`.
+
+    ```python
+    from stageroute_router.reports import Reports
+
+
+    def overview(reports: Reports, group: str) -> str:
+        spend = reports.group_status(group).spend_usd
+        window = reports.stages(group, last=1)[-1].opened_at
+        return f"{len(reports.status().groups)} groups; {group}: ${spend:.4f}, last window at {window:.0f}"
+
+
+    print(overview(router.stageroute, "chat"), router.stageroute.health().state)
+    calls = [point.calls for point in router.stageroute.history("chat", points=10)]
+    why = router.stageroute.receipt(response.id)
+    ```
+    """
 
     def status(self) -> Status:
         """Return the status of all groups."""

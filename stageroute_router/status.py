@@ -144,7 +144,14 @@ class Status:
     groups: tuple[GroupStatus, ...]
 
     def to_dict(self) -> dict[str, object]:
-        """Return the status as plain values, ready for JSON."""
+        """Return the status as plain values, ready for JSON.
+
+        ```python
+        import json
+
+        print(json.dumps(router.stageroute.status().to_dict(), indent=2))
+        ```
+        """
         return {"groups": [_plain(asdict(group)) for group in self.groups]}
 
 

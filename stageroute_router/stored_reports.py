@@ -37,6 +37,20 @@ class StoredReports:
     Raises:
         StoreError: there is no such database, or it cannot be used.
         SchemaError: its tables are older; the message has the command to run.
+
+    ```python
+    from stageroute_router.stored_reports import StoredReports
+
+    router.stageroute.record_reward(response, 0.9)  # so that there is something to see
+    with StoredReports("sqlite:///router.db") as reports:
+        assert reports.health().state == "ok"
+        for group in reports.status().groups:
+            print(group.name, group.calls, group.spend_usd)
+        assert reports.group_status("chat").reward_coverage == 1.0
+        assert reports.stages("chat", last=1)[0].reason == "start"
+        assert reports.history("chat", points=10)[-1].calls == 1
+        assert reports.receipt(response.id).rewards == {"app": 0.9}
+    ```
     """
 
     def __init__(self, database_url: str) -> None:
@@ -131,7 +145,13 @@ class StoredReports:
         )
 
     def close(self) -> None:
-        """Close the database. Closing twice is harmless."""
+        """Close the database. Closing twice is harmless.
+
+        ```python
+        reports = StoredReports("sqlite:///router.db")
+        reports.close()
+        ```
+        """
         self._store.close()
 
     def __enter__(self) -> StoredReports:

@@ -132,7 +132,25 @@ class DecisionSpans(SpanProcessor):
         return True
 
     def decision_of(self, *, trace_id: int, span_id: int) -> str | None:
-        """Return the decision that was written on a recent span, or None."""
+        """Return the decision that was written on a recent span, or None.
+
+        Args:
+            trace_id: of the span's trace.
+            span_id: of the span.
+
+        ```python
+        from stageroute_router.telemetry import DecisionSpans
+
+        spans = DecisionSpans()
+        tracer_provider.add_span_processor(spans)
+        with tracer_provider.get_tracer("mine").start_as_current_span("call") as span:
+            span.set_attribute("litellm.call_id", "call-1")
+            asked = [{"role": "user", "content": "hello"}]
+            router.completion(model="chat", messages=asked, litellm_call_id="call-1")
+        ended = span.get_span_context()
+        assert spans.decision_of(trace_id=ended.trace_id, span_id=ended.span_id)
+        ```
+        """
         decision = self._spans.get((trace_id, span_id))
         return None if decision is None else decision.decision_id
 

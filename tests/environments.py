@@ -1,4 +1,9 @@
-"""Virtual environments for tests that need other packages than everybody's: made once per lock, under ``.venvs/``."""
+"""Virtual environments for tests that need other packages than everybody's: made once per lock, under ``.venvs/``.
+
+    python tests/environments.py LOCK ...
+
+makes those of some locks ahead, which is mostly waiting for downloads: what else there is to do goes on meanwhile.
+"""
 
 from __future__ import annotations
 
@@ -8,9 +13,13 @@ import shutil
 import subprocess
 import sys
 import venv
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
+
+AT_ONCE = min(2, os.cpu_count() or 1)
+"""So many environments are made, or tested in, at a time."""
 
 
 def environment(lock: Path) -> Path:
@@ -50,3 +59,9 @@ def _install(python: Path, *what: str) -> None:
         *what,
     ]
     subprocess.run(by_pip, check=True)
+
+
+if __name__ == "__main__":
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        for _ in pool.map(environment, map(Path, sys.argv[1:])):
+            pass  # an error comes out here

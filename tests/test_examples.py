@@ -1,4 +1,7 @@
-"""Every example runs as a newcomer would run it."""
+"""Every example runs as a newcomer would run it.
+
+The first is a process from its beginning on. Importing LiteLLM takes seconds, so the others are forks of one that has.
+"""
 
 from __future__ import annotations
 
@@ -6,20 +9,59 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
+PREPARED = """
+import os, runpy, sys
+import stageroute_router.hook.router, stageroute_router.testing.provider
+for line in sys.stdin:
+    example, folder = line.rstrip("\\n").split("\\t")
+    child = os.fork()
+    if child == 0:
+        os.chdir(folder)
+        for number, name in ((1, "stdout"), (2, "stderr")):
+            os.dup2(os.open(name, os.O_WRONLY | os.O_CREAT), number)
+        sys.argv = [example]
+        runpy.run_path(example, run_name="__main__")
+        break
+    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+"""
+"""Runs examples, each in a process and a folder of its own, that it is told of line by line."""
+
 EXAMPLES = sorted((Path(__file__).parents[1] / "examples").glob("*.py"))
+FIRST = Path(__file__).parents[1] / "examples" / "plain_router.py"
 PROXY = Path(__file__).parents[1] / "examples" / "proxy"
 
 
-@pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.stem)
-def test_example_runs(example: Path, tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def prepared() -> Iterator[subprocess.Popen[str]]:
+    with subprocess.Popen(
+        [sys.executable, "-c", PREPARED],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "COLUMNS": "160"},
+    ) as process:
+        yield process
+        assert process.stdin is not None
+        process.stdin.close()
+
+
+def check(example: Path, *, code: int, out: str, err: str) -> None:
+    assert code == 0, err
+    assert "Traceback" not in err
+    assert "chat" in out or "calls" in out
+    assert len(example.read_text().splitlines()) < 80
+
+
+def test_the_first_example_runs(tmp_path: Path) -> None:
     done = subprocess.run(
-        [sys.executable, str(example)],
+        [sys.executable, str(FIRST)],
         capture_output=True,
         text=True,
         cwd=tmp_path,
@@ -27,10 +69,17 @@ def test_example_runs(example: Path, tmp_path: Path) -> None:
         check=False,
         env={**os.environ, "COLUMNS": "160"},
     )
-    assert done.returncode == 0, done.stderr
-    assert "Traceback" not in done.stderr
-    assert "chat" in done.stdout or "calls" in done.stdout
-    assert len(example.read_text().splitlines()) < 80
+    check(FIRST, code=done.returncode, out=done.stdout, err=done.stderr)
+
+
+@pytest.mark.parametrize("example", [path for path in EXAMPLES if path != FIRST], ids=lambda path: path.stem)
+def test_example_runs(example: Path, prepared: subprocess.Popen[str], tmp_path: Path) -> None:
+    assert prepared.stdin is not None
+    assert prepared.stdout is not None
+    prepared.stdin.write(f"{example}\t{tmp_path}\n")
+    prepared.stdin.flush()
+    code = int(prepared.stdout.readline())
+    check(example, code=code, out=(tmp_path / "stdout").read_text(), err=(tmp_path / "stderr").read_text())
 
 
 def test_there_are_examples() -> None:

@@ -102,7 +102,12 @@ class Account:
         )
 
     def withdrawn(self, charge: Charge) -> Account:
-        """Return the account after a decision turned out not to count (the answer came from a cache)."""
+        """Return the account after a decision turned out not to count (the answer came from a cache).
+
+        >>> charge = Charge(expected_cost_usd=0.003, budget_usd=0.002, surplus_cap_usd=0.1, booking="surplus")
+        >>> Account().dispatched(charge).withdrawn(charge) == Account()
+        True
+        """
         surplus, debt = self._booked(charge, charge.expected_cost_usd - charge.budget_usd)
         return replace(
             self,
@@ -114,7 +119,13 @@ class Account:
         )
 
     def reopened(self, charge: Charge) -> Account:
-        """Return the account before a decision was given up as lost, which was settled for its expected cost."""
+        """Return the account before a decision was given up as lost, which was settled for its expected cost.
+
+        >>> charge = Charge(expected_cost_usd=0.003, budget_usd=0.002, surplus_cap_usd=0.1, booking="surplus")
+        >>> lost = Account().dispatched(charge).settled(charge, cost_usd=0.003)
+        >>> lost.reopened(charge).settled(charge, cost_usd=0.001).spend_usd  # it was answered after all
+        0.001
+        """
         return replace(
             self,
             open_calls=self.open_calls + 1,

@@ -15,6 +15,12 @@ class Schedule(Protocol):
 
     Args of its methods: ``opened_at`` and ``now`` are seconds since the epoch; ``opened_at_call`` and ``calls``
     are the group's decisions, of all its workers, when the stage opened and now.
+
+    >>> schedule: Schedule = EverySeconds(3600)
+    >>> schedule.is_due(opened_at=0, opened_at_call=0, now=1800, calls=900), schedule.due_at(opened_at=0)
+    (False, 3600)
+    >>> schedule.calls_per_stage(previous_calls=1800)
+    1800
     """
 
     def is_due(self, *, opened_at: float, opened_at_call: int, now: float, calls: int) -> bool:
@@ -34,8 +40,11 @@ class Schedule(Protocol):
 class EveryCalls:
     """A window after every ``calls`` decisions of the group (at least 1), counted over all workers.
 
-    >>> EveryCalls(500).is_due(opened_at=0, opened_at_call=1000, now=0, calls=1500)
+    >>> stages = EveryCalls(500)
+    >>> stages.is_due(opened_at=0, opened_at_call=1000, now=0, calls=1500)
     True
+    >>> stages.due_at(opened_at=0) is None, stages.calls_per_stage(previous_calls=None)
+    (True, 500)
     """
 
     calls: int
@@ -55,7 +64,14 @@ class EveryCalls:
 
 @dataclass(frozen=True, slots=True)
 class EverySeconds:
-    """A window every ``seconds`` (> 0) after the last one."""
+    """A window every ``seconds`` (> 0) after the last one.
+
+    >>> hourly = EverySeconds(3600)
+    >>> hourly.is_due(opened_at=0, opened_at_call=0, now=3600, calls=40), hourly.due_at(opened_at=0)
+    (True, 3600)
+    >>> hourly.calls_per_stage(previous_calls=None), hourly.calls_per_stage(previous_calls=40)
+    (500, 40)
+    """
 
     seconds: float
 
@@ -78,6 +94,12 @@ class AtTimes:
 
     Args:
         next_after: returns the first time after its argument, both in seconds since the epoch.
+
+    >>> daily = AtTimes(lambda seconds: (seconds // 86_400 + 1) * 86_400)  # midnight, UTC
+    >>> daily.due_at(opened_at=100), daily.is_due(opened_at=100, opened_at_call=0, now=86_399, calls=10_000)
+    (86400, False)
+    >>> daily.calls_per_stage(previous_calls=10_000)
+    10000
     """
 
     next_after: Callable[[float], float]
@@ -97,7 +119,13 @@ class AtTimes:
 
 @dataclass(frozen=True, slots=True)
 class Manual:
-    """No window opens by itself; somebody calls ``redeploy``."""
+    """No window opens by itself; somebody calls ``redeploy``.
+
+    >>> Manual().is_due(opened_at=0, opened_at_call=0, now=1e9, calls=10**9), Manual().due_at(opened_at=0)
+    (False, None)
+    >>> Manual().calls_per_stage(previous_calls=None)
+    500
+    """
 
     def is_due(self, *, opened_at: float, opened_at_call: int, now: float, calls: int) -> bool:
         """Return False."""

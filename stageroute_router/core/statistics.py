@@ -44,12 +44,21 @@ class ArmStatistics:
 
     @classmethod
     def of_pull(cls) -> ArmStatistics:
-        """Return the statistics of one decision that chose the arm."""
+        """Return the statistics of one decision that chose the arm.
+
+        >>> (ArmStatistics.of_pull() + ArmStatistics.of_pull()).pulls
+        2
+        """
         return _ONE_PULL
 
     @classmethod
     def of_failure(cls) -> ArmStatistics:
-        """Return the statistics of one call that failed at the provider."""
+        """Return the statistics of one call that failed at the provider.
+
+        >>> failed = ArmStatistics.of_pull() + ArmStatistics.of_failure()
+        >>> failed.failures, failed.reward_mean is None  # no evidence about quality
+        (1, True)
+        """
         return _ONE_FAILURE
 
     @classmethod

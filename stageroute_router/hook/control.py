@@ -443,7 +443,12 @@ class Control:
         return self._routing.close(timeout)
 
     async def aclose(self, timeout: float = 10.0) -> int:
-        """Do the same as :meth:`close` without blocking the event loop."""
+        """Do the same as :meth:`close` without blocking the event loop.
+
+        ```python
+        assert await router.stageroute.aclose(timeout=30) == 0
+        ```
+        """
         return await asyncio.to_thread(self.close, timeout)
 
     def __enter__(self) -> Control:

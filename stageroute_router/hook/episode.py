@@ -71,7 +71,14 @@ class Episode:
         return tuple(future.result() for future in self._report(reward, source=source))
 
     async def arecord_reward(self, reward: object, *, source: str = "episode") -> tuple[RewardReceipt, ...]:
-        """Do the same as :meth:`record_reward` without blocking the event loop."""
+        """Do the same as :meth:`record_reward` without blocking the event loop.
+
+        ```python
+        with router.stageroute.episode() as episode:
+            await router.acompletion(model="chat", messages=[{"role": "user", "content": "hello"}])
+        receipts = await episode.arecord_reward(0.5)
+        ```
+        """
         futures = self._report(reward, source=source)
         # Shielded: cancelling the caller must not cancel a future that the writer is going to complete.
         return tuple([await asyncio.shield(asyncio.wrap_future(future)) for future in futures])

@@ -219,6 +219,22 @@ class StageRouteRouter(metaclass=_Routed):
         Raises:
             SettingsError: the file cannot be read, or a setting cannot be used.
             StoreError: the database cannot be used.
+
+        ```python
+        from pathlib import Path
+
+        Path("config.yaml").write_text(
+            '''
+        model_list:
+          - {model_name: chat, litellm_params: {model: openai/gpt-4o-mini, api_key: os.environ/HOME}}
+          - {model_name: chat, litellm_params: {model: openai/gpt-4o, api_key: os.environ/HOME}}
+        stageroute_settings:
+          groups: {chat: {budget_usd_per_call: 0.002}}
+        '''
+        )
+        with StageRouteRouter.from_config_file("config.yaml").stageroute as control:
+            assert {arm.name for arm in control.status("chat").arms} == {"openai/gpt-4o-mini", "openai/gpt-4o"}
+        ```
         """
         document = read_document(path)
         models = document.get("model_list")

@@ -60,6 +60,21 @@ def replay_live(
         max_share: throughput share of every model.
         database_url: where to keep what is learned; a temporary SQLite file by default.
         progress: called with the number of calls done, every 20 calls.
+
+    Raises:
+        SettingsError: a setting cannot be used.
+        StoreError: the database cannot be used.
+
+    ```python
+    from stageroute_router.replay.live import replay_live
+    from stageroute_router.replay.routerbench import synthetic_table
+    from stageroute_router.replay.stream import draw_stream
+
+    table = synthetic_table(seed=0, queries=50)
+    stream = draw_stream(table, seed=0, calls=50)
+    result = replay_live(table, stream, name="mine", settings={"max_unproven_in_flight": 4}, seed=0)
+    assert result.calls == 50
+    ```
     """
     models = simulated_models(with_list_prices(table))
     with TemporaryDirectory() as folder, SimulatedProvider(models, seed=seed, process=True) as provider:

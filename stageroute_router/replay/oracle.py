@@ -61,7 +61,24 @@ class FixedPolicy:
 
 
 def oracle(table: OutcomeTable, stream: Stream, *, max_share: float = 1.0) -> Oracle:
-    """Return the clairvoyant optimum of a stream: :func:`best_mixtures` with the table's true means."""
+    """Return the clairvoyant optimum of a stream: :func:`best_mixtures` with the table's true means.
+
+    Args:
+        table: recorded outcomes.
+        stream: its arrivals, number of calls, budget and live places are read.
+        max_share: as for :func:`best_mixtures`.
+
+    Raises:
+        SettingsError: ``max_share`` is out of its domain.
+
+    >>> from stageroute_router.replay.routerbench import synthetic_table
+    >>> from stageroute_router.replay.stream import draw_stream
+    >>> table = synthetic_table(seed=0, queries=500)
+    >>> stream = draw_stream(table, seed=0, calls=1000)
+    >>> best = oracle(table, stream)
+    >>> bool(best.spend_usd <= stream.budget_usd * stream.calls), len(best.starts)  # a period per arrival
+    (True, 6)
+    """
     return best_mixtures(
         table.mean_reward,
         table.mean_cost_usd,

@@ -53,7 +53,10 @@ class ReplayReport:
         show_replay(self.result, console, baselines=self.baselines)
 
     def save_picture(self, path: Path) -> None:
-        """Draw it; the ending of ``path`` says whether as PNG or SVG.
+        """Draw it and write it.
+
+        Args:
+            path: where to write; its ending says whether as PNG or SVG.
 
         Raises:
             StageRouteError: the packages for pictures are not installed.

@@ -81,7 +81,20 @@ class ReplayResult:
         return dict(zip(self.models, counts.tolist(), strict=True))
 
     def to_dict(self) -> dict[str, object]:
-        """Return the figures as plain values, ready for JSON."""
+        """Return the figures as plain values, ready for JSON.
+
+        ```python
+        from stageroute_router.core.posterior_rule import PosteriorRule
+        from stageroute_router.replay.routerbench import synthetic_table
+        from stageroute_router.replay.run import replay
+        from stageroute_router.replay.stream import draw_stream
+
+        table = synthetic_table(seed=0, queries=200)
+        stream = draw_stream(table, seed=0, calls=200)
+        result = replay(table, stream, name="mine", rule=PosteriorRule(), seed=0)
+        assert result.to_dict()["calls"] == sum(result.calls_per_model.values()) == 200
+        ```
+        """
         first_calls = np.searchsorted(self.stage, np.arange(1, len(self.live) + 1))
         return {
             "table": self.name,
@@ -112,6 +125,23 @@ class ReplayResult:
 
         Keys: ``row``, ``model``, ``stage`` (per call, in order), ``arrival`` (per model), ``live`` (per stage and
         model).
+
+        Args:
+            path: the file.
+
+        Raises:
+            OSError: it cannot be written.
+
+        ```python
+        from pathlib import Path
+
+        import numpy as np
+
+        result.save_choices(Path("choices.npz"))
+        with np.load("choices.npz") as choices:
+            again = table.reward[choices["row"], choices["model"]].sum()
+        assert again == result.reward.sum()
+        ```
         """
         # Through an open file, so that numpy does not append an ending of its own.
         with path.open("wb") as file:

@@ -141,7 +141,18 @@ def draw_stream(
 
 
 def protocol_budget(table: OutcomeTable, *, fraction: float) -> float:
-    """Return the budget of rule 4, US dollars per call."""
+    """Return the budget of rule 4, US dollars per call.
+
+    Args:
+        table: recorded outcomes.
+        fraction: of the best model's mean cost, above 0.
+
+    >>> table = OutcomeTable(
+    ...     models=("small", "large"), reward=np.array([[0.0, 1.0]]), cost_usd=np.array([[0.001, 0.01]])
+    ... )
+    >>> protocol_budget(table, fraction=0.3)
+    0.003
+    """
     reward, cost = table.mean_reward, table.mean_cost_usd
     best = min(range(len(table.models)), key=lambda model: (-reward[model], cost[model]))
     return max(fraction * float(cost[best]), _CHEAPEST_MARGIN * float(cost.min()))

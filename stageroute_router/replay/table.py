@@ -38,7 +38,7 @@ _READERS = {".npz": read_npz, ".csv": read_csv, ".parquet": read_parquet}
 
 
 def load_table(path: str | Path) -> OutcomeTable:
-    """Read a table of recorded outcomes; its name is the file's.
+    r"""Read a table of recorded outcomes; its name is the file's.
 
     Args:
         path: an ``.npz``, ``.csv`` or ``.parquet`` file as described above.
@@ -46,6 +46,14 @@ def load_table(path: str | Path) -> OutcomeTable:
     Raises:
         TableError: the file is missing, of another kind, or does not hold what it must; the message names the
             file, the place, the value and the fix.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     file = Path(folder) / "mine.csv"
+    ...     _ = file.write_text("query,model,reward,cost_usd\n1,small,0.5,0.0001\n1,large,1,0.002\n")
+    ...     table = load_table(file)
+    >>> table.models, table.reward.tolist()
+    (('small', 'large'), [[0.5, 1.0]])
     """
     path = Path(path)
     reader = _READERS.get(path.suffix.lower())

@@ -21,7 +21,19 @@ _WORTH_NAMING = 0.05
 
 
 def show_status(status: Status, console: Console) -> None:
-    """Print every group."""
+    """Print every group.
+
+    Args:
+        status: what to show.
+        console: where to.
+
+    ```python
+    from rich.console import Console
+    from stageroute_router.terminal import show_status
+
+    show_status(router.stageroute.status(), Console())
+    ```
+    """
     if not status.groups:
         console.print("No group has routed a call yet.")
     for group in status.groups:

@@ -57,6 +57,15 @@ class SimulatedProvider:
 
     Raises:
         SettingsError: no model, or two of one name.
+
+    ```python
+    from stageroute_router.testing.provider import SimulatedModel, SimulatedProvider
+
+    with SimulatedProvider([SimulatedModel(name="small", reward_mean=0.6)], seed=0) as simulated:
+        deployment = simulated.deployment("small", "chat")  # an entry of LiteLLM's model_list
+        assert simulated.model_list("chat") == [deployment]
+        assert deployment["litellm_params"]["api_base"] == f"{simulated.url}/v1"
+    ```
     """
 
     def __init__(
@@ -81,6 +90,12 @@ class SimulatedProvider:
         Raises:
             OSError: the port is taken.
             RuntimeError: already started.
+
+        ```python
+        simulated = SimulatedProvider([SimulatedModel(name="small")], seed=0).start()
+        print(simulated.url)
+        simulated.stop()
+        ```
         """
         if self._port is not None:
             message = f"the simulated provider already serves at {self.url}; stop it first"
@@ -156,6 +171,12 @@ class SimulatedProvider:
 
         Raises:
             LookupError: no answer of this provider has that id (or it was 200,000 answers ago).
+
+        ```python
+        outcome = provider.outcome(response)
+        assert outcome.model in {"small", "large"}
+        router.record_reward(response, outcome.reward)
+        ```
         """
         header = _outcome_header(response)
         if header is not None:
@@ -182,6 +203,11 @@ class SimulatedProvider:
 
         Raises:
             SettingsError: no such model, nothing that can be set, or a value out of its domain.
+
+        ```python
+        provider.set("large", error_rate=1.0, error_status=503)  # an outage
+        provider.set("large", error_rate=0.0)
+        ```
         """
         self.models[model] = self._model(model).with_faults(changes)
         self._host.request("POST", "/simulated/set", {"model": model, "changes": changes})
@@ -195,6 +221,10 @@ class SimulatedProvider:
 
         Raises:
             SettingsError: no such model.
+
+        ```python
+        assert sum(provider.counts(model)["answered"] for model in ("small", "large")) == 1
+        ```
         """  # noqa: D205 - a list of names does not fit one line
         self._model(model)
         counts = self._host.request("GET", "/simulated/counts")

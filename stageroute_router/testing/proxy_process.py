@@ -1,10 +1,6 @@
 """LiteLLM's proxy as a process of its own, started as an operator would: for tests, examples and benchmarks.
 
-::
-
-    configuration = {"model_list": provider.model_list("chat"), "stageroute_settings": {...}, ...}
-    with ProxyProcess(configuration, folder=folder) as proxy:
-        proxy.client().post("/v1/chat/completions", json={...})
+Starting one takes about ten seconds: share it among tests.
 """
 
 from __future__ import annotations
@@ -51,6 +47,26 @@ class ProxyProcess:
         arguments: further arguments of the command ``litellm``, such as ``("--num_workers", "2")``.
         environment: further environment variables.
         workers: how many workers to wait for; as many as ``arguments`` start.
+
+    ```python
+    from pathlib import Path
+
+    from stageroute_router.testing.proxy_process import ProxyProcess
+
+    configuration = {
+        "model_list": provider.model_list("chat"),
+        "stageroute_settings": {"groups": {"chat": {"budget_usd_per_call": 0.01}}},
+    }
+    proxy = ProxyProcess(configuration, folder=Path("proxy")).start()  # or as a context manager
+    try:
+        with proxy.client() as client:
+            asked = {"model": "chat", "messages": [{"role": "user", "content": "hello"}]}
+            answer = client.post("/v1/chat/completions", json=asked)
+            assert answer.headers["x-stageroute-arm"] in {"small", "large"}
+        proxy.terminate()  # as a supervisor does: what it has learned is stored
+    finally:
+        proxy.stop()
+    ```
     """
 
     def __init__(
@@ -63,6 +79,7 @@ class ProxyProcess:
         workers: int = 1,
     ) -> None:
         self.master_key = f"sk-{secrets.token_hex(16)}"
+        folder = folder.resolve()  # the proxy runs inside it
         self._folder = folder
         self._log = folder / "proxy.log"
         self._arguments = arguments

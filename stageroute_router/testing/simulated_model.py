@@ -49,7 +49,11 @@ class Outcome:
     row: int | None = None
 
     def to_text(self) -> str:
-        """Return the outcome as one line of JSON: the default answer text of a simulated model."""
+        """Return the outcome as one line of JSON: the default answer text of a simulated model.
+
+        >>> Outcome(model="a", reward=1.0, cost_usd=0.002, prompt_tokens=10, completion_tokens=5).to_text()
+        '{"model":"a","reward":1.0,"cost_usd":0.002,"prompt_tokens":10,"completion_tokens":5,"row":null}'
+        """
         return json.dumps(asdict(self), separators=(",", ":"))
 
     @classmethod

@@ -6,10 +6,13 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
+
+from stageroute_router.cli import main
 
 COLUMNS = "query,model,reward,cost_usd\n"
 
@@ -29,6 +32,24 @@ def stageroute(*arguments: str | Path, cwd: Path) -> subprocess.CompletedProcess
             "PYTHONWARNINGS": "error::DeprecationWarning:stageroute",
         },
     )
+
+
+@pytest.fixture
+def here(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> Callable[..., tuple[object, str, str]]:
+    """Run a command in this process, which takes seconds less; return its exit code, and what it printed."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.setenv("NO_COLOR", "1")
+
+    def run(*arguments: str | Path) -> tuple[object, str, str]:
+        monkeypatch.setattr(sys, "argv", ["stageroute", *map(str, arguments)])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        return ended.value.code, *capsys.readouterr()
+
+    return run
 
 
 @pytest.fixture
@@ -118,15 +139,14 @@ def test_status_of_nothing_is_a_clear_error_and_creates_nothing(tmp_path: Path) 
     ],
 )
 def test_table_that_cannot_be_replayed_is_explained(
-    tmp_path: Path, content: str, fragments: list[str]
+    here: Callable[..., tuple[object, str, str]], tmp_path: Path, content: str, fragments: list[str]
 ) -> None:
     path = tmp_path / "bad.csv"
     path.write_text(content)
-    done = stageroute("replay", path, cwd=tmp_path)
-    assert done.returncode == 1
-    assert "Traceback" not in done.stderr
+    code, _, told = here("replay", path)
+    assert code == 1
     for fragment in ("bad.csv", *fragments):
-        assert fragment in done.stderr
+        assert fragment in told
 
 
 @pytest.mark.parametrize(
@@ -138,15 +158,16 @@ def test_table_that_cannot_be_replayed_is_explained(
         (("--stages", "100000"), "stages"),
     ],
 )
-def test_option_out_of_its_domain_is_named(table: Path, arguments: tuple[str, str], fragment: str) -> None:
-    done = stageroute("replay", table, "--calls", "200", *arguments, cwd=table.parent)
-    assert done.returncode == 1
-    assert fragment in done.stderr
-    assert "Traceback" not in done.stderr
+def test_option_out_of_its_domain_is_named(
+    here: Callable[..., tuple[object, str, str]], table: Path, arguments: tuple[str, str], fragment: str
+) -> None:
+    code, _, told = here("replay", table, "--calls", "200", *arguments)
+    assert code == 1
+    assert fragment in told
 
 
-def test_help_says_what_each_command_is_for(tmp_path: Path) -> None:
-    done = stageroute("--help", cwd=tmp_path)
-    assert done.returncode == 0
+def test_help_says_what_each_command_is_for(here: Callable[..., tuple[object, str, str]]) -> None:
+    code, told, _ = here("--help")
+    assert code == 0
     for command in ("demo", "replay", "status"):
-        assert command in done.stdout
+        assert command in told

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import asyncio
 import doctest
 import os
@@ -18,8 +17,12 @@ os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"
 import litellm
 import pytest
 
+import stageroute_router
 from stageroute_router import StageRouteRouter
 from stageroute_router.testing.provider import SimulatedModel, SimulatedProvider
+
+sys.path.insert(0, str(Path(__file__).parent))
+from surface import INTEGRATIONS, Public, home_of, imported, pages, shown_in, source_of, surface, used
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -30,15 +33,6 @@ ENFORCED = re.compile(r"DOC(1\d\d|4\d\d|501|6\d\d)")
 
 # Adapters of frameworks are tried where the frameworks are.
 WAYS_IN = ["automatic", "judge", "litellm_provider", "openai_transport", "routed", "signals"]
-
-WITHOUT_EXAMPLE = {
-    # Parts of the engine, whose arguments only the engine makes.
-    "stageroute_router/core/choosing.py: live_mix",
-    "stageroute_router/core/evidence.py: gather",
-    "stageroute_router/core/mix.py: solve_mix",
-    # What adapters are made of.
-    "integrations/routed.py: report_without_waiting",
-}
 
 
 @pytest.fixture
@@ -54,26 +48,11 @@ def router() -> Iterator[StageRouteRouter]:
 
 
 def sources() -> list[Path]:
-    """Return the files that the pages of the reference name."""
-    found: list[Path] = []
-    for page in sorted((ROOT / "docs" / "reference").glob("*.md")):
-        for name in re.findall(r"^::: (\S+)", page.read_text(), re.MULTILINE):
-            within = name.replace("stageroute_router.integrations", "integrations").split(".")
-            while not (path := ROOT.joinpath(*within)).is_dir() and not path.with_suffix(".py").is_file():
-                within.pop()  # a class or function of a module
-            found += sorted(path.glob("*.py")) if path.is_dir() else [path.with_suffix(".py")]
-    assert found
-    return found
-
-
-def public(body: list[ast.stmt]) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef]:
-    for each in body:
-        if isinstance(
-            each, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
-        ) and not each.name.startswith("_"):
-            yield each
-            if isinstance(each, ast.ClassDef):
-                yield from public(each.body)
+    """Return the files that the reference names, and those that the mathematics and the integrations are made of."""
+    inside = [ROOT / "stageroute_router" / "core", ROOT / "integrations"]
+    return sorted(
+        {source_of(each.module) for each in surface()}.union(*(folder.glob("*.py") for folder in inside))
+    )
 
 
 def test_docstrings_agree_with_signatures() -> None:
@@ -100,12 +79,7 @@ def test_docstrings_agree_with_signatures() -> None:
 
 
 def test_everything_public_is_described() -> None:
-    bare = [
-        f"{source.relative_to(ROOT)}: {each.name}"
-        for source in sources()
-        for each in public(ast.parse(source.read_text()).body)
-        if ast.get_docstring(each) is None and not _only_repeats(each)
-    ]
+    bare = [each.name for each in surface() if each.is_called and not each.docstrings[-1]]
     assert not bare, bare
 
 
@@ -121,39 +95,57 @@ def test_examples_of_the_integrations_run(module: str, router: StageRouteRouter)
     assert not ran.failed
 
 
-def test_what_an_application_calls_shows_an_example() -> None:
-    """Functions of the mathematics and the integrations; an adapter's may stand on its framework's page, which runs."""
-    pages = "".join(
-        block
-        for page in (ROOT / "docs").rglob("*.md")
-        for block in re.findall(r"^```python\n(.*?)^```", page.read_text(), re.DOTALL | re.MULTILINE)
-    )
-    bare = [
-        f"{source.relative_to(ROOT)}: {each.name}"
-        for source in sources()
-        if source.parent.name in {"core", "integrations"}
-        for each in ast.parse(source.read_text()).body
-        if isinstance(each, ast.FunctionDef) and not each.name.startswith("_") and not _only_repeats(each)
-        if ">>>" not in (ast.get_docstring(each) or "") and not re.search(rf"\b{each.name}\(", pages)
-    ]
-    assert not set(bare) - WITHOUT_EXAMPLE, bare
+def test_every_public_function_shows_an_example_that_runs() -> None:
+    """In its docstring or its class's, or on a page (or in a file of examples/) that imports it, or its class.
 
-
-def test_what_an_operator_and_an_application_ask_shows_an_example() -> None:
-    (control,) = (
-        each
-        for each in public(ast.parse((ROOT / "stageroute_router" / "hook" / "control.py").read_text()).body)
-        if each.name == "Control"
-    )
-    bare = {
+    A class shows one by itself or by what is called of it: not all of them are made by applications.
+    """
+    everything = surface()
+    pages_show = [(used(code), imported(code)) for code in pages().values()]
+    shown = {
         each.name
-        for each in public(control.body)
-        if "```python" not in (ast.get_docstring(each) or "") and not _only_repeats(each)
+        for each in everything
+        if each.path
+        and (
+            each.path[-1] in in_docstrings(each)
+            or any(
+                each.path[-1] in uses and (each.module, each.path[0]) in imports
+                for uses, imports in pages_show
+            )
+        )
     }
-    assert bare == {"routing", "strategy", "aclose"}  # parts; and close, which shows it
+    shown |= {name.rpartition(".")[0] for name in shown}
+    bare = [each.name for each in everything if each.is_called and each.name not in shown]
+    assert not bare, bare
 
 
-def _only_repeats(each: ast.AST) -> bool:
-    """Return whether a definition is an overload, or a method whose contract its protocol describes."""
-    decorators = getattr(each, "decorator_list", [])
-    return any("overload" in ast.unparse(one) for one in decorators)
+def in_docstrings(each: Public) -> set[str]:
+    in_package = not each.module.startswith(INTEGRATIONS)
+    return set().union(*(shown_in(text, in_package=in_package) for text in each.docstrings))
+
+
+def test_examples_of_every_integration_run_somewhere() -> None:
+    modules = {each.module.rpartition(".")[2] for each in surface() if each.module.startswith(INTEGRATIONS)}
+    tests = "".join(
+        test.read_text() for test in (ROOT / "tests" / "integrations" / "frameworks").glob("test_*.py")
+    )
+    adapters = set(re.findall(r"^    shows\(\"(\w+)\"", tests, re.MULTILINE))
+    assert modules <= {*WAYS_IN, *adapters}, modules
+
+
+def test_what_the_package_exports_is_public() -> None:
+    promised = {(each.module, each.path[0]) for each in surface() if each.path}
+    exported = {home_of("stageroute_router", name) for name in stageroute_router.__all__}
+    assert exported <= promised, exported - promised
+
+
+def test_what_readers_are_shown_is_public() -> None:
+    """Whoever copies an import from a page or an example relies on a name that is promised."""
+    promised = {(each.module, each.path[0]) for each in surface() if each.path}
+    private = {
+        f"{page.relative_to(ROOT)}: from {module} import {name}"
+        for page, code in pages().items()
+        for module, name in imported(code)
+        if (module, name) not in promised
+    }
+    assert not private, private

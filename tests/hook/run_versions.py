@@ -12,12 +12,35 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "tests"))
 
-from environments import environment
+from environments import AT_ONCE, environment
+
+
+def run(lock: Path, passed_on: list[str]) -> tuple[int, str]:
+    """Run the tests with one version; return the exit status, and what was printed."""
+    try:
+        python = environment(lock)
+    except (OSError, subprocess.CalledProcessError) as error:
+        return 1, f"its environment could not be made: {error}\n"
+    command = [str(python), "-m", "pytest", "-q", "-p", "no:cacheprovider", "-n0", "tests/hook"]
+    # LiteLLM 1.110 moved its proxy into a package that not every index has.
+    if "\nfastapi==" in lock.read_text(encoding="utf-8"):
+        command += ["tests/proxy/test_calls.py", "tests/proxy/test_attaching.py"]
+    done = subprocess.run(
+        [*command, *passed_on],
+        cwd=ROOT,
+        env={**os.environ, "LITELLM_LOCAL_MODEL_COST_MAP": "True"},
+        check=False,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
+    return done.returncode, done.stdout
 
 
 def main(arguments: list[str]) -> int:
@@ -33,25 +56,14 @@ def main(arguments: list[str]) -> int:
         sys.stderr.write(f"no such lock in requirements/: {', '.join(missing) or 'litellm-*.lock'}\n")
         return 2
     failed = []
-    for lock in locks:
-        sys.stdout.write(f"== {lock.stem}\n")
-        sys.stdout.flush()
-        command = [
-            str(environment(lock)),
-            "-m",
-            "pytest",
-            "-q",
-            "-p",
-            "no:cacheprovider",
-            "-n0",
-            "tests/hook",
-        ]
-        # LiteLLM 1.110 moved its proxy into a package that not every index has.
-        if "\nfastapi==" in lock.read_text(encoding="utf-8"):
-            command += ["tests/proxy/test_calls.py", "tests/proxy/test_attaching.py"]
-        settings = {**os.environ, "LITELLM_LOCAL_MODEL_COST_MAP": "True"}
-        if subprocess.run([*command, *passed_on], cwd=ROOT, env=settings, check=False).returncode:
-            failed.append(lock.stem)
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        for lock, (status, printed) in zip(
+            locks, pool.map(lambda one: run(one, passed_on), locks), strict=True
+        ):
+            sys.stdout.write(f"== {lock.stem}\n{printed}")
+            sys.stdout.flush()
+            if status:
+                failed.append(lock.stem)
     if failed:
         sys.stderr.write(f"failed: {', '.join(failed)}\n")
     return 1 if failed else 0

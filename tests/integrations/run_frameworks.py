@@ -23,9 +23,7 @@ LOCKS = ROOT / "requirements" / "frameworks"
 TESTS = ROOT / "tests" / "integrations" / "frameworks"
 sys.path.insert(0, str(ROOT / "tests"))
 
-from environments import environment
-
-AT_ONCE = min(2, os.cpu_count() or 1)
+from environments import AT_ONCE, environment
 
 # What frameworks warn of while they are imported, and leave open until Python ends: before the first test and after the
 # last, so outside of the tests' own settings.

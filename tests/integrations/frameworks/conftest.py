@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import doctest
 import os
 import re
 import subprocess
 import sys
 import time
 from collections.abc import Awaitable, Callable, Iterator
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +49,19 @@ def documented(router: StageRouteRouter) -> Iterator[dict[str, Any]]:
     exec(compile(example[1], str(page), "exec", dont_inherit=True), names)  # noqa: S102
     yield names
     litellm.custom_provider_map = before
+
+
+@pytest.fixture
+def shows(router: StageRouteRouter) -> Callable[..., None]:
+    """Run the examples in an adapter's docstrings, with the test's router and what else is named."""
+
+    def run(adapter: str, **named: Any) -> None:
+        module = import_module(f"stageroute_router.integrations.{adapter}")
+        ran = doctest.testmod(module, extraglobs={"router": router, "asyncio": asyncio, **named})
+        assert ran.attempted
+        assert not ran.failed
+
+    return run
 
 
 @pytest.fixture

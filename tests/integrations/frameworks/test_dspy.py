@@ -173,3 +173,8 @@ def test_the_pages_example(router: StageRouteRouter, documented: dict[str, Any])
 
 def test_the_example_runs(example: Callable[[str], str]) -> None:
     assert "of 100" in example("dspy_program.py")
+
+
+@pytest.mark.usefixtures("rewards")
+def test_the_examples_of_the_adapter(shows: Callable[..., None]) -> None:
+    shows("dspy")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import instructor
@@ -230,3 +230,7 @@ def test_a_router_that_is_not_routed_is_refused(router: StageRouteRouter) -> Non
 async def test_the_pages_example(router: StageRouteRouter, documented: dict[str, Any]) -> None:
     assert (await ask(documented["async_client"], User)).model_dump() == GOOD
     assert rewards(router, count=1) == [1, 1.0]
+
+
+def test_the_examples_of_the_adapter(shows: Callable[..., None]) -> None:
+    shows("instructor")

@@ -353,3 +353,12 @@ def test_the_pages_example(router: StageRouteRouter, documented: dict[str, Any])
 
 def test_the_example_runs(example: Callable[[str], str]) -> None:
     assert "reward coverage 100%" in example("langchain_agent.py")
+
+
+def test_the_examples_of_the_adapter(
+    router: StageRouteRouter, rewards: RunRewards, client: Client, shows: Callable[..., None]
+) -> None:
+    shows("langchain")
+    ChatLiteLLMRouter(router=router, model="chat").invoke("hello", config(rewards, run := uuid.uuid4()))
+    client.create_feedback(run, "stars", score=5)
+    shows("langsmith", rewards=rewards, client=client)

@@ -6,7 +6,7 @@ import asyncio
 import base64
 import json
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta, timezone
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -14,6 +14,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from langfuse import Langfuse
+from opentelemetry import trace
 
 from stageroute_router import SettingsError, StageRouteRouter, UnknownDecisionError
 from stageroute_router.integrations.langfuse import Traces, follow, pull_scores
@@ -180,3 +181,14 @@ def test_the_pages_example(router: StageRouteRouter, langfuse: Langfuse, documen
     trace_id, text = documented["answer"]("hello")
     assert text
     assert len(documented["traces"].record_reward(trace_id, 0.9)) == 1
+
+
+def test_the_examples_of_the_adapter(
+    router: StageRouteRouter, langfuse: Langfuse, traces: Traces, shows: Callable[..., None]
+) -> None:
+    with langfuse.start_as_current_observation(name="answer") as answer:
+        router.completion(model="chat", messages=ASK)
+    langfuse.create_score(name="stars", value=5, trace_id=answer.trace_id)
+    langfuse.flush()
+    shows("langfuse", traces=traces)
+    shows("spans", tracer_provider=trace.get_tracer_provider())
