@@ -4,8 +4,8 @@
         [--fractions 0.1 0.3 1.0] [--processes 2]
 
 Streams by the protocol of stageroute_router/replay/stream.py; every cell is a table and a budget. ``random:K`` puts
-each query into one of K segments by chance: the control, which must cost nothing, and whose gain (rows repeat) is not the
-segments'. Differences are those of means over the same streams.
+each query into one of K segments by chance: the control, which must cost nothing, and whose gain (rows repeat) is not
+the segments'. Differences are those of means over the same streams.
 """
 
 from __future__ import annotations

@@ -165,15 +165,14 @@ def _gather_segments(arms: Sequence[Arm], cells: Mapping[Cell, ArmStatistics]) -
     names = tuple(sorted({"", *calls}))
     row = {name: index for index, name in enumerate(names)}
     column = {arm.name: index for index, arm in enumerate(arms)}
+    known = [
+        (row[segment], column[name], seen.reward_count, seen.reward_sum, seen.cost_count, seen.cost_sum)
+        for (segment, name), seen in cells.items()
+        if name in column
+    ]
+    found = np.array(known, dtype=np.float64).reshape(-1, 6).T
     sums = np.zeros((4, len(names), len(arms)))
-    for (segment, name), seen in cells.items():
-        if name in column:
-            sums[:, row[segment], column[name]] = (
-                seen.reward_count,
-                seen.reward_sum,
-                seen.cost_count,
-                seen.cost_sum,
-            )
+    sums[:, found[0].astype(np.intp), found[1].astype(np.intp)] = found[2:]
     weight = np.array([calls.get(name, 0) + 1.0 for name in names])
     return SegmentEvidence(
         names=names,
