@@ -203,8 +203,8 @@ class Engine:
             increments: what was newly observed, by arm name.
             account: the group's account now.
             now: seconds since the epoch.
-            cells: the increments by segment and arm; None in a group without segments.
             estimate: False to leave a new estimate to :meth:`up_to_date`, where no new stage needs one.
+            cells: the increments by segment and arm; None in a group without segments.
         """
         calls = account.calls - snapshot.account.calls
         known = _Known(
