@@ -352,6 +352,7 @@ def test_a_mix_in_use_for_long_is_recorded_anew() -> None:
             clock.advance(wait)
             made = group.choose(
                 segment="",
+                price=None,
                 decision_id=f"d{clock()}",
                 uniform=0.5,
                 eligible=[arm.name for arm in ARMS],
