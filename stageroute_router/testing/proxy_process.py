@@ -62,7 +62,7 @@ class ProxyProcess:
         with proxy.client() as client:
             asked = {"model": "chat", "messages": [{"role": "user", "content": "hello"}]}
             answer = client.post("/v1/chat/completions", json=asked)
-            assert answer.headers["x-stageroute-arm"] in {"small", "large"}
+            assert answer.headers["x-stageroute-arm"] in {"openai/small", "openai/large"}
         proxy.terminate()  # as a supervisor does: what it has learned is stored
     finally:
         proxy.stop()
