@@ -26,7 +26,7 @@ test: $(VENV)/.ready
 check: lint types
 
 unit: $(VENV)/.ready browser
-	$(BIN)/python -m pytest -n auto --dist worksteal
+	$(BIN)/python -m pytest -n auto
 
 # What the tests of the page drive: Chromium, installed where there is none. In continuous integration it must be there.
 browser: $(VENV)/.ready

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from stageroute_router.cli import main
+from stageroute_router.commands import running
 
 COLUMNS = "query,model,reward,cost_usd\n"
 
@@ -42,6 +43,7 @@ def here(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "200")
     monkeypatch.setenv("NO_COLOR", "1")
+    monkeypatch.setattr(running, "_quiet_litellm", lambda: None)  # which would be for the other tests, too
 
     def run(*arguments: str | Path) -> tuple[object, str, str]:
         monkeypatch.setattr(sys, "argv", ["stageroute", *map(str, arguments)])
