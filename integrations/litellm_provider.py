@@ -138,10 +138,7 @@ def _arguments(given: Mapping[str, Any]) -> dict[str, Any]:
         for name, value in (given.get("optional_params") or {}).items()
         if name not in _NOT_PASSED_ON
     }
-    metadata = (given.get("litellm_params") or {}).get("metadata")
-    if isinstance(metadata, Mapping):
-        # A copy: the router writes its own notes there, and the outer call's must stay.
-        asked["metadata"] = dict(metadata)
+    asked.update(_metadata(given))
     if given.get("timeout") is not None:
         asked["timeout"] = given["timeout"]
     return {"model": _group(given), "messages": given["messages"], **asked}
@@ -153,7 +150,13 @@ def _embedding_arguments(given: Mapping[str, Any]) -> dict[str, Any]:
         for name, value in (given.get("optional_params") or {}).items()
         if name not in _NOT_PASSED_ON
     }
-    return {"model": _group(given), "input": given["input"], **asked}
+    return {"model": _group(given), "input": given["input"], **asked, **_metadata(given)}
+
+
+def _metadata(given: Mapping[str, Any]) -> dict[str, Any]:
+    metadata = (given.get("litellm_params") or {}).get("metadata")
+    # A copy: the router writes its own notes there, and the outer call's must stay.
+    return {"metadata": dict(metadata)} if isinstance(metadata, Mapping) else {}
 
 
 def _group(given: Mapping[str, Any]) -> str:

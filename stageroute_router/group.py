@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import asdict, replace
 
 from stageroute_router.core.arm import Arm
-from stageroute_router.core.engine import Engine
+from stageroute_router.core.engine import Cells, Engine
 from stageroute_router.core.snapshot import Choice, Estimate, Snapshot, Stage, UsedMix
 from stageroute_router.decision_id import new_mix_id
 from stageroute_router.errors import SettingsError
@@ -96,6 +96,8 @@ class Group:
         decision_id: str,
         uniform: float,
         eligible: Collection[str],
+        segment: str,
+        price: float | None,
         now: float,
         record: Callable[[MixRecorded], object],
     ) -> tuple[Choice, str, Sequence[str]] | None:
@@ -105,6 +107,8 @@ class Group:
             decision_id: of the call.
             uniform: a uniform random number in [0, 1).
             eligible: names of the arms that could serve it.
+            segment: the call's, ``""`` without.
+            price: its own, reward per dollar; None where the budget decides.
             now: seconds since the epoch.
             record: is given what calls are sampled from, before the first of them is known.
 
@@ -118,7 +122,12 @@ class Group:
             if snapshot is None:
                 return None
             choice = self.engine.choose(
-                snapshot, uniform=uniform, eligible=eligible, in_flight=self._in_flight.count
+                snapshot,
+                uniform=uniform,
+                eligible=eligible,
+                in_flight=self._in_flight.count,
+                segment=segment,
+                price=price,
             )
             mix_id = self._recorded(snapshot, choice.used, now=now, record=record)
             return choice, mix_id, self._in_flight.started(decision_id, arm=choice.arm, now=now)
@@ -251,6 +260,7 @@ class Group:
             advanced = self.engine.advance(
                 snapshot,
                 increments=by_arm(change.statistics),
+                cells=self._cells(change.statistics),
                 account=change.account,
                 now=now,
                 estimate=self._unused < _MOST_UNUSED,
@@ -283,6 +293,7 @@ class Group:
             snapshot = self.engine.take_over(
                 self.snapshot,
                 statistics=by_arm(stored.statistics),
+                cells=self._cells(stored.statistics),
                 account=stored.account,
                 stage=stage,
                 now=now,
@@ -334,9 +345,18 @@ class Group:
         if stage is not None:
             self._settled = stage.number
         snapshot = self.engine.start(
-            arms, now=now, statistics=by_arm(stored.statistics), account=stored.account, stage=stage
+            arms,
+            now=now,
+            statistics=by_arm(stored.statistics),
+            cells=self._cells(stored.statistics),
+            account=stored.account,
+            stage=stage,
         )
         return None if stage is None else stage.number, snapshot
+
+    def _cells(self, statistics: Cells) -> Cells | None:
+        """Return statistics by segment and arm, if the group's calls are told apart."""
+        return None if self.settings.segments is None else statistics
 
     def _step(self, snapshot: Snapshot, *, before: int | None) -> StagePlanned | None:
         """Make this the snapshot; return the plan of its stage if that is new."""

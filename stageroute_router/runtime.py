@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from types import TracebackType
 
 from stageroute_router.core.arm import Arm
+from stageroute_router.core.clusters import Segmenter
 from stageroute_router.core.snapshot import Choice
 from stageroute_router.decision_id import DECISION_PREFIX, new_decision_id
 from stageroute_router.decision_receipts import receipt_of
@@ -37,6 +38,8 @@ from stageroute_router.identifiers import stored_id
 from stageroute_router.live_hooks import LiveHook, LiveHooks
 from stageroute_router.reports import DecisionReceipt, HistoryPoint, StageReport
 from stageroute_router.rewards import Acknowledgement, checked_reward
+from stageroute_router.segmenting import Segmenting
+from stageroute_router.segments import KnownSegments
 from stageroute_router.settings import GroupSettings, Options, parse_groups
 from stageroute_router.stage_reports import stages_of
 from stageroute_router.status import GroupStatus, Status, describe
@@ -49,6 +52,8 @@ from stageroute_router.store.base import (
     RewardReceipt,
     RewardReported,
     RewardRevoked,
+    SegmenterFitted,
+    SegmentsForgotten,
     Store,
     Write,
 )
@@ -66,6 +71,7 @@ _STATUS_FLUSH_S = 1.0
 _START_PATIENCE_S = 10.0
 _WINDOW_PATIENCE_S = 10.0
 _MOST_WINDOWS = 2
+_AUTOMATIC_SEGMENTS = 32  # measured: 16 to 128 are the same
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -125,7 +131,18 @@ class Runtime(ForkAware):
             name: Group(name, settings, seed=seed + index)
             for index, (name, settings) in enumerate(groups.items())
         }
+        self._segments = {
+            name: KnownSegments(most=one.segments.most, forget_after_s=one.segments.forget_after)
+            for name, one in groups.items()
+            if one.segments is not None
+        }
         self._begin(seed)
+        self._segmenting = {
+            name: Segmenting(segments=min(one.segments.most, _AUTOMATIC_SEGMENTS))
+            for name, one in groups.items()
+            if one.segments is not None and one.segments.by == "auto"
+        }
+        self._fitted: set[str] = set()  # groups whose segmenter is on its way to the database
         self._live_hooks = LiveHooks()
         self._errors = 0
         self._last_logged = -math.inf
@@ -209,6 +226,7 @@ class Runtime(ForkAware):
         eligible: Collection[str],
         call_id: str,
         segment: str = "",
+        price: float | None = None,
         caller: str | None = None,
     ) -> Routed | None:
         """Choose an arm for one call among those that could serve it now.
@@ -217,7 +235,9 @@ class Runtime(ForkAware):
             group: the model group asked for.
             eligible: names of the arms with a healthy deployment for this call.
             call_id: LiteLLM's id of the call.
-            segment: the context's segment, ``""`` without.
+            segment: the context's segment, ``""`` without. Where the group has as many as it may have, the call counts
+                in ``""`` as well.
+            price: reward that a dollar has to buy, for a call whose caller decides that instead of the budget; >= 0.
             caller: a short digest naming who makes the call, or None; never a key. Rewards that name a caller count
                 for that caller's calls only.
 
@@ -227,11 +247,16 @@ class Runtime(ForkAware):
         """
         try:
             now = self._clock()
+            known = self._segments.get(group)
+            if known is not None:
+                segment = known.admit(segment, now=now)
             decision_id = new_decision_id(now)
             made = self._groups[group].choose(
                 decision_id=decision_id,
                 uniform=self._random.random(),
                 eligible=self._live_hooks.ready(group, eligible),
+                segment=segment,
+                price=price,
                 now=now,
                 record=self._writer.submit,
             )
@@ -253,6 +278,14 @@ class Runtime(ForkAware):
         except Exception as error:  # noqa: BLE001 - whatever it is, the user's call goes on
             self.internal_error(error)
             return None
+
+    def segment_of_text(self, group: str, text: str) -> str:
+        """Return the automatic segment of a call by what it asks; ``""`` until enough calls were seen to find any.
+
+        Nothing of the text is kept: 18 numbers of it are, in memory, until the segments are found. Raises nothing.
+        """
+        segmenting = self._segmenting.get(group)
+        return "" if segmenting is None else segmenting.segment(text)
 
     # --- what a router reports -----------------------------------------------------------------------------
 
@@ -370,7 +403,7 @@ class Runtime(ForkAware):
         if now - self._last_logged >= _LOG_INTERVAL_S:
             self._last_logged = now
             logger.error(
-                "stageroute_router left a call to LiteLLM's own choice after an internal error (%d so far):\n%s",
+                "stageroute_router kept an internal error from a call, which goes on (%d so far):\n%s",
                 self._errors,
                 loggable(error),
             )
@@ -593,12 +626,40 @@ class Runtime(ForkAware):
         for stored in report.stages:
             if stored.group in self._groups:
                 self._groups[stored.group].adopt(stored)
+        for fitted in report.segmenters:
+            self._fitted.discard(fitted.group)
+            self._adopt(fitted)
+        self._fit_segmenters()
         self._tell_live_hooks()
+
+    def _fit_segmenters(self) -> None:
+        """Have a segmenter stored where enough calls were collected: the first one stored is everybody's."""
+        for name, segmenting in self._segmenting.items():
+            if name in self._fitted or not segmenting.is_due:
+                continue
+            fitted = segmenting.fit()
+            if fitted is not None:
+                self._fitted.add(name)
+                self._writer.submit(
+                    SegmenterFitted(
+                        group=name, version=fitted.version, fitted=fitted.to_json(), fitted_at=self._clock()
+                    )
+                )
+
+    def _adopt(self, stored: SegmenterFitted) -> None:
+        segmenting = self._segmenting.get(stored.group)
+        if segmenting is None:
+            return
+        try:
+            segmenting.adopt(Segmenter.from_json(stored.fitted))
+        except ValueError as error:  # of a later version of ours, perhaps
+            self.internal_error(error)
 
     def _tick(self) -> float:
         """Read what others have stored, open the windows whose time has come; return the seconds until then."""
         if self._refresh_at <= self._monotonic():
             self._catch_up()
+            self._forget_segments()
             self._refresh_at = self._next_refresh()
             self._tell_live_hooks()
         waits = [self._refresh_at - self._monotonic()]
@@ -611,6 +672,13 @@ class Runtime(ForkAware):
             if due is not None:
                 waits.append(due - self._clock())
         return max(min(waits), 0.0)
+
+    def _forget_segments(self) -> None:
+        """Let the database forget the segments that no call had for too long."""
+        for name, known in self._segments.items():
+            unseen_since = known.forget(now=self._clock())
+            if unseen_since is not None:
+                self._writer.submit(SegmentsForgotten(group=name, unseen_since=unseen_since))
 
     def _tell_live_hooks(self) -> None:
         for name, group in self._groups.items():
@@ -637,7 +705,12 @@ class Runtime(ForkAware):
             versions = self._store.versions()
             for group in groups or self._groups.values():
                 if group.is_behind(versions.get(group.name, 0)):
-                    plan = group.read(self._store.load(group.name), now=self._clock())
+                    stored = self._store.load(group.name)
+                    if group.name in self._segments:
+                        self._segments[group.name].read(stored.segments, now=self._clock())
+                    if stored.segmenter is not None:
+                        self._adopt(stored.segmenter)
+                    plan = group.read(stored, now=self._clock())
                     if plan is not None:
                         self._writer.submit(plan)
         except StoreError as error:
@@ -702,7 +775,8 @@ class Runtime(ForkAware):
             )
         if self._errors:
             notes.append(
-                f"{self._errors} calls were left to LiteLLM's own choice after internal errors; see the log"
+                f"{self._errors} internal errors were kept from calls; LiteLLM chose where StageRoute could not; "
+                "see the log"
             )
         return notes
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import difflib
+import inspect
 import math
-from collections.abc import Collection, Iterable, Mapping
+import re
+from collections.abc import Callable, Collection, Iterable, Mapping
 from datetime import datetime, timezone
 from typing import Annotated, Any, Literal
 from zoneinfo import ZoneInfo
@@ -21,6 +23,7 @@ from pydantic import (
     StrictInt,
     ValidationError,
     ValidationInfo,
+    field_serializer,
     field_validator,
     model_validator,
 )
@@ -33,6 +36,7 @@ from stageroute_router.core.rule import ConfidenceRule
 from stageroute_router.core.schedule import AtTimes, EveryCalls, EverySeconds, Manual, Schedule
 from stageroute_router.core.snapshot import GroupPolicy
 from stageroute_router.errors import SettingsError
+from stageroute_router.segment_names import LONGEST_SEGMENT, is_segment
 from stageroute_router.store.base import DEFAULT_RETENTION_S
 
 
@@ -150,6 +154,89 @@ class StageSettings(_Strict):
         return AtTimes(next_after)
 
 
+SegmentFunction = Callable[[dict[str, Any]], str | None]
+"""Returns the segment of a call, given the arguments of its request; None or ``""`` for none."""
+
+_SOURCES = ("label", "tag", "key", "team", "auto")
+_FUNCTION = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_<][\w.<>]*")
+
+
+def _source_of_segments(value: object) -> str | SegmentFunction:
+    if inspect.iscoroutinefunction(value):
+        msg = "must be a plain function: synchronous calls cannot wait for an async one"
+        raise ValueError(msg)
+    if callable(value):
+        return value
+    if isinstance(value, str) and (value in _SOURCES or _FUNCTION.fullmatch(value)):
+        return value
+    msg = (
+        f"must be one of {', '.join(map(repr, _SOURCES))}, a function, or the place of one such as "
+        '"package.module:function"'
+    )
+    raise ValueError(msg)
+
+
+def _days(value: object) -> float:
+    seconds = parse_duration(value) if isinstance(value, str) else value
+    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not _DAY_S <= seconds < math.inf:
+        msg = 'must be a day or longer, in seconds or like "30d": calls end and are rewarded after a while'
+        raise ValueError(msg)
+    return float(seconds)
+
+
+def _segment_names(value: object) -> tuple[str, ...]:
+    if not isinstance(value, list | tuple) or not all(
+        isinstance(name, str) and is_segment(name) for name in value
+    ):
+        msg = f"must be a list of names of 1 to {LONGEST_SEGMENT} printable characters, none beginning with 'auto:'"
+        raise ValueError(msg)
+    return tuple(dict.fromkeys(value))
+
+
+class SegmentSettings(_Strict):
+    """Where the segment of a call comes from, and how many of them there may be.
+
+    Args:
+        by: ``"label"``: what the call says in ``metadata={"stageroute": {"segment": "sql"}}``. ``"tag"``: the first of
+            its LiteLLM tags (that is among ``names``, if there are any). ``"key"``: in the proxy, the alias of the key
+            it was made with, or a short digest naming the caller. ``"team"``: in the proxy, the key's team, by alias or
+            id. ``"auto"``: clusters of prompts, found by StageRoute. Or a function that is given the request's
+            arguments as a dictionary and returns a segment or None; or its place, ``"package.module:function"``.
+            Required.
+        names: the only segments there are; calls of any other share ``""``. Default: whatever comes, up to ``most``.
+        most: so many segments with a name, at most, in [1, 256]; calls of further ones share ``""``. Default 64.
+        forget_after: what is known of a segment that no call had for so long is added to ``""``: seconds, or text such
+            as ``"30d"`` (the default); at least a day.
+    """
+
+    by: Annotated[Any, BeforeValidator(_source_of_segments)]
+    names: Annotated[tuple[str, ...], BeforeValidator(_segment_names)] = ()
+    most: Annotated[StrictInt, BeforeValidator(_number), Field(ge=1, le=256)] = 64
+    forget_after: Annotated[float, BeforeValidator(_days)] = 30 * _DAY_S
+
+    @field_serializer("by")
+    def _place(self, by: str | SegmentFunction) -> str:
+        """Return how a function is named in what is stored: to be shown only."""
+        return by if isinstance(by, str) else place_of_function(by)
+
+    @model_validator(mode="after")
+    def _no_more_names_than_segments(self) -> SegmentSettings:
+        if len(self.names) > self.most:
+            msg = f"has {len(self.names)} names, and most = {self.most}; raise most, or remove names"
+            raise ValueError(msg)
+        return self
+
+
+def place_of_function(function: object) -> str:
+    """Return the module and name of a function, or of the class of what else is callable.
+
+    >>> place_of_function(parse_groups)
+    'stageroute_router.settings:parse_groups'
+    """
+    named = function if hasattr(function, "__qualname__") else type(function)
+    return f"{named.__module__}:{named.__qualname__}"
+
+
 class GroupSettings(_Strict):
     """Settings of one managed model group.
 
@@ -168,6 +255,10 @@ class GroupSettings(_Strict):
         expected_prompt_tokens: prompt tokens of a typical call, used to turn list prices into expected costs
             until calls have been observed. Default 500.
         expected_completion_tokens: completion tokens of a typical call, likewise. Default 250.
+        segments: how calls are told apart, see :class:`SegmentSettings`; None (default): they are not.
+        pace_priced_calls: whether calls that come with a price of their own, in
+            ``metadata={"stageroute": {"price": 50}}``, are paid out of the budget like all others: what they spend
+            more, others spend less. Default yes; with False, pacing is left to the calls without.
     """
 
     budget_usd_per_call: Dollars
@@ -177,9 +268,11 @@ class GroupSettings(_Strict):
     gamma: Dollars | None = None
     pacing: StrictBool | None = None
     max_unproven_in_flight: Annotated[StrictInt, BeforeValidator(_number), Field(ge=1)] = 8
+    pace_priced_calls: StrictBool = True
     failure_reward: UnitInterval | None = None
     expected_prompt_tokens: Tokens = 500
     expected_completion_tokens: Tokens = 250
+    segments: SegmentSettings | None = None
 
     @model_validator(mode="after")
     def _gamma_is_the_papers(self) -> GroupSettings:
@@ -205,6 +298,7 @@ class GroupSettings(_Strict):
                 completion=float(self.expected_completion_tokens),
             ),
             max_unproven_in_flight=self.max_unproven_in_flight,
+            pace_priced_calls=self.pace_priced_calls,
         )
 
 
@@ -319,7 +413,11 @@ def parse_groups(
         try:
             groups[name] = GroupSettings.model_validate(value)
         except ValidationError as error:
-            names = (*GroupSettings.model_fields, *StageSettings.model_fields)
+            names = (
+                *GroupSettings.model_fields,
+                *StageSettings.model_fields,
+                *SegmentSettings.model_fields,
+            )
             problems.extend(_readable(error, place=f"{place}[{name!r}]", names=names))
     if problems:
         raise SettingsError("; ".join(problems))

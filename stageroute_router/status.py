@@ -9,6 +9,7 @@ from typing import Literal
 
 from stageroute_router.core.arm import Arm
 from stageroute_router.core.lower_bound import reward_lcb
+from stageroute_router.core.segment_worth import SegmentWorth, segment_worth
 from stageroute_router.core.snapshot import GroupPolicy, Snapshot
 from stageroute_router.core.statistics import ArmStatistics
 
@@ -66,6 +67,29 @@ class ArmStatus:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SegmentStatus:
+    """One segment of a group's calls.
+
+    Args:
+        name: the segment; ``""`` is that of calls without one, and of those that are not told apart.
+        share: of the group's calls, in [0, 1].
+        pulls: decisions of its calls.
+        reward_count: rewards reported.
+        reward_mean: their mean, or None without any.
+        cost_mean_usd: mean cost of a call, US dollars; None before any cost is known.
+        probabilities: share of its calls that each live arm gets now, by arm, the largest first.
+    """
+
+    name: str
+    share: float
+    pulls: int
+    reward_count: int
+    reward_mean: float | None
+    cost_mean_usd: float | None
+    probabilities: dict[str, float]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class GroupStatus:
     """One managed group. Amounts in US dollars, times in seconds since the epoch.
 
@@ -88,6 +112,8 @@ class GroupStatus:
         reward_coverage: rewards per decision, in [0, 1] with one source of rewards; None before any call.
         arms: every candidate, the live ones first.
         warnings: what the operator should look at, in plain words.
+        segments: where calls are told apart and more than one segment was met: each, the most frequent first.
+        segment_worth: what telling them apart is worth in reward per call; None where they are not.
     """
 
     name: str
@@ -107,6 +133,8 @@ class GroupStatus:
     reward_coverage: float | None
     arms: tuple[ArmStatus, ...]
     warnings: tuple[str, ...]
+    segments: tuple[SegmentStatus, ...] = ()
+    segment_worth: SegmentWorth | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -178,7 +206,41 @@ def describe(
         reward_coverage=rewards / account.calls if account.calls else None,
         arms=tuple(sorted(arms, key=lambda arm: (not arm.live, -arm.probability, arm.name))),
         warnings=(*notes, *_warnings(arms, snapshot=snapshot, most_live=policy.max_live)),
+        segments=_describe_segments(snapshot),
+        segment_worth=segment_worth(
+            snapshot.estimate.scenarios,
+            snapshot.mix,
+            budget_usd=snapshot.estimate.budget_usd,
+            max_share=snapshot.estimate.max_share[
+                [snapshot.estimate.position[name] for name in snapshot.live]
+            ],
+            cost_tolerance=policy.rule.cost_tolerance,
+        ),
     )
+
+
+def _describe_segments(snapshot: Snapshot) -> tuple[SegmentStatus, ...]:
+    if not snapshot.mix.by_segment:
+        return ()
+    seen = dict.fromkeys(snapshot.mix.by_segment, _NOTHING)
+    for (segment, _), cell in (snapshot.cells or {}).items():
+        seen[segment] = seen.get(segment, _NOTHING) + cell
+    calls = sum(one.pulls for one in seen.values())
+    described = []
+    for name, one in seen.items():
+        shares = dict(zip(snapshot.live, snapshot.mix.of(name).probabilities, strict=True))
+        described.append(
+            SegmentStatus(
+                name=name,
+                share=one.pulls / calls if calls else 0.0,
+                pulls=one.pulls,
+                reward_count=one.reward_count,
+                reward_mean=one.reward_mean,
+                cost_mean_usd=one.cost_mean_usd,
+                probabilities=dict(sorted(shares.items(), key=lambda item: -item[1])),
+            )
+        )
+    return tuple(sorted(described, key=lambda one: (-one.pulls, one.name)))
 
 
 def _describe_arm(

@@ -182,6 +182,7 @@ class StoredReports:
             arms,
             now=time.time(),
             statistics=by_arm(stored.statistics),
+            cells=None if settings.segments is None else stored.statistics,
             account=stored.account,
             stage=stage_of(policy, stored.stage),
         )

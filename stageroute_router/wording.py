@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 
+from stageroute_router.core.segment_worth import SegmentWorth
+
 _PER_CALLS = 1000
 _SMALLEST = 1e-6
 _LARGEST_STEP = 0.1
@@ -33,6 +35,18 @@ def shadow_price_sentence(shadow_price: float, *, budget_usd_per_call: float | N
         return "the budget is slack: more of it would buy no reward"
     calls = _PER_CALLS if budget_usd_per_call is None else _calls_of_a_small_step(budget_usd_per_call)
     return f"$1 more per {calls:,} calls buys {_gain(shadow_price / calls)} reward per call"
+
+
+def segment_worth_sentence(worth: SegmentWorth) -> str:
+    """Return what telling calls apart is worth, as a sentence without its full stop.
+
+    >>> segment_worth_sentence(SegmentWorth(gain=0.0312, lower=0.018, upper=0.044))
+    'routing by segment is worth +0.031 reward per call at the same spend (90 % interval +0.018 to +0.044)'
+    """
+    return (
+        f"routing by segment is worth {worth.gain:+.3f} reward per call at the same spend "
+        f"(90 % interval {worth.lower:+.3f} to {worth.upper:+.3f})"
+    )
 
 
 def _calls_of_a_small_step(budget_usd: float) -> int:

@@ -53,6 +53,26 @@ def _drop_clients(request: pytest.FixtureRequest) -> Iterator[None]:
             gc.collect()
 
 
+_CALLBACKS = ("success_callback", "failure_callback", "_async_success_callback", "_async_failure_callback")
+
+
+@pytest.fixture(autouse=True)
+def _forget_routers() -> Iterator[None]:
+    """Let go of what each of LiteLLM's routers adds to its lists: at a hundred, LiteLLM takes no callback any more.
+
+    What was there before the test, such as that of a router which several tests share, stays.
+    """
+    before = {name: list(getattr(sys.modules.get("litellm"), name, ())) for name in _CALLBACKS}
+    yield
+    for name, earlier in before.items():
+        known = getattr(sys.modules.get("litellm"), name, [])
+        known[:] = [one for one in known if one in earlier or not _is_of_a_router(one)]
+
+
+def _is_of_a_router(callback: object) -> bool:
+    return type(getattr(callback, "__self__", None)).__module__ == "litellm.router"
+
+
 @pytest.fixture(scope="session")
 def postgres_server() -> Iterator[str]:
     """A PostgreSQL server of this test run's own; its URL."""

@@ -351,6 +351,8 @@ def test_a_mix_in_use_for_long_is_recorded_anew() -> None:
         for wait in (0.0, 3599.0, 1.0, 1.0):
             clock.advance(wait)
             made = group.choose(
+                segment="",
+                price=None,
                 decision_id=f"d{clock()}",
                 uniform=0.5,
                 eligible=[arm.name for arm in ARMS],

@@ -468,7 +468,9 @@ def test_internal_error_never_reaches_the_call_and_is_seen(
         for _ in range(5):
             assert runtime.choose("chat", eligible={"stranger"}, call_id="c") is None
     assert len(caplog.records) == 1, "logged once a minute, not once a call"
-    assert any("5 calls were left to LiteLLM" in warning for warning in group_status(runtime).warnings)
+    assert any(
+        "5 internal errors were kept from calls" in warning for warning in group_status(runtime).warnings
+    )
 
 
 def test_restarted_process_continues_where_it_was(tmp_path: Path) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
+from collections.abc import Callable
 from datetime import datetime, timezone
 
 import pytest
@@ -10,7 +12,7 @@ import pytest
 from stageroute_router.core.paper_rule import PaperRule
 from stageroute_router.core.posterior_rule import PosteriorRule
 from stageroute_router.errors import SettingsError
-from stageroute_router.settings import parse_groups, parse_options
+from stageroute_router.settings import GroupSettings, parse_groups, parse_options
 
 DAY_S = 86_400.0
 
@@ -64,6 +66,20 @@ def test_papers_rule_can_be_chosen_with_its_gamma() -> None:
         (chat(max_live=3), ["max_live", "no such setting", "did you mean 'max_live_models'?"]),
         (chat(confidence="bayes"), ["confidence = 'bayes'", "posterior", "paper"]),
         (chat(gamma=0.1), ["gamma", 'confidence="paper"']),
+        (chat(segments="label"), ["segments = 'label'", "dictionary"]),
+        (chat(segments={}), ["segments.by", "missing"]),
+        (chat(segments={"by": "prompt"}), ["segments.by = 'prompt'", "'label'", "package.module:function"]),
+        (chat(segments={"by": 7}), ["segments.by = 7", "'label'"]),
+        (chat(segments={"by": asyncio.sleep}), ["segments.by", "async"]),
+        (chat(segments={"by": "label", "most": 0}), ["segments.most = 0", "greater than or equal to 1"]),
+        (chat(segments={"by": "label", "most": 257}), ["segments.most = 257", "less than or equal to 256"]),
+        (chat(segments={"by": "label", "most": True}), ["segments.most = True", "not a boolean"]),
+        (chat(segments={"by": "label", "forget_after": "12h"}), ["forget_after = '12h'", "a day or longer"]),
+        (chat(segments={"by": "label", "forget_after": "never"}), ["forget_after = 'never'", "30d"]),
+        (chat(segments={"by": "label", "names": "sql"}), ["names = 'sql'", "list of names"]),
+        (chat(segments={"by": "tag", "names": ["a\nb"]}), ["names", "printable"]),
+        (chat(segments={"by": "tag", "names": ["a", "b"], "most": 1}), ["2 names", "most = 1"]),
+        (chat(segments={"bye": "label"}), ["segments.bye", "did you mean 'by'?"]),
         (chat(failure_reward=1.5), ["failure_reward = 1.5", "less than or equal to 1"]),
     ],
 )
@@ -72,6 +88,22 @@ def test_wrong_settings_name_place_value_and_fix(settings: object, fragments: li
         parse_groups(settings)
     for fragment in fragments:
         assert fragment in str(caught.value)
+
+
+def test_segments_are_off_and_bounded_by_default() -> None:
+    assert parse_groups(chat())["chat"].segments is None
+    segments = parse_groups(chat(segments={"by": "label"}))["chat"].segments
+    assert segments is not None
+    assert (segments.names, segments.most, segments.forget_after) == ((), 64, 30 * DAY_S)
+
+
+@pytest.mark.parametrize("function", [parse_groups, lambda _asked: None, Callable])
+def test_settings_with_a_function_can_be_told_from_what_is_stored_of_them(function: object) -> None:
+    settings = parse_groups(chat(segments={"by": function, "forget_after": "7d"}))["chat"]
+    stored = GroupSettings.model_validate_json(settings.model_dump_json(exclude_unset=True))
+    assert stored.segments is not None
+    assert ":" in stored.segments.by
+    assert stored.segments.forget_after == 7 * DAY_S
 
 
 def test_every_problem_is_reported_at_once() -> None:

@@ -13,6 +13,14 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 
+class Segments(str, Enum):
+    """By what calls are told apart."""
+
+    none = "none"
+    label = "label"
+    auto = "auto"
+
+
 class Confidence(str, Enum):
     """The rules a group can be routed by."""
 
@@ -98,6 +106,10 @@ def replay(
     reward_rate: Annotated[
         float, typer.Option(min=0.0, max=1.0, help="Fraction of calls that are rewarded.")
     ] = 1.0,
+    segments: Annotated[
+        Segments,
+        typer.Option(help="Tell calls apart: by the table's tasks, by how their prompts look, or not."),
+    ] = Segments.none,
     through_litellm: Annotated[
         bool,
         typer.Option(
@@ -129,6 +141,7 @@ def replay(
                 max_share=max_share,
                 reward_delay=reward_delay,
                 reward_rate=reward_rate,
+                segments=segments.value,
                 through_litellm=through_litellm,
             ),
             progress=lambda done, total: progress.update(task, completed=done, total=total),

@@ -8,7 +8,7 @@ import numpy as np
 
 from stageroute_router.core.account import Charge
 from stageroute_router.core.evidence import IntArray
-from stageroute_router.core.mix import Mix, even_mix, solve_mix
+from stageroute_router.core.mix import Mix, even_mix, priced_mix, solve_mix
 from stageroute_router.core.pacing import surplus_cap_usd
 from stageroute_router.core.rule import Scenarios
 from stageroute_router.core.snapshot import Choice, Estimate, GroupPolicy, Snapshot, Stage, UsedMix
@@ -25,6 +25,9 @@ MOST_EXPLORED_SPEND = 0.05
 The rule plans with the same limit; the arm may turn out dearer than its price said, and then it binds here.
 """
 
+_MOST_PRICES = 256
+"""Mixes at callers' own prices that are kept until the next estimate: applications have a few prices, not many."""
+
 
 def choose(
     policy: GroupPolicy,
@@ -33,6 +36,8 @@ def choose(
     uniform: float,
     eligible: Collection[str] | None = None,
     in_flight: Mapping[str, int] | None = None,
+    segment: str = "",
+    price: float | None = None,
 ) -> Choice:
     """Sample an arm for one call. Reads the snapshot only; no I/O, no lock.
 
@@ -47,6 +52,9 @@ def choose(
         eligible: the arms that could serve this call right now (healthy, large enough a context, ...);
             None for all.
         in_flight: calls under way by arm whose costs the snapshot does not know yet; None for none.
+        segment: the call's; one that the snapshot does not know is like ``""``.
+        price: what its caller would pay: reward that a dollar has to buy, at least 0, in place of the budget's shadow
+            price. None for calls that the budget decides.
 
     Raises:
         ValueError: none of the candidates is eligible.
@@ -63,6 +71,8 @@ def choose(
     (True, 1.0)
     """
     outside = False
+    if segment not in snapshot.mix.by_segment:
+        segment = ""
     usable = snapshot.live
     if eligible is not None:
         usable = tuple(name for name in usable if name in eligible)
@@ -75,16 +85,47 @@ def choose(
     open_to_more = usable
     if in_flight:
         open_to_more = _open_to_more(policy, snapshot, usable, in_flight=in_flight, outside=outside)
+    if price is not None and open_to_more and not outside:
+        used = _priced(snapshot, usable, open_to_more, segment=segment, price=price)
+        return _choice(policy, snapshot, used, segment=segment, index=used.mix.pick(uniform), priced=True)
     if open_to_more == snapshot.live:
-        index = snapshot.mix.pick(uniform)
-        choice = snapshot.choices.get(index)
+        index = snapshot.mix.of(segment).pick(uniform)
+        choice = snapshot.choices.get((segment, index))
         if choice is None:
-            used = _used(policy, snapshot, usable, open_to_more, outside=False)
-            choice = _choice(policy, snapshot, used, index=index)
-            snapshot.choices[index] = choice
+            used = _used(policy, snapshot, usable, open_to_more, segment=segment, outside=False)
+            choice = _choice(policy, snapshot, used, segment=segment, index=index)
+            snapshot.choices[segment, index] = choice
         return choice
-    used = _used(policy, snapshot, usable, open_to_more, outside=outside)
-    return _choice(policy, snapshot, used, index=used.mix.pick(uniform))
+    used = _used(policy, snapshot, usable, open_to_more, segment=segment, outside=outside)
+    return _choice(policy, snapshot, used, segment=segment, index=used.mix.pick(uniform))
+
+
+def _priced(
+    snapshot: Snapshot, usable: tuple[str, ...], open_to_more: tuple[str, ...], *, segment: str, price: float
+) -> UsedMix:
+    """Return what calls of a segment and a price of their own are sampled from."""
+    key = (segment, price, usable, open_to_more)
+    used = snapshot.priced.get(key)
+    if used is None:
+        estimate = snapshot.estimate
+        columns = [snapshot.live.index(name) for name in open_to_more]
+        indices = [estimate.position[name] for name in open_to_more]
+        used = UsedMix(
+            mix=priced_mix(
+                estimate.scenarios.take(columns),
+                segment=segment,
+                price=price,
+                max_share=estimate.max_share[indices],
+            ),
+            among=open_to_more,
+            usable=usable,
+            outside_live_set=False,
+            cheapest_only=False,
+        )
+        if len(snapshot.priced) >= _MOST_PRICES:
+            snapshot.priced.clear()
+        snapshot.priced[key] = used
+    return used
 
 
 def _used(
@@ -93,17 +134,18 @@ def _used(
     usable: tuple[str, ...],
     open_to_more: tuple[str, ...],
     *,
+    segment: str,
     outside: bool,
 ) -> UsedMix:
-    """Return what calls are sampled from while these arms can serve, and these of them may have more calls."""
-    used = snapshot.used.get((usable, open_to_more))
+    """Return what a segment's calls are sampled from while these arms can serve, and these of them take more."""
+    used = snapshot.used.get((segment, usable, open_to_more))
     if used is None:
         if not open_to_more:
             mix = _cheapest(policy, snapshot, usable)
         elif open_to_more == snapshot.live:
-            mix = snapshot.mix
+            mix = snapshot.mix.of(segment)
         else:
-            mix = _restricted(policy, snapshot, open_to_more, outside=outside)
+            mix = _restricted(policy, snapshot, open_to_more, outside=outside).of(segment)
         used = UsedMix(
             mix=mix,
             among=open_to_more or usable,
@@ -111,7 +153,7 @@ def _used(
             outside_live_set=outside,
             cheapest_only=not open_to_more,
         )
-        snapshot.used[usable, open_to_more] = used
+        snapshot.used[segment, usable, open_to_more] = used
     return used
 
 
@@ -170,22 +212,34 @@ def _cheapest(policy: GroupPolicy, snapshot: Snapshot, usable: tuple[str, ...]) 
     return even_mix(cost <= limit, shadow_price=snapshot.mix.shadow_price)
 
 
-def _choice(policy: GroupPolicy, snapshot: Snapshot, used: UsedMix, *, index: int) -> Choice:
+def _choice(
+    policy: GroupPolicy,
+    snapshot: Snapshot,
+    used: UsedMix,
+    *,
+    segment: str,
+    index: int,
+    priced: bool = False,
+) -> Choice:
+    paced = policy.rule.paced and (policy.pace_priced_calls or not priced)
     estimate = snapshot.estimate
     name = used.among[index]
     position = estimate.position[name]
+    expected_cost = estimate.bounds.expected_cost
+    if estimate.bounds.cells is not None:
+        expected_cost = estimate.bounds.cells.cost_of(segment)
     budget = policy.budget_usd
     return Choice(
         arm=name,
         probability=used.mix.probabilities[index],
         stage=snapshot.stage.number,
         charge=Charge(
-            expected_cost_usd=float(estimate.bounds.expected_cost[position]),
+            expected_cost_usd=float(expected_cost[position]),
             budget_usd=budget,
             surplus_cap_usd=surplus_cap_usd(
                 budget_usd=budget, calls_per_stage=snapshot.stage.calls_per_stage
             ),
-            booking=estimate.booking if policy.rule.paced else "none",
+            booking=estimate.booking if paced else "none",
         ),
         reward_ucb=float(estimate.bounds.reward_ucb[position]),
         cost_lcb_usd=float(estimate.bounds.cost_lcb[position]),

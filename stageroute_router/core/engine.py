@@ -9,7 +9,8 @@ and observations are handed in, snapshots are immutable values that any thread m
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import numpy as np
 
@@ -21,8 +22,32 @@ from stageroute_router.core.mix import cheapest_mixture_cost
 from stageroute_router.core.pacing import paced_budget_usd
 from stageroute_router.core.rule import Bounds
 from stageroute_router.core.snapshot import ArmEvidence, Choice, Estimate, GroupPolicy, Snapshot, Stage
-from stageroute_router.core.statistics import ArmStatistics
+from stageroute_router.core.statistics import ArmStatistics, Cell
 from stageroute_router.core.throughput import ShareLimit, Traffic, bearing_all_calls, share_limits
+
+Cells = Mapping[Cell, ArmStatistics]
+K = TypeVar("K")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Known:
+    """What a plan or an estimate is made of; the fields are the snapshot's."""
+
+    arms: tuple[Arm, ...]
+    statistics: Mapping[str, ArmStatistics]
+    cells: Cells | None
+    account: Account
+    traffic: Traffic
+
+    @classmethod
+    def by(cls, snapshot: Snapshot) -> _Known:
+        return cls(
+            arms=snapshot.arms,
+            statistics=snapshot.statistics,
+            cells=snapshot.cells,
+            account=snapshot.account,
+            traffic=snapshot.traffic,
+        )
 
 
 class Engine:
@@ -48,6 +73,7 @@ class Engine:
         account: Account | None = None,
         stage: Stage | None = None,
         traffic: Traffic | None = None,
+        cells: Cells | None = None,
     ) -> Snapshot:
         """Return the first snapshot of this process.
 
@@ -58,6 +84,7 @@ class Engine:
             account: the stored account.
             stage: the stored stage, to be continued; without one, the first stage is planned.
             traffic: the group's, where known: rate limits have no effect before.
+            cells: the statistics by segment and arm; None in a group without segments.
 
         Raises:
             ValueError: there is no arm.
@@ -65,34 +92,23 @@ class Engine:
         if not arms:
             msg = "a group needs at least one arm"
             raise ValueError(msg)
-        statistics = dict(statistics or {})
-        account = account or Account()
-        traffic = traffic or Traffic()
+        known = _Known(
+            arms=tuple(arms),
+            statistics=dict(statistics or {}),
+            cells=cells,
+            account=account or Account(),
+            traffic=traffic or Traffic(),
+        )
         names = {arm.name for arm in arms}
         if stage is None or not names.intersection(stage.live):
-            stage = self._plan(
-                tuple(arms),
-                statistics,
-                account,
-                traffic,
-                previous=stage,
-                reason="start" if stage is None else "departure",
-                now=now,
-            )
-        return self._estimated(tuple(arms), statistics, account, traffic, stage)
+            reason = "start" if stage is None else "departure"
+            stage = self._plan(known, previous=stage, reason=reason, now=now)
+        return self._estimated(known, stage)
 
     def open_stage(self, snapshot: Snapshot, *, reason: str, now: float) -> Snapshot:
         """Open a maintenance window now: choose the live set anew from all candidates."""
-        stage = self._plan(
-            snapshot.arms,
-            snapshot.statistics,
-            snapshot.account,
-            snapshot.traffic,
-            previous=snapshot.stage,
-            reason=reason,
-            now=now,
-        )
-        return self._estimated(snapshot.arms, snapshot.statistics, snapshot.account, snapshot.traffic, stage)
+        known = _Known.by(snapshot)
+        return self._estimated(known, self._plan(known, previous=snapshot.stage, reason=reason, now=now))
 
     def adopt_stage(self, snapshot: Snapshot, stage: Stage) -> Snapshot:
         """Take over a stage that another worker planned first.
@@ -106,6 +122,7 @@ class Engine:
             account=snapshot.account,
             stage=stage,
             now=snapshot.traffic.at,
+            cells=snapshot.cells,
         )
 
     def take_over(
@@ -116,6 +133,7 @@ class Engine:
         account: Account,
         stage: Stage,
         now: float,
+        cells: Cells | None = None,
     ) -> Snapshot:
         """Return the snapshot with the group's whole state instead, as all its workers have made it.
 
@@ -125,6 +143,7 @@ class Engine:
             account: the group's.
             stage: the group's; the snapshot's own to keep it.
             now: seconds since the epoch.
+            cells: the statistics by segment and arm; None in a group without segments.
         """
         calls = account.calls - snapshot.account.calls
         traffic = snapshot.traffic.after(calls, now=now)
@@ -133,16 +152,22 @@ class Engine:
         stale = snapshot.stale + _news(news, calls=calls)
         if stage is snapshot.stage and stale < self.policy.rule.refresh_after(account.calls):
             return replace(
-                snapshot, statistics=dict(statistics), account=account, traffic=traffic, stale=stale
+                snapshot,
+                statistics=dict(statistics),
+                cells=cells,
+                account=account,
+                traffic=traffic,
+                stale=stale,
             )
+        known = _Known(
+            arms=snapshot.arms, statistics=dict(statistics), cells=cells, account=account, traffic=traffic
+        )
         if not {arm.name for arm in snapshot.arms}.intersection(stage.live):
-            ours = self._plan(
-                snapshot.arms, statistics, account, traffic, previous=stage, reason=stage.reason, now=now
-            )
+            ours = self._plan(known, previous=stage, reason=stage.reason, now=now)
             stage = replace(
                 ours, number=stage.number, opened_at=stage.opened_at, opened_at_call=stage.opened_at_call
             )
-        return self._estimated(snapshot.arms, dict(statistics), account, traffic, stage)
+        return self._estimated(known, stage)
 
     def with_arms(self, snapshot: Snapshot, arms: Sequence[Arm], *, now: float) -> Snapshot:
         """Return a snapshot with other candidates: newcomers wait for the next window, the departed leave now.
@@ -156,6 +181,7 @@ class Engine:
             account=snapshot.account,
             stage=snapshot.stage,
             traffic=snapshot.traffic,
+            cells=snapshot.cells,
         )
 
     # --- observe -------------------------------------------------------------------------------------------
@@ -168,6 +194,7 @@ class Engine:
         account: Account,
         now: float,
         estimate: bool = True,
+        cells: Cells | None = None,
     ) -> Snapshot:
         """Return the snapshot after observations, with a new stage if its window is due.
 
@@ -177,30 +204,31 @@ class Engine:
             account: the group's account now.
             now: seconds since the epoch.
             estimate: False to leave a new estimate to :meth:`up_to_date`, where no new stage needs one.
+            cells: the increments by segment and arm; None in a group without segments.
         """
-        statistics = dict(snapshot.statistics)
         calls = account.calls - snapshot.account.calls
-        traffic = snapshot.traffic.after(calls, now=now)
+        known = _Known(
+            arms=snapshot.arms,
+            statistics=_added(snapshot.statistics, increments),
+            cells=snapshot.cells if cells is None else _added(snapshot.cells or {}, cells),
+            account=account,
+            traffic=snapshot.traffic.after(calls, now=now),
+        )
         stale = snapshot.stale + _news(increments, calls=calls)
-        for name, increment in increments.items():
-            known = statistics.get(name)
-            statistics[name] = increment if known is None else known + increment
         stage = snapshot.stage
         if self.policy.schedule.is_due(
             opened_at=stage.opened_at, opened_at_call=stage.opened_at_call, now=now, calls=account.calls
         ):
-            stage = self._plan(
-                snapshot.arms, statistics, account, traffic, previous=stage, reason="schedule", now=now
-            )
-            return self._estimated(snapshot.arms, statistics, account, traffic, stage)
+            return self._estimated(known, self._plan(known, previous=stage, reason="schedule", now=now))
         if estimate and stale >= self.policy.rule.refresh_after(account.calls):
-            return self._estimated(snapshot.arms, statistics, account, traffic, stage)
+            return self._estimated(known, stage)
         # Not ``replace``: this happens at every call, and naming the fields takes a quarter of the time.
         return Snapshot(
-            arms=snapshot.arms,
-            statistics=statistics,
-            account=account,
-            traffic=traffic,
+            arms=known.arms,
+            statistics=known.statistics,
+            cells=known.cells,
+            account=known.account,
+            traffic=known.traffic,
             stage=stage,
             live=snapshot.live,
             mix=snapshot.mix,
@@ -209,6 +237,7 @@ class Engine:
             restricted=snapshot.restricted,
             choices=snapshot.choices,
             used=snapshot.used,
+            priced=snapshot.priced,
         )
 
     def is_out_of_date(self, snapshot: Snapshot) -> bool:
@@ -219,9 +248,7 @@ class Engine:
         """Return the snapshot with a new estimate if its own should not be used any more."""
         if not self.is_out_of_date(snapshot):
             return snapshot
-        return self._estimated(
-            snapshot.arms, snapshot.statistics, snapshot.account, snapshot.traffic, snapshot.stage
-        )
+        return self._estimated(_Known.by(snapshot), snapshot.stage)
 
     # --- route ---------------------------------------------------------------------------------------------
 
@@ -232,29 +259,27 @@ class Engine:
         uniform: float,
         eligible: Collection[str] | None = None,
         in_flight: Mapping[str, int] | None = None,
+        segment: str = "",
+        price: float | None = None,
     ) -> Choice:
         """Sample an arm for one call: :func:`~stageroute_router.core.choosing.choose` under the group's policy."""
-        return choose(self.policy, snapshot, uniform=uniform, eligible=eligible, in_flight=in_flight)
+        return choose(
+            self.policy,
+            snapshot,
+            uniform=uniform,
+            eligible=eligible,
+            in_flight=in_flight,
+            segment=segment,
+            price=price,
+        )
 
     # --- inside --------------------------------------------------------------------------------------------
 
-    def _plan(
-        self,
-        arms: tuple[Arm, ...],
-        statistics: Mapping[str, ArmStatistics],
-        account: Account,
-        traffic: Traffic,
-        *,
-        previous: Stage | None,
-        reason: str,
-        now: float,
-    ) -> Stage:
-        policy = self.policy
+    def _plan(self, known: _Known, *, previous: Stage | None, reason: str, now: float) -> Stage:
+        policy, arms, account = self.policy, known.arms, known.account
         previous_calls = None if previous is None else account.calls - previous.opened_at_call
         calls_per_stage = policy.schedule.calls_per_stage(previous_calls=previous_calls)
-        evidence = self._gather(
-            arms, statistics=statistics, account=account, limits=self._limits(arms, account, traffic)
-        )
+        evidence = self._gather(known, self._limits(known))
         pinned = np.array([i for i, arm in enumerate(arms) if arm.pinned], dtype=np.intp)
         plan = policy.rule.plan_stage(
             evidence,
@@ -289,27 +314,20 @@ class Engine:
             ),
         )
 
-    def _estimated(
-        self,
-        arms: tuple[Arm, ...],
-        statistics: Mapping[str, ArmStatistics],
-        account: Account,
-        traffic: Traffic,
-        stage: Stage,
-    ) -> Snapshot:
+    def _estimated(self, known: _Known, stage: Stage) -> Snapshot:
         policy = self.policy
         rule = policy.rule
-        limits = self._limits(arms, account, traffic)
-        evidence = self._gather(arms, statistics=statistics, account=account, limits=limits)
+        limits = self._limits(known)
+        evidence = self._gather(known, limits)
         bounds = rule.bounds(evidence, budget_usd=policy.budget_usd)
-        position = {arm.name: index for index, arm in enumerate(arms)}
+        position = {arm.name: index for index, arm in enumerate(known.arms)}
         names = tuple(name for name in stage.live if name in position)
         live = np.array([position[name] for name in names], dtype=np.intp)
         budget = policy.budget_usd
         if rule.paced:
             budget = paced_budget_usd(
                 budget_usd=budget,
-                surplus_usd=account.surplus_usd,
+                surplus_usd=known.account.surplus_usd,
                 calls_per_stage=stage.calls_per_stage,
             )
         estimate = Estimate(
@@ -325,38 +343,42 @@ class Engine:
             priced=~np.isnan(evidence.prior_cost) | (evidence.cost_count > 0),
         )
         return Snapshot(
-            arms=arms,
-            statistics=statistics,
-            account=account,
-            traffic=traffic,
+            arms=known.arms,
+            statistics=known.statistics,
+            cells=known.cells,
+            account=known.account,
+            traffic=known.traffic,
             stage=stage,
             live=names,
             mix=live_mix(policy, estimate, estimate.scenarios, names=names, indices=live, stage=stage),
             estimate=estimate,
         )
 
-    def _limits(self, arms: Sequence[Arm], account: Account, traffic: Traffic) -> tuple[ShareLimit, ...]:
+    def _limits(self, known: _Known) -> tuple[ShareLimit, ...]:
         return share_limits(
-            arms,
-            calls_per_minute=traffic.calls_per_minute,
-            tokens_per_call=sum(self.policy.expected_tokens.given(account)),
+            known.arms,
+            calls_per_minute=known.traffic.calls_per_minute,
+            tokens_per_call=sum(self.policy.expected_tokens.given(known.account)),
         )
 
-    def _gather(
-        self,
-        arms: Sequence[Arm],
-        *,
-        statistics: Mapping[str, ArmStatistics],
-        account: Account,
-        limits: Sequence[ShareLimit],
-    ) -> Evidence:
+    def _gather(self, known: _Known, limits: Sequence[ShareLimit]) -> Evidence:
         return gather(
-            arms,
-            statistics=statistics,
-            account=account,
+            known.arms,
+            statistics=known.statistics,
+            account=known.account,
             expected_tokens=self.policy.expected_tokens,
             max_share=[limit.share for limit in limits],
+            cells=known.cells,
         )
+
+
+def _added(known: Mapping[K, ArmStatistics], increments: Mapping[K, ArmStatistics]) -> dict[K, ArmStatistics]:
+    """Return statistics with increments added."""
+    added = dict(known)
+    for key, increment in increments.items():
+        before = added.get(key)
+        added[key] = increment if before is None else before + increment
+    return added
 
 
 def _news(increments: Mapping[str, ArmStatistics], *, calls: int) -> int:

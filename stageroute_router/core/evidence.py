@@ -10,10 +10,11 @@ from numpy.typing import NDArray
 
 from stageroute_router.core.account import Account
 from stageroute_router.core.arm import Arm
-from stageroute_router.core.statistics import ArmStatistics
+from stageroute_router.core.statistics import ArmStatistics, Cell
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.intp]
+BoolArray = NDArray[np.bool_]
 
 TOKEN_WEIGHT = 10
 """How many observed calls the expected token counts are worth."""
@@ -38,10 +39,39 @@ class ExpectedTokens:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SegmentEvidence:
+    """What is known of the arms in each segment. Arrays of shape (segments, arms), costs in US dollars.
+
+    Args:
+        names: the segments; ``""``, which stands for all others, is one of them.
+        weight: each segment's share of the calls so far, shape (segments,), summing to 1. None is 0: a call may come.
+    """
+
+    names: tuple[str, ...]
+    weight: FloatArray
+    reward_count: FloatArray
+    reward_sum: FloatArray
+    cost_count: FloatArray
+    cost_sum: FloatArray
+
+    def take(self, indices: Sequence[int] | IntArray) -> SegmentEvidence:
+        """Return the evidence of some of the arms, in the order given."""
+        return SegmentEvidence(
+            names=self.names,
+            weight=self.weight,
+            reward_count=self.reward_count[:, indices],
+            reward_sum=self.reward_sum[:, indices],
+            cost_count=self.cost_count[:, indices],
+            cost_sum=self.cost_sum[:, indices],
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Evidence:
     """Arrays over arms, all of shape (arms,): observations first, then what was said beforehand.
 
-    Costs are in US dollars. ``prior_cost`` is NaN where no price is known.
+    Costs are in US dollars. ``prior_cost`` is NaN where no price is known. ``segments`` has the same observations by
+    segment, where there is more than one.
     """
 
     pulls: FloatArray
@@ -54,6 +84,7 @@ class Evidence:
     prior_reward: FloatArray
     prior_weight: FloatArray
     max_share: FloatArray
+    segments: SegmentEvidence | None = None
 
     def __len__(self) -> int:
         return len(self.reward_count)
@@ -72,6 +103,7 @@ class Evidence:
             prior_reward=self.prior_reward[chosen],
             prior_weight=self.prior_weight[chosen],
             max_share=self.max_share[chosen],
+            segments=None if self.segments is None else self.segments.take(chosen),
         )
 
 
@@ -82,10 +114,12 @@ def gather(
     account: Account,
     expected_tokens: ExpectedTokens,
     max_share: Sequence[float],
+    cells: Mapping[Cell, ArmStatistics] | None = None,
 ) -> Evidence:
     """Return the evidence of ``arms``, in their order; arms without statistics count as never observed.
 
     ``max_share`` are the shares that bind now, in (0, 1]: an arm's own, or less where its rate limits demand it.
+    ``cells`` are the same statistics by segment and arm; with a single segment they say nothing more.
     """
     prompt, completion = expected_tokens.given(account)
     rows = np.array(
@@ -118,6 +152,35 @@ def gather(
         prior_reward=rows[7],
         prior_weight=rows[8],
         max_share=rows[9],
+        segments=None if cells is None else _gather_segments(arms, cells),
+    )
+
+
+def _gather_segments(arms: Sequence[Arm], cells: Mapping[Cell, ArmStatistics]) -> SegmentEvidence | None:
+    calls: dict[str, int] = {}
+    for (segment, _), seen in cells.items():
+        calls[segment] = calls.get(segment, 0) + seen.pulls
+    if len(calls) < 2:
+        return None
+    names = tuple(sorted({"", *calls}))
+    row = {name: index for index, name in enumerate(names)}
+    column = {arm.name: index for index, arm in enumerate(arms)}
+    known = [
+        (row[segment], column[name], seen.reward_count, seen.reward_sum, seen.cost_count, seen.cost_sum)
+        for (segment, name), seen in cells.items()
+        if name in column
+    ]
+    found = np.array(known, dtype=np.float64).reshape(-1, 6).T
+    sums = np.zeros((4, len(names), len(arms)))
+    sums[:, found[0].astype(np.intp), found[1].astype(np.intp)] = found[2:]
+    weight = np.array([calls.get(name, 0) + 1.0 for name in names])
+    return SegmentEvidence(
+        names=names,
+        weight=weight / weight.sum(),
+        reward_count=sums[0],
+        reward_sum=sums[1],
+        cost_count=sums[2],
+        cost_sum=sums[3],
     )
 
 

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import accumulate
 
 import numpy as np
-from numpy.typing import NDArray
 
-from stageroute_router.core.evidence import FloatArray
+from stageroute_router.core.evidence import BoolArray, FloatArray
+from stageroute_router.core.joint_routing import solve_joint_routing
 from stageroute_router.core.routing import solve_routing
 from stageroute_router.core.routing_batch import solve_routing_batch
 from stageroute_router.core.rule import Scenarios
-
-BoolArray = NDArray[np.bool_]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,6 +27,8 @@ class Mix:
         feasible: False where even the cheapest mixture exceeds the budget, or the shares cannot sum to 1.
         explored: index of the arm that gets calls for a second look, or None.
         explore_share: the share of calls it gets for that, in [0, 1).
+        by_segment: the distribution of each segment, where there is more than one; this one is then that of all
+            calls together.
     """
 
     probabilities: tuple[float, ...]
@@ -37,6 +37,13 @@ class Mix:
     feasible: bool
     explored: int | None = None
     explore_share: float = 0.0
+    by_segment: Mapping[str, Mix] = field(default_factory=dict)
+
+    def of(self, segment: str) -> Mix:
+        """Return the distribution that calls of a segment are sampled from; unknown ones are like ``""``."""
+        if not self.by_segment:
+            return self
+        return self.by_segment.get(segment) or self.by_segment[""]
 
     def pick(self, uniform: float) -> int:
         """Return the index of the arm that a uniform number in [0, 1) falls on."""
@@ -57,7 +64,7 @@ def solve_mix(
     """Solve the routing programme in every scenario and mix the solutions in equal parts.
 
     Args:
-        scenarios: rewards and costs, shape (scenarios, arms); costs in US dollars.
+        scenarios: rewards and costs, shape (scenarios, arms) or (scenarios, segments, arms); costs in US dollars.
         budget_usd: budget of the next call.
         max_share: largest probability of each arm, shape (arms,).
         cost_tolerance: in a scenario whose cheapest mixture exceeds the budget, the budget is taken to be that
@@ -74,6 +81,16 @@ def solve_mix(
             explored = None  # every arm is needed in full: no calls are left for looking around
         else:
             max_share = rest
+    if scenarios.weight is not None:
+        return _solve_joint_mix(
+            scenarios,
+            scenarios.weight,
+            budget_usd=budget_usd,
+            max_share=max_share,
+            cost_tolerance=cost_tolerance,
+            explored=explored,
+            explore_share=0.0 if explored is None else explore_share,
+        )
     cheapest = cheapest_mixture_cost(scenarios.cost, max_share=max_share)
     feasible = (
         2 * int(np.count_nonzero(cheapest <= budget_usd)) >= len(cheapest)
@@ -113,6 +130,79 @@ def solve_mix(
     )
 
 
+def _solve_joint_mix(
+    scenarios: Scenarios,
+    weight: FloatArray,
+    *,
+    budget_usd: float,
+    max_share: FloatArray,
+    cost_tolerance: float,
+    explored: int | None,
+    explore_share: float,
+) -> Mix:
+    """Solve for all segments under one budget: a mix for each, and that of all calls together."""
+    draws, segments, arms = scenarios.cost.shape
+    least = cheapest_mixture_cost(scenarios.cost.reshape(-1, arms), max_share=max_share)
+    cheapest = least.reshape(draws, segments) @ weight
+    feasible = (
+        2 * int(np.count_nonzero(cheapest <= budget_usd)) >= draws and float(max_share.sum()) >= 1 - 1e-9
+    )
+    solutions, prices, _ = solve_joint_routing(
+        scenarios.reward,
+        scenarios.cost,
+        weight=weight,
+        budget=np.maximum(budget_usd, (1 + cost_tolerance) * cheapest)
+        if cost_tolerance > 0
+        else np.full(draws, budget_usd),
+        max_share=max_share,
+    )
+    price = float(np.partition(prices, draws // 2)[draws // 2])
+    probabilities = solutions.mean(axis=0)
+    if explored is not None:
+        probabilities = probabilities * (1 - explore_share)
+        probabilities[:, explored] += explore_share
+
+    def mix(weights: FloatArray, by_segment: Mapping[str, Mix]) -> Mix:
+        return _mix(
+            weights,
+            shadow_price=price,
+            feasible=feasible,
+            explored=explored,
+            explore_share=explore_share,
+            by_segment=by_segment,
+        )
+
+    parts = {name: mix(row, {}) for name, row in zip(scenarios.segments, probabilities, strict=True)}
+    return mix(weight @ probabilities, parts)
+
+
+def priced_mix(scenarios: Scenarios, *, segment: str, price: float, max_share: FloatArray) -> Mix:
+    """Return the mix of calls whose caller says what reward is worth: the best arm at that price, in every scenario.
+
+    Args:
+        scenarios: rewards and costs, shape (scenarios, arms) or (scenarios, segments, arms); costs in US dollars.
+        segment: the calls'; one that is not among the scenarios' is like ``""``.
+        price: reward that a dollar has to buy, at least 0; it takes the place of the budget's shadow price.
+        max_share: largest probability of each arm, shape (arms,).
+
+    Source: Li & Li, arXiv 2506.17254, the routing step's Lagrangian, with the caller's multiplier; ours.
+
+    >>> known = Scenarios(reward=np.array([[0.6, 0.9]]), cost=np.array([[0.001, 0.004]]))
+    >>> [priced_mix(known, segment="", price=price, max_share=np.ones(2)).probabilities for price in (50, 200)]
+    [(0.0, 1.0), (1.0, 0.0)]
+    """
+    reward, cost = scenarios.reward, scenarios.cost
+    if scenarios.segments:
+        row = scenarios.segments.index(segment if segment in scenarios.segments else "")
+        reward, cost = reward[:, row], cost[:, row]
+    order = np.argsort(price * cost - reward, axis=1, kind="stable")
+    share = (max_share / min(1.0, float(max_share.sum())))[order]
+    mass = np.clip(1 - (share.cumsum(axis=1) - share), 0.0, share)
+    mixtures = np.empty_like(reward)
+    np.put_along_axis(mixtures, order, mass, axis=1)
+    return _mix(mixtures.mean(axis=0), shadow_price=price, feasible=True)
+
+
 def even_mix(among: BoolArray, *, shadow_price: float) -> Mix:
     """Return equal probabilities for the arms named by ``among``, shape (arms,), and 0 for the others.
 
@@ -129,6 +219,7 @@ def _mix(
     feasible: bool,
     explored: int | None = None,
     explore_share: float = 0.0,
+    by_segment: Mapping[str, Mix] | None = None,
 ) -> Mix:
     values = tuple((weights / weights.sum()).tolist())
     return Mix(
@@ -138,6 +229,7 @@ def _mix(
         feasible=feasible,
         explored=explored,
         explore_share=explore_share,
+        by_segment=by_segment or {},
     )
 
 

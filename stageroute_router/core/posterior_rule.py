@@ -20,11 +20,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from stageroute_router.core.confidence import kl_ucb
-from stageroute_router.core.evidence import Evidence, FloatArray, IntArray
-from stageroute_router.core.mix import BoolArray, cheapest_mixture_cost
-from stageroute_router.core.routing import SHARE_TOLERANCE, RoutingSolution, solve_routing
+from stageroute_router.core.evidence import BoolArray, Evidence, FloatArray, IntArray
+from stageroute_router.core.joint_live_set import plan_joint_live_set
+from stageroute_router.core.joint_routing import solve_joint_routing
+from stageroute_router.core.mix import cheapest_mixture_cost
+from stageroute_router.core.routing import SHARE_TOLERANCE, solve_routing
 from stageroute_router.core.routing_batch import solve_routing_batch
 from stageroute_router.core.rule import Bounds, Scenarios, StagePlan
+from stageroute_router.core.shrinkage import CellBeliefs, believe
 
 _NEGLIGIBLE_COST = 1e-6
 """Costs below this fraction of the budget count as free; logarithms need a floor."""
@@ -61,6 +64,9 @@ class PosteriorRule:
     """
 
     draws: int = 64
+    segment_draws: int = 16
+    cell_draw_width: float = 0.5
+    places_to_try: int = 1
     sharpening: float = 3.0
     sharpening_at: float = 30.0
     price_doubt: float = 0.7
@@ -81,21 +87,24 @@ class PosteriorRule:
     def bounds(self, evidence: Evidence, *, budget_usd: float) -> Bounds:
         """Return a KL upper bound of the reward, and the cost posterior's mean and lower bound (2 sd)."""
         log_mean, sd = self._log_cost(evidence, budget_usd=budget_usd)
+        expected_cost = np.exp(log_mean)
         return Bounds(
             reward_ucb=_kl_bound(evidence, level=1.0),
             cost_lcb=np.exp(log_mean - 2 * sd),
-            expected_cost=np.exp(log_mean),
+            expected_cost=expected_cost,
+            cells=self._cells(evidence, expected_cost),
         )
 
     def scenarios(
         self, evidence: Evidence, *, live: IntArray, bounds: Bounds, rng: np.random.Generator
     ) -> Scenarios:
-        """Return ``draws`` posterior draws of the live arms' rewards and costs."""
+        """Return ``draws`` posterior draws of the live arms' rewards and costs, fewer where there are segments."""
         return self._draw(
             evidence.take(live),
             log_mean=np.log(bounds.expected_cost[live]),
             sd=0.5 * np.log(bounds.expected_cost[live] / bounds.cost_lcb[live]),
-            draws=self.draws,
+            cells=None if bounds.cells is None else bounds.cells.take(live),
+            draws=self.draws if bounds.cells is None else self.segment_draws,
             rng=rng,
         )
 
@@ -113,9 +122,10 @@ class PosteriorRule:
         """Return incumbents, then the second look, then arms by posterior draws, then by largest bounds."""
         log_mean, sd = self._log_cost(evidence, budget_usd=budget_usd)
         expected_cost = np.exp(log_mean)
-        mean_solution, budget = self._solve_at_means(evidence, expected_cost, budget_usd=budget_usd)
-        probabilities = np.asarray(mean_solution.probabilities)
-        incumbents = np.flatnonzero(probabilities > _MASS)
+        cells = self._cells(evidence, expected_cost)
+        incumbents, price, budget = self._incumbents(
+            evidence, expected_cost, cells=cells, budget_usd=budget_usd, most=max_live
+        )
         unseen = evidence.reward_count == 0
         newcomers = len(unseen)
         if not unseen.all():
@@ -129,8 +139,9 @@ class PosteriorRule:
             look = self._second_look(
                 evidence,
                 expected_cost,
+                cells=cells,
                 support=incumbents,
-                price=mean_solution.shadow_price,
+                price=price,
                 # Out of the budget's reach, a look goes to arms that may be as cheap as the cheapest, and no others.
                 eligible=np.exp(log_mean - 2 * sd) <= budget if budget > budget_usd else None,
                 budget_usd=budget_usd,
@@ -144,17 +155,8 @@ class PosteriorRule:
         for _ in range(0, self.most_fill_draws, chunk):
             if places.full:
                 break
-            drawn = self._draw(evidence, log_mean=log_mean, sd=sd, draws=chunk, rng=rng)
-            floor = (1 + self.cost_tolerance) * cheapest_mixture_cost(
-                drawn.cost, max_share=evidence.max_share
-            )
-            solutions, _, _ = solve_routing_batch(
-                drawn.reward,
-                drawn.cost,
-                budget=np.maximum(budget_usd, floor),
-                max_share=evidence.max_share,
-            )
-            for row in solutions:
+            drawn = self._draw(evidence, log_mean=log_mean, sd=sd, cells=cells, draws=chunk, rng=rng)
+            for row in self._shares(drawn, budget_usd=budget_usd, max_share=evidence.max_share):
                 support = np.flatnonzero(row > _MASS)
                 places.add(support[np.argsort(-row[support], kind="stable")])
         if not places.full:
@@ -168,23 +170,72 @@ class PosteriorRule:
             return StagePlan(live=places.taken)
         return StagePlan(live=places.taken, explored=look[0], explore_share=look[1])
 
-    def _solve_at_means(
-        self, evidence: Evidence, expected_cost: FloatArray, *, budget_usd: float
-    ) -> tuple[RoutingSolution, float]:
-        """Solve the programme over all candidates at posterior means; arms nobody observed come last."""
+    def _cells(self, evidence: Evidence, expected_cost: FloatArray) -> CellBeliefs | None:
+        if evidence.segments is None:
+            return None
+        return believe(
+            evidence, evidence.segments, arm_mean=self._reward_mean(evidence), arm_cost=expected_cost
+        )
+
+    def _incumbents(
+        self,
+        evidence: Evidence,
+        expected_cost: FloatArray,
+        *,
+        cells: CellBeliefs | None,
+        budget_usd: float,
+        most: int,
+    ) -> tuple[IntArray, float, float]:
+        """Return the arms that the programme over all candidates mixes at posterior means, its price and its budget.
+
+        Arms nobody observed come last. Where segments could use all places, some are left to those who may turn out
+        better: nobody would ever find out.
+        """
         mean = np.where(evidence.reward_count > 0, self._reward_mean(evidence), -1.0)
+        if cells is not None:
+            plan = plan_joint_live_set(
+                np.where(evidence.reward_count > 0, cells.mean(mean), -1.0),
+                cells.expected_cost,
+                weight=cells.weight,
+                budget_usd=budget_usd,
+                cost_tolerance=self.cost_tolerance,
+                max_share=evidence.max_share,
+                most=max(most - self.places_to_try, 1),
+            )
+            return plan.arms, plan.shadow_price, plan.budget_usd
         cheapest = float(cheapest_mixture_cost(expected_cost[None, :], max_share=evidence.max_share)[0])
         budget = max(budget_usd, (1 + self.cost_tolerance) * cheapest)
-        return (
-            solve_routing(mean, expected_cost, budget=budget, max_share=evidence.max_share),
-            budget,
+        solution = solve_routing(mean, expected_cost, budget=budget, max_share=evidence.max_share)
+        return np.flatnonzero(np.asarray(solution.probabilities) > _MASS), solution.shadow_price, budget
+
+    def _shares(self, drawn: Scenarios, *, budget_usd: float, max_share: FloatArray) -> FloatArray:
+        """Return each arm's share of all calls in each scenario, shape (scenarios, arms)."""
+        tolerant = 1 + self.cost_tolerance
+        if drawn.weight is None:
+            floor = cheapest_mixture_cost(drawn.cost, max_share=max_share)
+            return solve_routing_batch(
+                drawn.reward,
+                drawn.cost,
+                budget=np.maximum(budget_usd, tolerant * floor),
+                max_share=max_share,
+            ).probabilities
+        draws, segments, arms = drawn.cost.shape
+        least = cheapest_mixture_cost(drawn.cost.reshape(-1, arms), max_share=max_share)
+        found = solve_joint_routing(
+            drawn.reward,
+            drawn.cost,
+            weight=drawn.weight,
+            budget=np.maximum(budget_usd, tolerant * (least.reshape(draws, segments) @ drawn.weight)),
+            max_share=max_share,
         )
+        return np.asarray(np.einsum("s,dsk->dk", drawn.weight, found.probabilities))
 
     def _second_look(
         self,
         evidence: Evidence,
         expected_cost: FloatArray,
         *,
+        cells: CellBeliefs | None,
         support: IntArray,
         price: float,
         eligible: BoolArray | None,
@@ -193,9 +244,18 @@ class PosteriorRule:
         calls_per_stage: int,
     ) -> tuple[int, float] | None:
         """Return the arm that could most improve the programme, and the share of calls to try it with."""
-        value = np.where(evidence.reward_count > 0, self._reward_mean(evidence), 0.5) - price * expected_cost
-        worst_incumbent = float(value[support].min())
-        gain = _kl_bound(evidence, level=float(np.log1p(calls))) - price * expected_cost - worst_incumbent
+        mean = np.where(evidence.reward_count > 0, self._reward_mean(evidence), 0.5)
+        bound = _kl_bound(evidence, level=float(np.log1p(calls)))
+        if cells is None:
+            value = mean - price * expected_cost
+            incumbent = float(value[support].min())
+            gain = bound - price * expected_cost - incumbent
+        else:
+            by_segment = cells.mean(mean) - price * cells.expected_cost
+            best = by_segment[:, support].max(axis=1)
+            value, incumbent = cells.weight @ by_segment, float(cells.weight @ best)
+            # What it may be better than believed by, it may be in those segments where it comes closest.
+            gain = cells.weight @ np.maximum(by_segment + (bound - mean) - best[:, None], 0.0)
         stage_budget = budget_usd * calls_per_stage
         gain[expected_cost > self.look_spend * stage_budget] = -np.inf
         if eligible is not None:
@@ -204,7 +264,7 @@ class PosteriorRule:
         arm = int(np.argmax(gain))
         if gain[arm] <= 0:
             return None
-        loss = max(worst_incumbent - float(value[arm]), 0.001)
+        loss = max(incumbent - float(value[arm]), 0.001)
         affordable = self.look_spend * stage_budget / float(expected_cost[arm])
         pulls = min(self.look_loss * calls_per_stage / loss, self.look_pulls, affordable)
         # Never more than the arm's throughput share, nor more than a quarter of a very short stage.
@@ -248,15 +308,25 @@ class PosteriorRule:
         *,
         log_mean: FloatArray,
         sd: FloatArray,
+        cells: CellBeliefs | None,
         draws: int,
         rng: np.random.Generator,
     ) -> Scenarios:
         good, bad = self._reward_posterior(evidence)
         shape = (draws, len(evidence))
         noise = rng.standard_normal(shape)
+        reward = rng.beta(good, bad, size=shape)
+        if cells is None:
+            return Scenarios(reward=reward, cost=np.exp(log_mean + self.cost_draw_width * sd * noise))
+        mean = cells.mean(reward)
+        strength = cells.own + cells.leaning
+        strength = strength * (1 + self.sharpening * cells.own / (cells.own + self.sharpening_at))
+        spread = self.cell_draw_width * np.sqrt(np.maximum(mean * (1 - mean), 0.0) / strength)
         return Scenarios(
-            reward=rng.beta(good, bad, size=shape),
-            cost=np.exp(log_mean + self.cost_draw_width * sd * noise),
+            reward=np.clip(mean + spread * rng.standard_normal(mean.shape), 0.0, 1.0),
+            cost=cells.expected_cost * np.exp(self.cost_draw_width * sd * noise)[:, None, :],
+            segments=cells.names,
+            weight=cells.weight,
         )
 
 

@@ -8,18 +8,21 @@ from typing import Protocol
 import numpy as np
 
 from stageroute_router.core.evidence import Evidence, FloatArray, IntArray
+from stageroute_router.core.shrinkage import CellBeliefs
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bounds:
     """What a rule believes of each arm. Arrays of shape (arms,); costs in US dollars per call.
 
-    ``reward_ucb`` is in [0, 1]; ``cost_lcb`` and ``expected_cost`` are at least 0.
+    ``reward_ucb`` is in [0, 1]; ``cost_lcb`` and ``expected_cost`` are at least 0. ``cells`` is what it believes of
+    each arm in each segment, where there is more than one.
     """
 
     reward_ucb: FloatArray
     cost_lcb: FloatArray
     expected_cost: FloatArray
+    cells: CellBeliefs | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,15 +30,29 @@ class Scenarios:
     """Rewards and costs to solve the routing programme with: one row per scenario, one column per live arm.
 
     A rule of confidence bounds has one scenario; a posterior rule has many, and the mean of their solutions is
-    the distribution that calls are sampled from. Arrays of shape (scenarios, arms); costs in US dollars.
+    the distribution that calls are sampled from. Arrays of shape (scenarios, arms), or (scenarios, segments, arms)
+    where ``segments`` names more than one; costs in US dollars.
+
+    Args:
+        reward: what a call may be worth.
+        cost: what it may cost.
+        segments: names of the segments; none without context.
+        weight: each segment's share of the calls, shape (segments,), summing to 1.
     """
 
     reward: FloatArray
     cost: FloatArray
+    segments: tuple[str, ...] = ()
+    weight: FloatArray | None = None
 
     def take(self, columns: list[int]) -> Scenarios:
         """Return the same scenarios of fewer arms."""
-        return Scenarios(reward=self.reward[:, columns], cost=self.cost[:, columns])
+        return Scenarios(
+            reward=self.reward[..., columns],
+            cost=self.cost[..., columns],
+            segments=self.segments,
+            weight=self.weight,
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,11 +7,11 @@ from dataclasses import dataclass, field
 
 from stageroute_router.core.account import Account, Booking, Charge
 from stageroute_router.core.arm import Arm
-from stageroute_router.core.evidence import ExpectedTokens, FloatArray
-from stageroute_router.core.mix import BoolArray, Mix
+from stageroute_router.core.evidence import BoolArray, ExpectedTokens, FloatArray
+from stageroute_router.core.mix import Mix
 from stageroute_router.core.rule import Bounds, ConfidenceRule, Scenarios
 from stageroute_router.core.schedule import Schedule
-from stageroute_router.core.statistics import ArmStatistics
+from stageroute_router.core.statistics import ArmStatistics, Cell
 from stageroute_router.core.throughput import ShareLimit, Traffic
 
 
@@ -28,6 +28,8 @@ class GroupPolicy:
         max_unproven_in_flight: most calls under way to an arm of which fewer than ``PROVEN_BY_COSTS`` costs are
             known, >= 1. A burst cannot spend more than this many calls on a wrong price. 8 by default: enough to
             know the arm one round trip later.
+        pace_priced_calls: whether calls that came with a price of their own are paid out of the budget like all others:
+            what they spend more, others spend less. False to leave pacing to the others.
     """
 
     budget_usd: float
@@ -36,6 +38,7 @@ class GroupPolicy:
     rule: ConfidenceRule
     expected_tokens: ExpectedTokens = field(default_factory=ExpectedTokens)
     max_unproven_in_flight: int = 8
+    pace_priced_calls: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -159,6 +162,7 @@ class Snapshot:
     Args:
         arms: the current candidates.
         statistics: per arm name, those of departed arms included.
+        cells: the same by segment and arm; None in a group without segments.
         account: the group's totals.
         traffic: how many calls the group makes.
         stage: the current stage.
@@ -174,12 +178,16 @@ class Snapshot:
     live: tuple[str, ...]
     mix: Mix
     estimate: Estimate
+    cells: Mapping[Cell, ArmStatistics] | None = None
     stale: int = 0
-    # Three caches inside an immutable value: whoever races computes the same. Mixes over fewer arms than are live (one
-    # is cooling down), the choices of ``mix`` by position, and what calls are sampled from, by usable and mixed arms:
-    # all are the same for every call until the next estimate.
+    # Four caches inside an immutable value: whoever races computes the same. Mixes over fewer arms than are live (one
+    # is cooling down), the choices of ``mix`` by segment and position, and what calls are sampled from, by segment,
+    # usable and mixed arms, or at a price of their own: all are the same for every call until the next estimate.
     restricted: dict[tuple[str, ...], Mix] = field(default_factory=dict, compare=False, repr=False)
-    choices: dict[int, Choice] = field(default_factory=dict, compare=False, repr=False)
-    used: dict[tuple[tuple[str, ...], tuple[str, ...]], UsedMix] = field(
+    choices: dict[tuple[str, int], Choice] = field(default_factory=dict, compare=False, repr=False)
+    used: dict[tuple[str, tuple[str, ...], tuple[str, ...]], UsedMix] = field(
+        default_factory=dict, compare=False, repr=False
+    )
+    priced: dict[tuple[str, float, tuple[str, ...], tuple[str, ...]], UsedMix] = field(
         default_factory=dict, compare=False, repr=False
     )

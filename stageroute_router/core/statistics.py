@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+Cell = tuple[str, str]
+"""(segment, arm). The segment is ``""`` where context is not used."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ArmStatistics:

@@ -19,7 +19,7 @@ from stageroute_router.forking import ForkAware, survive_fork
 from stageroute_router.hook.identify import field_of, plain_response_id
 from stageroute_router.hook.origin import NOTES, ORIGIN
 
-NOTE = "stageroute"
+NOTE = "stageroute_decision"
 """The decision's id stands under this key of the request's metadata."""
 
 

@@ -13,6 +13,9 @@ from typing import Any
 ORIGIN = "stageroute_origin"
 """The origin stands under this key of the request's metadata, or of what LiteLLM keeps in its place."""
 
+GIVEN = "stageroute"
+"""What an application, or a server's client, says about its call stands under this key: ``{"segment": "sql"}``."""
+
 NOTES = ("litellm_metadata", "metadata")
 """Where LiteLLM keeps its own notes about a call: the first of them that the request has."""
 
@@ -23,25 +26,38 @@ class Origin(str):
     Args:
         call_id: the id that the call is to be found by later; the request's own text by default.
         caller: a short name of the client; None where clients are not told apart.
+        alias: what the client's key is called, if it is called anything; never the key.
+        teams: names of the key's team, the best one first.
     """
 
-    __slots__ = ("call_id", "caller")
+    __slots__ = ("alias", "call_id", "caller", "teams")
 
     call_id: str
     caller: str | None
+    alias: str | None
+    teams: tuple[str, ...]
 
     def __new__(
-        cls, text: str | None = None, *, call_id: str | None = None, caller: str | None = None
+        cls,
+        text: str | None = None,
+        *,
+        call_id: str | None = None,
+        caller: str | None = None,
+        alias: str | None = None,
+        teams: tuple[str, ...] = (),
     ) -> Origin:
         """Make the origin of a request, with a text of its own unless one is given."""
         origin = super().__new__(cls, text or f"request-{uuid.uuid4().hex}")
         origin.call_id = call_id or str(origin)
         origin.caller = caller
+        origin.alias = alias
+        origin.teams = teams
         return origin
 
-    def __getnewargs_ex__(self) -> tuple[tuple[str], dict[str, str | None]]:
+    def __getnewargs_ex__(self) -> tuple[tuple[str], dict[str, Any]]:
         """Let copies keep everything."""
-        return (str(self),), {"call_id": self.call_id, "caller": self.caller}
+        kept = {"call_id": self.call_id, "caller": self.caller, "alias": self.alias, "teams": self.teams}
+        return (str(self),), kept
 
 
 def origin_of(request: Mapping[str, Any]) -> Origin | None:

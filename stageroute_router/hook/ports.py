@@ -58,12 +58,16 @@ class Routing(Protocol):
         eligible: Collection[str],
         call_id: str,
         segment: str = "",
+        price: float | None = None,
         caller: str | None = None,
     ) -> Routed | None:
         """Choose among the eligible arms; None to leave the call to LiteLLM. Never raises.
 
         ``caller`` is a short digest naming who makes the call, never a key.
         """
+
+    def segment_of_text(self, group: str, text: str) -> str:
+        """Return the automatic segment of a call by what it asks."""
 
     def settled(
         self,

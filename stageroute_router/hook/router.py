@@ -15,12 +15,13 @@ from stageroute_router.configuration import DEFAULT_DATABASE, read_configuration
 from stageroute_router.errors import SettingsError
 from stageroute_router.hook.control import Control
 from stageroute_router.hook.seam import Seam
+from stageroute_router.hook.segment import SegmentSource, segment_sources
 from stageroute_router.hook.strategy import StageRouteStrategy
 from stageroute_router.receipt import RewardReceipt
 from stageroute_router.reward_keys import key_source
 from stageroute_router.reward_token import RewardTokens
 from stageroute_router.runtime import Runtime, open_runtime
-from stageroute_router.settings import Options, parse_options
+from stageroute_router.settings import Options, parse_groups, parse_options
 
 logger = logging.getLogger("stageroute_router")
 
@@ -33,11 +34,13 @@ class Prepared:
         routing: chooses and learns.
         tokens: makes and checks reward tokens.
         options: of the router as a whole.
+        segments: where the segments of calls come from, by model group.
     """
 
     routing: Runtime
     tokens: RewardTokens
     options: Options
+    segments: Mapping[str, SegmentSource]
 
 
 def prepare(
@@ -63,8 +66,10 @@ def prepare(
     tokens = RewardTokens(
         key_source(given.reward_token_keys, database_url=database_url), lifetime_s=given.token_lifetime_s
     )
-    routing = open_runtime(stageroute, known_groups=known_groups, database_url=database_url, options=given)
-    return Prepared(routing=routing, tokens=tokens, options=given)
+    groups = parse_groups(stageroute, known_groups=known_groups)
+    segments = segment_sources(groups)
+    routing = open_runtime(groups, known_groups=known_groups, database_url=database_url, options=given)
+    return Prepared(routing=routing, tokens=tokens, options=given, segments=segments)
 
 
 def take_over(
@@ -86,7 +91,12 @@ def take_over(
         SettingsError: the router cannot be routed, or is routed by StageRoute already.
     """
     strategy = StageRouteStrategy(
-        router, prepared.routing, seed=prepared.options.seed, predecessor=predecessor, strict=strict
+        router,
+        prepared.routing,
+        seed=prepared.options.seed,
+        predecessor=predecessor,
+        strict=strict,
+        segments=prepared.segments,
     )
     strategy.listen()
     if predecessor is not None:

@@ -9,6 +9,7 @@ something of ours goes wrong.
 from __future__ import annotations
 
 import logging
+import math
 import os
 import random
 import threading
@@ -16,6 +17,7 @@ import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from contextvars import ContextVar
+from functools import partial
 from typing import Any
 
 from litellm.types.router import CustomRoutingStrategyBase
@@ -27,9 +29,10 @@ from stageroute_router.hook.episode import open_episodes
 from stageroute_router.hook.identify import key_of
 from stageroute_router.hook.ledger import Ledger, MadeDecision, OpenDecision
 from stageroute_router.hook.observer import NOTE, Report, observer, read_response
-from stageroute_router.hook.origin import NOTES, origin_of
+from stageroute_router.hook.origin import GIVEN, NOTES, origin_of
 from stageroute_router.hook.ports import Routing
 from stageroute_router.hook.seam import Deployment, Request, Seam
+from stageroute_router.hook.segment import Call, SegmentSource, WrongPriceError, WrongSegmentError, price_of
 from stageroute_router.hook.stepping import Stepper
 from stageroute_router.hook.tally import Leaving, Tally
 from stageroute_router.hook.watching import watching
@@ -44,6 +47,8 @@ _SEAM_BROKE = (AttributeError, ImportError, TypeError)
 
 # Call ids come from a generator of our own: uuid4() reads from the system for each, and gives the interpreter to
 # other threads while it does, which costs far more than the reading. A forked worker must not repeat its parent's.
+_LOG_INTERVAL_S = 60.0
+
 _ids = random.Random()
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_ids.seed)
@@ -58,6 +63,7 @@ class StageRouteStrategy(CustomRoutingStrategyBase, ForkAware):
         seed: of the choice among an arm's replicas; fresh entropy by default.
         predecessor: the strategy of the router that this one replaces: what becomes of its calls is heard here.
         strict: whether a deployment that cannot be used is an error, or is left out and logged.
+        segments: where the segments of each group's calls come from; a group that is not named has none.
 
     Attributes:
         tally: what it counts of its own work.
@@ -74,6 +80,7 @@ class StageRouteStrategy(CustomRoutingStrategyBase, ForkAware):
         seed: int | None = None,
         predecessor: StageRouteStrategy | None = None,
         strict: bool = True,
+        segments: Mapping[str, SegmentSource] | None = None,
     ) -> None:
         self._seam = Seam(router)
         self._routing = routing
@@ -87,6 +94,8 @@ class StageRouteStrategy(CustomRoutingStrategyBase, ForkAware):
         self._reading = threading.Lock()
         survive_fork(self)
         self._unpriced: set[str] = set()
+        self._segments: Mapping[str, SegmentSource] = segments or {}
+        self._complained_at = -math.inf
         self._closed = False
         if self._seam.has_routing_plugins():
             msg = (
@@ -195,7 +204,7 @@ class StageRouteStrategy(CustomRoutingStrategyBase, ForkAware):
             except _SEAM_BROKE as error:
                 self._went_wrong(error, group=group)
             else:
-                routed = self._route(group, healthy, request)
+                routed = self._route(group, healthy, request, asked={"model": model, **asked})
                 if routed is not None:
                     return routed
             _rewind(request, before)
@@ -232,7 +241,7 @@ class StageRouteStrategy(CustomRoutingStrategyBase, ForkAware):
             except _SEAM_BROKE as error:
                 self._went_wrong(error, group=group)
             else:
-                routed = self._route(group, healthy, request)
+                routed = self._route(group, healthy, request, asked={"model": model, **asked})
                 if routed is not None:
                     _name_the_model(routed, request, model=model)
                     return routed if request_kwargs is not None else _with_call_id(routed, request)
@@ -338,7 +347,14 @@ class StageRouteStrategy(CustomRoutingStrategyBase, ForkAware):
             return None
         return group
 
-    def _route(self, group: str, healthy: Any, request: Request) -> Deployment | None:  # noqa: ANN401
+    def _route(
+        self,
+        group: str,
+        healthy: Any,  # noqa: ANN401
+        request: Request,
+        *,
+        asked: Mapping[str, Any],
+    ) -> Deployment | None:
         """Choose among healthy deployments; None to leave the call to LiteLLM."""
         began = time.perf_counter()
         try:
@@ -363,6 +379,8 @@ class StageRouteStrategy(CustomRoutingStrategyBase, ForkAware):
                 group,
                 eligible=replicas.keys(),
                 call_id=call_id,
+                segment=self._segment(group, request, asked=asked),
+                price=self._price(group, request),
                 caller=None if origin is None else origin.caller,
             )
             if routed is None:
@@ -388,6 +406,7 @@ class StageRouteStrategy(CustomRoutingStrategyBase, ForkAware):
             )
             _note(request, routed.decision_id)
             _leave_to_the_deployment(request)
+            _keep_from_the_provider(request)
             if watching.anybody:
                 watching.made(str(request.get("litellm_call_id", "")), self._ledger.made(_key(request)))
             self.tally.chose(time.perf_counter() - began)
@@ -395,6 +414,38 @@ class StageRouteStrategy(CustomRoutingStrategyBase, ForkAware):
             self._went_wrong(error, group=group)
             return None
         return deployment
+
+    def _segment(self, group: str, request: Request, *, asked: Mapping[str, Any]) -> str:
+        """Return the segment of a call; ``""`` where it has none, and where what names it cannot be used."""
+        source = self._segments.get(group)
+        if source is None:
+            return ""
+        try:
+            by_text = partial(self._routing.segment_of_text, group)
+            return source(Call(request=request, asked=asked, by_text=by_text))
+        except WrongSegmentError as error:
+            self.tally.misnamed(group)
+            self._complain(
+                f"count in no segment of their own, {self.tally.read().misnamed[group]} so far", group, error
+            )
+        except Exception as error:  # noqa: BLE001 - the application's function may raise anything
+            self._routing.internal_error(error)
+        return ""
+
+    def _price(self, group: str, request: Request) -> float | None:
+        """Return what the caller would pay for reward; None where it does not say, or not clearly."""
+        try:
+            return price_of(request)
+        except WrongPriceError as error:
+            self._complain("are left to the budget", group, error)
+            return None
+
+    def _complain(self, what: str, group: str, error: Exception) -> None:
+        """Log what cannot be used at most once a minute: in a server, clients give it."""
+        now = time.monotonic()
+        if now - self._complained_at >= _LOG_INTERVAL_S:
+            self._complained_at = now
+            logger.warning("calls of group %r %s: %s", group, what, error)
 
     def _by_weight(self, deployments: Sequence[Deployment]) -> Deployment:
         """Pick as LiteLLM's simple shuffle does: by ``weight``, else ``rpm``, else ``tpm``, else uniformly."""
@@ -463,6 +514,18 @@ def _leave_to_the_deployment(request: Request) -> None:
     for name in ("api_base", "api_key", "base_url"):
         if name in request and request[name] is None:
             del request[name]
+
+
+def _keep_from_the_provider(request: Request) -> None:
+    """Move what the application says to us out of metadata that goes to the provider: it is nothing to it.
+
+    Where LiteLLM keeps its notes apart (the Responses API), ``metadata`` is the provider's, which refuses what it does
+    not know. The application's own dictionary is left as it is.
+    """
+    notes, sent = (request.get(key) for key in NOTES)
+    if isinstance(notes, dict) and isinstance(sent, Mapping) and GIVEN in sent:
+        notes.setdefault(GIVEN, sent[GIVEN])
+        request["metadata"] = {key: value for key, value in sent.items() if key != GIVEN} or None
 
 
 def _rewind(request: Request, before: Mapping[str, Any]) -> None:

@@ -9,7 +9,7 @@ import threading
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 
 from stageroute_router.forking import ForkAware, survive_fork
@@ -59,11 +59,13 @@ class Counted:
         choices: choices by duration: one number for each of ``CHOICE_BOUNDS_S``, of choices that took at most so
             long and longer than the bound before, and one for what took longer than all.
         choice_seconds: their durations in all, seconds.
+        misnamed: calls whose segment's name could not be used, so that they count in ``""``, by model group.
     """
 
     left: Mapping[tuple[str, Leaving], int]
     choices: tuple[int, ...]
     choice_seconds: float
+    misnamed: Mapping[str, int] = field(default_factory=dict)
 
 
 class Tally(ForkAware):
@@ -82,6 +84,7 @@ class Tally(ForkAware):
         self._left: Counter[tuple[str, Leaving]] = Counter()
         self._choices = [0] * (len(CHOICE_BOUNDS_S) + 1)
         self._choice_seconds = 0.0
+        self._misnamed: Counter[str] = Counter()
 
     def left(self, group: str, reason: Leaving) -> None:
         """Count a call that was left to LiteLLM's own choice."""
@@ -95,9 +98,17 @@ class Tally(ForkAware):
             self._choices[bucket] += 1
             self._choice_seconds += seconds
 
+    def misnamed(self, group: str) -> None:
+        """Count a call whose segment's name could not be used."""
+        with self._lock:
+            self._misnamed[group] += 1
+
     def read(self) -> Counted:
         """Return what was counted until now."""
         with self._lock:
             return Counted(
-                left=dict(self._left), choices=tuple(self._choices), choice_seconds=self._choice_seconds
+                left=dict(self._left),
+                choices=tuple(self._choices),
+                choice_seconds=self._choice_seconds,
+                misnamed=dict(self._misnamed),
             )

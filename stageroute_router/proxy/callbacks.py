@@ -8,8 +8,8 @@ from typing import Any
 from litellm.integrations.custom_logger import CustomLogger
 
 from stageroute_router.hook.observer import NOTE
-from stageroute_router.hook.origin import NOTES, ORIGIN, Origin, origin_of
-from stageroute_router.proxy.caller import Authenticated, caller_of
+from stageroute_router.hook.origin import GIVEN, NOTES, ORIGIN, Origin, origin_of
+from stageroute_router.proxy.caller import Authenticated, alias_of, caller_of, teams_of
 from stageroute_router.proxy.headers import ResponseHeaders
 from stageroute_router.proxy.routing import AttachedRouting
 
@@ -35,7 +35,10 @@ class ProxyCallbacks(CustomLogger):
         data: dict[str, Any],
         call_type: str,
     ) -> None:
-        """See that the call will be routed, and note whose it is. What the client wrote in our places is removed."""
+        """See that the call will be routed, and note whose it is. What the client wrote in our places is removed.
+
+        What it says to us under ``"stageroute"`` stays: the names of segments are checked where they are used.
+        """
         self.routing.ensure()
         notes = [data[key] for key in NOTES if isinstance(data.get(key), dict)]
         if any(isinstance(held.get(ORIGIN), Origin) for held in notes):
@@ -45,7 +48,15 @@ class ProxyCallbacks(CustomLogger):
             held.pop(ORIGIN, None)
         if not notes:
             notes = [data.setdefault("metadata", {})]
-        notes[0][ORIGIN] = Origin(call_id=_trusted_call_id(data), caller=caller_of(user_api_key_dict))
+        notes[0][ORIGIN] = Origin(
+            call_id=_trusted_call_id(data),
+            caller=caller_of(user_api_key_dict),
+            alias=alias_of(user_api_key_dict),
+            teams=teams_of(user_api_key_dict),
+        )
+        if len(notes) > 1 and GIVEN in notes[1]:
+            # LiteLLM keeps its notes apart, so this goes to the provider, which refuses what it does not know.
+            notes[0].setdefault(GIVEN, notes[1].pop(GIVEN))
 
     async def async_post_call_response_headers_hook(
         self,

@@ -10,6 +10,7 @@ import hashlib
 from typing import Protocol
 
 _DIGITS = 16
+_KEY_PREFIX = "sk-"
 
 
 class Authenticated(Protocol):
@@ -22,6 +23,28 @@ class Authenticated(Protocol):
     @property
     def user_id(self) -> str | None:
         """Whose call it is, for those who come without a key (JWT, single sign-on)."""
+
+
+def alias_of(auth: object) -> str | None:
+    """Return what a caller's key is called; None if it has no name, or one that looks like a key itself.
+
+    >>> from types import SimpleNamespace
+    >>> alias_of(SimpleNamespace(key_alias="billing")), alias_of(SimpleNamespace(key_alias="sk-0a1b"))
+    ('billing', None)
+    """
+    alias = getattr(auth, "key_alias", None)
+    return alias if isinstance(alias, str) and alias and not alias.startswith(_KEY_PREFIX) else None
+
+
+def teams_of(auth: object) -> tuple[str, ...]:
+    """Return the names of a caller's team, the best one first.
+
+    >>> from types import SimpleNamespace
+    >>> teams_of(SimpleNamespace(team_alias=None, team_id="t1"))
+    ('t1',)
+    """
+    names = (getattr(auth, name, None) for name in ("team_alias", "team_id"))
+    return tuple(name for name in names if isinstance(name, str) and name)
 
 
 def caller_of(auth: Authenticated) -> str | None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from stageroute_router.errors import SettingsError
 from stageroute_router.replay.report import ReplayReport
 from stageroute_router.replay.run import replay
+from stageroute_router.replay.segments import By, segments_of
 from stageroute_router.replay.stream import DEFAULT_CALLS, draw_stream
 from stageroute_router.replay.table import load_table
 from stageroute_router.settings import GroupSettings, parse_groups
@@ -29,6 +30,7 @@ class ReplayOptions:
     max_share: float = 1.0
     reward_delay: int = 0
     reward_rate: float = 1.0
+    segments: By = "none"
     through_litellm: bool = False
 
 
@@ -48,6 +50,9 @@ def run_replay(
     """
     if not 0 < options.max_share <= 1:
         msg = f"max_share must be in (0, 1], not {options.max_share!r}"
+        raise SettingsError(msg)
+    if options.through_litellm and options.segments != "none":
+        msg = "segments are replayed without LiteLLM only; leave out --through-litellm"
         raise SettingsError(msg)
     table = load_table(path)
     calls = options.calls or (table.queries if options.through_litellm else DEFAULT_CALLS)
@@ -91,6 +96,7 @@ def run_replay(
             rule=group.policy().rule,
             seed=options.seed,
             max_share=options.max_share,
+            segment_of=segments_of(table, options.segments, seed=options.seed),
             progress=report,
         )
     return ReplayReport.of(result, table)

@@ -23,6 +23,7 @@ from stageroute_router.core.statistics import ArmStatistics
 from stageroute_router.replay.oracle import Oracle, oracle
 from stageroute_router.replay.outcomes import OutcomeTable, prior_costs
 from stageroute_router.replay.result import ReplayResult
+from stageroute_router.replay.segments import SegmentOf
 from stageroute_router.replay.stream import Stream
 
 PROGRESS_EVERY = 500
@@ -84,6 +85,7 @@ def replay(
     rule: ConfidenceRule,
     seed: int,
     max_share: float = 1.0,
+    segment_of: SegmentOf | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> ReplayResult:
     """Route every call of a stream by the engine and return what came of it.
@@ -98,9 +100,10 @@ def replay(
         rule: the confidence rule.
         seed: of the engine's exploration.
         max_share: throughput share of every arm.
+        segment_of: the segment of each query, see ``replay.segments``; None for none.
         progress: called with the number of calls done, every 500 calls.
     """
-    policy = EnginePolicy(table, stream, rule=rule, seed=seed, max_share=max_share)
+    policy = EnginePolicy(table, stream, rule=rule, seed=seed, max_share=max_share, segment_of=segment_of)
     return run_policy(table, stream, policy, name=name, max_share=max_share, progress=progress)
 
 
@@ -184,6 +187,7 @@ class EnginePolicy:
         rule: the confidence rule.
         seed: of the engine's exploration.
         max_share: throughput share of every arm.
+        segment_of: the segment of each query; None to route without context.
     """
 
     def __init__(
@@ -194,6 +198,7 @@ class EnginePolicy:
         rule: ConfidenceRule,
         seed: int,
         max_share: float = 1.0,
+        segment_of: SegmentOf | None = None,
     ) -> None:
         self._arms = [
             Arm(name=model, max_share=max_share, prior_cost_usd=cost)
@@ -207,6 +212,9 @@ class EnginePolicy:
             rule=rule,
         )
         self._engine = Engine(policy, seed=seed)
+        self._rows = stream.rows
+        self._segment_of = segment_of
+        self._segments: list[str] = []  # of the calls so far, if they have any: rewards may come late
         self._uniform = np.random.default_rng([seed, 1]).random(stream.calls)
         self._snapshot: Snapshot
         self._choice: Choice
@@ -232,7 +240,11 @@ class EnginePolicy:
 
     def choose(self, call: int) -> int:
         """Sample an arm."""
-        self._choice = self._engine.choose(self._snapshot, uniform=self._uniform[call])
+        segment = ""
+        if self._segment_of is not None:
+            segment = self._segment_of(int(self._rows[call]))
+            self._segments.append(segment)
+        self._choice = self._engine.choose(self._snapshot, uniform=self._uniform[call], segment=segment)
         return self._index_of[self._choice.arm]
 
     def observe(self, call: int, *, model: int, cost_usd: float, rewards: Sequence[TimelyReward]) -> None:
@@ -240,10 +252,14 @@ class EnginePolicy:
         choice = self._choice
         paid = ArmStatistics(pulls=1, cost_count=1, cost_sum=cost_usd, cost_sumsq=cost_usd * cost_usd)
         increments = {choice.arm: paid}
+        cells = {(self._segments[call], choice.arm): paid} if self._segments else None
         for reward in rewards:
             arm, told = self._arms[reward.model].name, ArmStatistics.of_reward(reward.value)
             increments[arm] = increments[arm] + told if arm in increments else told
+            if cells is not None:
+                cell = (self._segments[reward.call], arm)
+                cells[cell] = cells[cell] + told if cell in cells else told
         account = self._snapshot.account.dispatched(choice.charge).settled(choice.charge, cost_usd=cost_usd)
         self._snapshot = self._engine.advance(
-            self._snapshot, increments=increments, account=account, now=float(call)
+            self._snapshot, increments=increments, account=account, now=float(call), cells=cells
         )

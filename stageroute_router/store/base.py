@@ -58,6 +58,12 @@ MIX_LIFETIME_S = 3600.0
 So a mix that is older than every decision by this much is nobody's.
 """
 
+LAST_SEEN_STEP_S = 3600.0
+"""When a segment was seen last is stored at most once in so many seconds: an hour."""
+
+LONGEST_SEGMENTER = 1_000_000
+"""Characters of a fitted segmenter: 256 clusters by 64 numbers have some 300,000."""
+
 UPKEEP_STEP = 500
 """How many decisions one commit closes as lost, and how many it folds away, at most: a commit stays short."""
 
@@ -305,6 +311,40 @@ class ArmPinned:
     set_at: float
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SegmentsForgotten:
+    """What is known of a group's segments that no call had for long is added to ``""``; the arms' totals stay.
+
+    Decisions of these segments keep their names and count in ``""`` from then on, rewards that come late included. A
+    segment that calls have again begins anew. Applied before anything else of its batch.
+
+    Args:
+        group: the model group.
+        unseen_since: those segments whose :attr:`StoredSegment.last_seen` is before this moment; seconds since the
+            epoch, at least :data:`LAST_SEEN_STEP_S` ago.
+    """
+
+    group: str
+    unseen_since: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SegmenterFitted:
+    """What finds the segments of calls that nobody names was fitted. The first one written for a version wins.
+
+    Args:
+        group: the model group.
+        version: counts from 1.
+        fitted: a JSON object, of at most :data:`LONGEST_SEGMENTER` characters; sums over many prompts, never a prompt.
+        fitted_at: seconds since the epoch.
+    """
+
+    group: str
+    version: int
+    fitted: str
+    fitted_at: float
+
+
 Write = (
     DecisionMade
     | CallSettled
@@ -315,6 +355,8 @@ Write = (
     | StagePlanned
     | GroupConfigured
     | ArmPinned
+    | SegmentsForgotten
+    | SegmenterFitted
 )
 
 
@@ -344,11 +386,34 @@ class CommitReport:
         rewards: a receipt per :class:`RewardReported` and :class:`RewardRevoked` of the batch, in order.
         stages: per :class:`StagePlanned` of the batch, in order, the plan that is now stored: its own, or the
             one of the worker that came first.
+        segmenters: per :class:`SegmenterFitted` of the batch, likewise.
     """
 
     changes: Mapping[str, GroupChange]
     rewards: Sequence[RewardReceipt] = ()
     stages: Sequence[StagePlanned] = ()
+    segmenters: Sequence[SegmenterFitted] = ()
+
+
+SegmentKind = Literal["label", "auto"]
+"""Who named a segment: whoever makes the calls, or StageRoute."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredSegment:
+    """A segment that calls of a group belong to.
+
+    Args:
+        segment: its name.
+        kind: who named it.
+        first_seen: when its first call was decided, since it was forgotten last; seconds since the epoch.
+        last_seen: when one was decided, at most :data:`LAST_SEEN_STEP_S` before its last.
+    """
+
+    segment: str
+    kind: SegmentKind
+    first_seen: float
+    last_seen: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -361,7 +426,10 @@ class StoredGroup:
         stage: the latest stage, or None before the first.
         configuration: how a process said the group is configured, or None.
         pins: what operators decided last, by arm, with what goes by the configuration again.
-        version: of account, statistics, stages and pins, see :meth:`Store.versions`; 0 when nothing is stored.
+        segments: its segments by name, but ``""`` and those that are forgotten.
+        segmenter: the latest version of what finds segments, or None.
+        version: of account, statistics, stages, pins and segments, see :meth:`Store.versions`; 0 when nothing is
+            stored.
         problems: rows that cannot be used, and were left out.
     """
 
@@ -370,6 +438,8 @@ class StoredGroup:
     stage: StagePlanned | None = None
     configuration: GroupConfigured | None = None
     pins: Mapping[str, ArmPinned] = field(default_factory=dict)
+    segments: Mapping[str, StoredSegment] = field(default_factory=dict)
+    segmenter: SegmenterFitted | None = None
     version: int = 0
     problems: Sequence[StoredProblem] = ()
 
@@ -429,8 +499,8 @@ class Store(Protocol):
     def versions(self) -> Mapping[str, int]:
         """Return the version of each group: a cheap way to see whether another worker has changed anything.
 
-        Every commit that changes a group's statistics, account, stages or pins adds 1 to its version, in the same
-        transaction; nothing else does. A group without a row yet is missing, which means 0.
+        Every commit that changes a group's statistics, account, stages, pins or segments adds 1 to its version, in the
+        same transaction; nothing else does. A group without a row yet is missing, which means 0.
         """
         ...
 

@@ -13,7 +13,9 @@ from stageroute_router.store.base import (
     CommitReport,
     DecisionMade,
     MixRecorded,
+    SegmentKind,
     StoredDecision,
+    StoredSegment,
 )
 
 EntryState = Literal["open", "settled", "failed", "lost", "withdrawn"]
@@ -43,6 +45,32 @@ class PendingReward:
 
 
 @dataclass(slots=True)
+class Segment:
+    """A segment, and whether it was forgotten."""
+
+    kind: SegmentKind
+    first_seen: float
+    last_seen: float
+    forgotten_until: float | None = None
+    """Its decisions made before this moment count in ``""``; None if it never was forgotten."""
+
+    @property
+    def is_known(self) -> bool:
+        """Whether calls belong to it: it was not forgotten, or calls have had it again since."""
+        return self.forgotten_until is None or self.last_seen >= self.forgotten_until
+
+    def has_forgotten(self, made_at: float) -> bool:
+        """Whether a decision of it counts in ``""``."""
+        return self.forgotten_until is not None and made_at < self.forgotten_until
+
+    def stored(self, name: str) -> StoredSegment:
+        """Return it as the outside sees it."""
+        return StoredSegment(
+            segment=name, kind=self.kind, first_seen=self.first_seen, last_seen=self.last_seen
+        )
+
+
+@dataclass(slots=True)
 class Entry:
     """A decision and what became of it so far."""
 
@@ -55,6 +83,8 @@ class Entry:
     response_id: str | None = None
     closed_at: float | None = None
     rewards: dict[str, GivenReward] = field(default_factory=dict)
+    is_forgotten: bool = False
+    """Whether its segment was forgotten, so that it counts in ``""``."""
 
     @property
     def decision_id(self) -> str:
@@ -83,7 +113,7 @@ class Entry:
     @property
     def cell(self) -> CellKey:
         """The (segment, arm) that its pull, cost and rewards are credited to."""
-        return (self.decision.segment, self.served_arm)
+        return ("" if self.is_forgotten else self.decision.segment, self.served_arm)
 
     def is_of(self, caller: str | None) -> bool:
         """Whether somebody may reward it: who made its call, or whoever is not asked."""
@@ -148,6 +178,12 @@ class Applied:
     """Distributions recorded by this batch."""
     pins: list[tuple[str, str]]
     """(group, arm) that this batch pinned, unpinned, or left to the configuration again."""
+    segments: list[tuple[str, str]]
+    """(group, segment) that this batch has seen or forgotten."""
+    forgotten: list[tuple[str, str]]
+    """(group, segment) that this batch has forgotten. It may have seen some of them again."""
+    segmenters: list[tuple[str, int]]
+    """(group, version) of segmenters fitted first by this batch."""
 
 
 @dataclass(slots=True)
@@ -185,6 +221,9 @@ class Changes:
     configurations: dict[str, None] = field(default_factory=dict)
     mixes: dict[str, MixRecorded] = field(default_factory=dict)
     pins: dict[tuple[str, str], None] = field(default_factory=dict)
+    segments: dict[tuple[str, str], None] = field(default_factory=dict)
+    forgotten: dict[tuple[str, str], None] = field(default_factory=dict)
+    segmenters: dict[tuple[str, int], None] = field(default_factory=dict)
 
     def add(self, group: str, cell: CellKey, statistics: ArmStatistics) -> None:
         """Count observations in a cell."""

@@ -13,7 +13,7 @@ from functools import reduce
 from operator import add
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Select, and_, case, func, select
+from sqlalchemy import ColumnElement, Connection, Select, and_, case, func, literal_column, select
 
 from stageroute_router.core.account import Account
 from stageroute_router.core.statistics import ArmStatistics
@@ -109,6 +109,13 @@ def cells_of(folds: Mapping[tuple[str, CellKey], Fold], group: str) -> dict[Cell
 _d = tables.decisions.c
 _r = tables.rewards.c
 _f = tables.folded.c
+_g = tables.segments.c
+
+_of_segment = and_(_g.group_name == _d.group_name, _g.segment == _d.segment)
+_segment: ColumnElement[str] = case(
+    (_d.made_at < _g.forgotten_until, literal_column("''")), else_=_d.segment
+).label("segment")
+"""The segment that a decision counts in: its own, unless that was forgotten since."""
 
 _counts = _d.state != "withdrawn"
 _is_open = _d.state == "open"
@@ -123,7 +130,7 @@ def _total(condition: ColumnElement[bool], value: object, *, nothing: float) -> 
 _DECISIONS: Select[Any] = (
     select(
         _d.group_name,
-        _d.segment,
+        _segment,
         _d.served_arm,
         func.count().label("pulls"),
         _total(_d.state == "failed", 1, nothing=0).label("failures"),
@@ -137,21 +144,23 @@ _DECISIONS: Select[Any] = (
         func.sum(_prompt).label("prompt_tokens"),
         func.sum(_completion).label("completion_tokens"),
     )
+    .outerjoin_from(tables.decisions, tables.segments, _of_segment)
     .where(_counts)
-    .group_by(_d.group_name, _d.segment, _d.served_arm)
+    .group_by(_d.group_name, _segment, _d.served_arm)
 )
 _REWARDS: Select[Any] = (
     select(
         _d.group_name,
-        _d.segment,
+        _segment,
         _d.served_arm,
         func.count().label("reward_count"),
         func.sum(_r.reward).label("reward_sum"),
         func.sum(_r.reward * _r.reward).label("reward_sumsq"),
     )
     .join_from(tables.rewards, tables.decisions, _r.decision_id == _d.decision_id)
+    .outerjoin(tables.segments, _of_segment)
     .where(_counts)
-    .group_by(_d.group_name, _d.segment, _d.served_arm)
+    .group_by(_d.group_name, _segment, _d.served_arm)
 )
 _FOLDED: Select[Any] = select(
     _f.group_name, _f.segment, _f.arm, *(_f[name] for name in SUMS), *(_f[name] for name in EXTRA)

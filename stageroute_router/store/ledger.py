@@ -10,15 +10,18 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from operator import itemgetter
 from typing import Literal
 
 from stageroute_router.core.account import Account
 from stageroute_router.core.statistics import ArmStatistics
 from stageroute_router.decision_id import time_of
 from stageroute_router.receipt import RewardStatus
+from stageroute_router.segment_names import AUTO_PREFIX
 from stageroute_router.store.base import (
     FAILURE_SOURCE,
+    LAST_SEEN_STEP_S,
     ArmPinned,
     CallFailed,
     CallSettled,
@@ -32,6 +35,8 @@ from stageroute_router.store.base import (
     RewardReceipt,
     RewardReported,
     RewardRevoked,
+    SegmenterFitted,
+    SegmentsForgotten,
     StagePlanned,
     StoredDecision,
     Write,
@@ -45,6 +50,7 @@ from stageroute_router.store.entries import (
     PendingReward,
     Rewardable,
     RewardSums,
+    Segment,
     Target,
 )
 
@@ -68,6 +74,12 @@ class Ledger:
         self.stages: dict[tuple[str, int], StagePlanned] = {}
         self.configurations: dict[str, GroupConfigured] = {}
         self.pins: dict[tuple[str, str], ArmPinned] = {}
+        self.segments: dict[tuple[str, str], Segment] = {}
+        self.segmenters: dict[tuple[str, int], SegmenterFitted] = {}
+        self.cells: Mapping[str, Mapping[CellKey, ArmStatistics]] = {}
+        """By group, the statistics of the segments that may be forgotten."""
+        self.damaged: set[tuple[str, str]] = set()
+        """(group, segment) whose statistics cannot be used: it is not forgotten before they are repaired."""
         self.folded_up_to = folded_up_to
         """Decisions made up to this moment are folded away, and none of that time is taken any more."""
         self._changes = Changes()
@@ -125,8 +137,8 @@ class Ledger:
         changes = self._changes = Changes()
         receipts: list[RewardReceipt] = []
         stages: list[StagePlanned] = []
-        for decision_id in lost:
-            self._lose(decision_id, now=now)
+        segmenters: list[SegmenterFitted] = []
+        self._begin(batch, now=now, lost=lost)
         for write in batch:
             match write:
                 case RewardReported():
@@ -135,20 +147,22 @@ class Ledger:
                     receipts.append(self._revoke(write, now=now))
                 case StagePlanned():
                     stages.append(self._plan(write))
-                case GroupConfigured():
-                    self.configurations[write.group] = write
-                    changes.configurations[write.group] = None
-                case ArmPinned():
-                    self._pin(write)
+                case SegmenterFitted():
+                    segmenters.append(self._fit(write))
                 case DecisionMade():
                     self._decide(write, now=now)
-                case MixRecorded():
-                    changes.mixes.setdefault(write.mix_id, write)
-                case _:
+                case CallSettled() | CallFailed() | CallWithdrawn():
                     self._close(write, now=now)
+                case _:
+                    self._note(write)
         touched_rewards = self._fold_rewards()
         return Applied(
-            report=CommitReport(changes=self._group_changes(), rewards=tuple(receipts), stages=tuple(stages)),
+            report=CommitReport(
+                changes=self._group_changes(),
+                rewards=tuple(receipts),
+                stages=tuple(stages),
+                segmenters=tuple(segmenters),
+            ),
             created=list(changes.created),
             updated=list(changes.updated),
             rewards=touched_rewards,
@@ -157,14 +171,39 @@ class Ledger:
             configurations=list(changes.configurations),
             mixes=list(changes.mixes.values()),
             pins=list(changes.pins),
+            segments=list(changes.segments),
+            forgotten=list(changes.forgotten),
+            segmenters=list(changes.segmenters),
         )
+
+    def _begin(self, batch: Sequence[Write], *, now: float, lost: Iterable[str]) -> None:
+        """Do what comes before everything in a batch."""
+        for write in batch:
+            if isinstance(write, SegmentsForgotten):
+                self._forget(write)
+        for decision_id in lost:
+            self._lose(decision_id, now=now)
+
+    def _note(self, write: GroupConfigured | ArmPinned | MixRecorded | SegmentsForgotten) -> None:
+        match write:
+            case GroupConfigured():
+                self.configurations[write.group] = write
+                self._changes.configurations[write.group] = None
+            case ArmPinned():
+                self._pin(write)
+            case MixRecorded():
+                self._changes.mixes.setdefault(write.mix_id, write)
+            case SegmentsForgotten():
+                pass  # at the beginning
 
     # -- one method per kind of write --------------------------------------------------------------------
 
     def _decide(self, write: DecisionMade, *, now: float) -> None:
         if write.decision_id in self.decisions or write.made_at <= self.folded_up_to:
             return
-        entry = Entry(write, served_arm=write.arm)
+        entry = Entry(write, served_arm=write.arm, is_forgotten=self.is_forgotten(write))
+        if write.segment and not entry.is_forgotten:
+            self._see(write)
         self.insert(entry)
         self._changes.created[write.decision_id] = None
         self._book(write.group, self.accounts.get(write.group, _EMPTY_ACCOUNT).dispatched(write.charge))
@@ -299,6 +338,52 @@ class Ledger:
             self.pins[key] = write
             self._changes.pins[key] = None
 
+    def _see(self, write: DecisionMade) -> None:
+        """Remember when a segment was seen; not at every call, because each time is a row to be written."""
+        key = (write.group, write.segment)
+        known = self.segments.get(key)
+        if known is None:
+            kind: Literal["auto", "label"] = "auto" if write.segment.startswith(AUTO_PREFIX) else "label"
+            self.segments[key] = Segment(kind=kind, first_seen=write.made_at, last_seen=write.made_at)
+        elif not known.is_known:
+            known.first_seen = known.last_seen = write.made_at
+        elif write.made_at - known.last_seen >= LAST_SEEN_STEP_S:
+            known.last_seen = write.made_at
+        else:
+            return
+        self._changes.segments[key] = None
+
+    def _forget(self, write: SegmentsForgotten) -> None:
+        """Move the sums of old segments to the one without a name.
+
+        Every stored decision of such a segment was made less than a step after it was seen last: those of before that
+        moment count in ``""`` from now on, and nothing has to be written to them.
+        """
+        group = write.group
+        for (of_group, segment), known in sorted(self.segments.items(), key=_KEY):
+            is_old = of_group == group and known.is_known and known.last_seen < write.unseen_since
+            if not is_old or (group, segment) in self.damaged:
+                continue
+            for (of_segment, arm), statistics in sorted(self.cells.get(group, {}).items()):
+                if of_segment == segment:
+                    self._changes.subtract(group, (segment, arm), statistics)
+                    self._changes.add(group, ("", arm), statistics)
+            known.forgotten_until = known.last_seen + LAST_SEEN_STEP_S
+            self._changes.segments[group, segment] = self._changes.forgotten[group, segment] = None
+            for entry in self.decisions.values():
+                if entry.group == group and entry.decision.segment == segment:
+                    entry.is_forgotten = True
+            for target in self.targets.values():
+                if target.group == group and target.cell[0] == segment:
+                    target.cell = ("", target.served_arm)
+
+    def _fit(self, write: SegmenterFitted) -> SegmenterFitted:
+        key = (write.group, write.version)
+        if key not in self.segmenters:
+            self.segmenters[key] = write
+            self._changes.segmenters[key] = None
+        return self.segmenters[key]
+
     # -- helpers -----------------------------------------------------------------------------------------
 
     def _open_entry(self, decision_id: str) -> Entry | None:
@@ -316,6 +401,17 @@ class Ledger:
 
     def _nobody(self, key: str) -> RewardReceipt:
         return RewardReceipt(status="expired" if self._is_expired(key) else "unknown", key=key)
+
+    def is_forgotten(self, decision: DecisionMade) -> bool:
+        """Return whether a decision counts in ``""`` because its segment was forgotten since."""
+        known = self.segments.get((decision.group, decision.segment)) if decision.segment else None
+        return known is not None and known.has_forgotten(decision.made_at)
+
+    def drop_forgotten(self, folded_up_to: float) -> None:
+        """Drop the segments that were forgotten, and of which no decision is left."""
+        for key, one in list(self.segments.items()):
+            if one.forgotten_until is not None and one.forgotten_until <= folded_up_to and not one.is_known:
+                del self.segments[key]
 
     def _book(self, group: str, account: Account) -> None:
         self.accounts[group] = account
@@ -375,7 +471,10 @@ class Ledger:
 
     def _group_changes(self) -> dict[str, GroupChange]:
         result = {}
-        steered = {group for group, _ in (*self._changes.stages, *self._changes.pins)}
+        changes = self._changes
+        steered = {
+            group for group, _ in (*changes.stages, *changes.pins, *changes.forgotten, *changes.segmenters)
+        }
         for group in sorted({*self._changes.accounts, *self._changes.cells, *steered}):
             cells = {
                 cell: statistics
@@ -390,6 +489,7 @@ class Ledger:
 
 
 _EMPTY_ACCOUNT = Account()
+_KEY = itemgetter(0)
 
 
 def _receipt(status: RewardStatus, key: str, entry: Rewardable) -> RewardReceipt:

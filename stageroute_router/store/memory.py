@@ -21,6 +21,7 @@ from stageroute_router.store.base import (
     DecisionMade,
     MixRecorded,
     More,
+    SegmenterFitted,
     StagePlanned,
     StoredDecision,
     StoredGroup,
@@ -65,6 +66,7 @@ class MemoryStore(ForkAware):
         self._folded: Folds = {}
         self._ledger = Ledger()
         self._statistics: defaultdict[str, dict[CellKey, ArmStatistics]] = defaultdict(dict)
+        self._ledger.cells = self._statistics
         self._mixes: dict[str, MixRecorded] = {}
         self._history: defaultdict[str, dict[float, HistoryPoint]] = defaultdict(dict)
 
@@ -78,6 +80,16 @@ class MemoryStore(ForkAware):
                 stage=stages[-1] if stages else None,
                 configuration=self._ledger.configurations.get(group),
                 pins={arm: pin for (name, arm), pin in sorted(self._ledger.pins.items()) if name == group},
+                segments={
+                    name: one.stored(name)
+                    for (of_group, name), one in sorted(self._ledger.segments.items(), key=_key)
+                    if of_group == group and one.is_known
+                },
+                segmenter=max(
+                    (one for (name, _), one in self._ledger.segmenters.items() if name == group),
+                    key=_version,
+                    default=None,
+                ),
                 version=self._ledger.versions.get(group, 0),
             )
 
@@ -176,6 +188,8 @@ class MemoryStore(ForkAware):
                 statistics = self._statistics[group]
                 for cell, increment in change.statistics.items():
                     statistics[cell] = statistics.get(cell, NOTHING) + increment
+            for forgotten in applied.forgotten:
+                self._forget(*forgotten)
             for mix in applied.mixes:
                 self._mixes.setdefault(mix.mix_id, mix)
             self._sample(applied, now)
@@ -239,6 +253,18 @@ class MemoryStore(ForkAware):
             reward_total=float(sum(cell.reward_sum for cell in cells)),
         )
 
+    def _forget(self, group: str, segment: str) -> None:
+        """Drop the cells of a segment, which are empty by now, and move what was folded away."""
+        cells = self._statistics[group]
+        if not self._ledger.segments[group, segment].is_known:
+            for cell in [cell for cell in cells if cell[0] == segment]:
+                del cells[cell]
+        moved = (
+            (name, ("", arm) if (name, of) == (group, segment) else (of, arm))
+            for name, (of, arm) in self._folded
+        )
+        self._folded = add_up(zip(moved, self._folded.values(), strict=True))
+
     def _stages(self, group: str) -> list[StagePlanned]:
         return [stage for (name, _), stage in sorted(self._ledger.stages.items()) if name == group]
 
@@ -274,6 +300,7 @@ class MemoryStore(ForkAware):
                 ledger.remove(entry)
             until = oldest[-1] - MIX_LIFETIME_S
             self._mixes = {key: mix for key, mix in self._mixes.items() if mix.made_at > until}
+        ledger.drop_forgotten(self._upkeep.folded_up_to)
         is_done = max(lost, len(oldest)) < UPKEEP_STEP
         self._upkeep = Upkeep(folded_up_to=ledger.folded_up_to, last_at=now if is_done else 0.0)
 
@@ -295,6 +322,14 @@ class MemoryStore(ForkAware):
 
 def _seen(entries: Iterable[Entry]) -> list[StoredDecision]:
     return [stored for stored in map(Entry.stored, entries) if stored is not None]
+
+
+def _key(item: tuple[tuple[str, str], object]) -> tuple[str, str]:
+    return item[0]
+
+
+def _version(fitted: SegmenterFitted) -> int:
+    return fitted.version
 
 
 def _made_at(decision: DecisionMade) -> float:

@@ -15,9 +15,11 @@ from typing import Any
 from sqlalchemy import Column, ColumnElement, Row, and_
 
 from stageroute_router.store import tables
-from stageroute_router.store.base import ArmPinned, GroupConfigured, StagePlanned
+from stageroute_router.store.base import ArmPinned, GroupConfigured, SegmenterFitted, StagePlanned
 from stageroute_router.store.bodies import evidence_of_text
+from stageroute_router.store.entries import Segment
 from stageroute_router.store.findings import StoredProblem
+from stageroute_router.store.validation import is_segmenter
 
 _ROUNDING = 1e-6
 """By how much a sum may be outside of its range: taking observations back leaves rounding errors."""
@@ -108,6 +110,40 @@ def pin_or_problem(row: Row[Any]) -> ArmPinned | StoredProblem:
         return StoredProblem(table=tables.pins.name, row=(row.group_name, row.arm), problem=wrong)
     pinned = None if row.pinned is None else bool(row.pinned)
     return ArmPinned(group=row.group_name, arm=row.arm, pinned=pinned, set_at=row.set_at)
+
+
+def segment_or_problem(row: Row[Any]) -> Segment | StoredProblem:
+    """Return a stored segment, or what is wrong with it."""
+    wrong = None
+    if row.kind not in ("label", "auto"):
+        wrong = f"kind is {row.kind!r}, which is neither label nor auto"
+    for name in ("first_seen", "last_seen", "forgotten_until"):
+        value = getattr(row, name)
+        is_missing = name == "forgotten_until" and value is None
+        if not is_missing and not (_is_number(value) and math.isfinite(value)):
+            wrong = f"{name} is {value!r}, which is no time"
+    if wrong is not None:
+        return StoredProblem(table=tables.segments.name, row=(row.group_name, row.segment), problem=wrong)
+    return Segment(
+        kind=row.kind,
+        first_seen=row.first_seen,
+        last_seen=row.last_seen,
+        forgotten_until=row.forgotten_until,
+    )
+
+
+def segmenter_or_problem(row: Row[Any]) -> SegmenterFitted | StoredProblem:
+    """Return a stored segmenter, or what is wrong with it."""
+    wrong = None
+    if not is_segmenter(row.fitted):
+        wrong = "fitted is not a JSON object"
+    elif not _is_number(row.fitted_at) or not math.isfinite(row.fitted_at):
+        wrong = f"fitted_at is {row.fitted_at!r}, which is no time"
+    if wrong is not None:
+        return StoredProblem(table=tables.segmenters.name, row=(row.group_name, row.version), problem=wrong)
+    return SegmenterFitted(
+        group=row.group_name, version=row.version, fitted=row.fitted, fitted_at=row.fitted_at
+    )
 
 
 def configuration_or_problem(row: Row[Any]) -> GroupConfigured | StoredProblem:

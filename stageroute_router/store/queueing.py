@@ -11,6 +11,7 @@ from stageroute_router.store.base import (
     CallWithdrawn,
     GroupConfigured,
     RewardReceipt,
+    SegmenterFitted,
     StagePlanned,
     Write,
 )
@@ -80,7 +81,7 @@ class WriteQueue:
 
     def has_room_for(self, write: Write) -> bool:
         """Whether this write may be added."""
-        if not self.is_full or isinstance(write, StagePlanned | GroupConfigured):
+        if not self.is_full or isinstance(write, StagePlanned | GroupConfigured | SegmenterFitted):
             return True
         is_outcome = isinstance(write, CallSettled | CallFailed | CallWithdrawn)
         return is_outcome and len(self._waiting) < self.most + self.most // 10

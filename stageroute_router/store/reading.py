@@ -6,8 +6,9 @@ Reading for a batch costs a fixed number of statements, however many writes it h
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
+from operator import itemgetter
 from typing import Any
 
 from sqlalchemy import Connection, Row, Select, or_, outerjoin, select, tuple_
@@ -26,6 +27,8 @@ from stageroute_router.store.base import (
     MixRecorded,
     RewardReported,
     RewardRevoked,
+    SegmenterFitted,
+    SegmentsForgotten,
     StagePlanned,
     StoredDecision,
     StoredGroup,
@@ -33,7 +36,7 @@ from stageroute_router.store.base import (
 )
 from stageroute_router.store.bodies import mix_of_text
 from stageroute_router.store.driver import fetch
-from stageroute_router.store.entries import Entry, GivenReward, PendingReward, Target
+from stageroute_router.store.entries import Entry, GivenReward, PendingReward, Segment, Target
 from stageroute_router.store.findings import StoredProblem
 from stageroute_router.store.folding import SUMS, cells_of, fold_log, folded_account
 from stageroute_router.store.key_list import among_keys, key_list
@@ -44,10 +47,13 @@ from stageroute_router.store.quarantine import (
     bad_sums,
     configuration_or_problem,
     pin_or_problem,
+    segment_or_problem,
+    segmenter_or_problem,
     stage_or_problem,
 )
 
 _TOTALS = tuple(f.name for f in fields(Account))
+_KEY = itemgetter(0)
 
 _d = tables.decisions.c
 _r = tables.rewards.c
@@ -95,6 +101,7 @@ _TARGETS: Select[Any] = (
         _d.served_arm,
         _d.state,
         _d.caller,
+        _d.made_at,
         _r.source,
         _r.reward,
         _r.reported_key,
@@ -121,6 +128,8 @@ _ACCOUNTS: Select[Any] = select(
 ).where(among_keys(tables.groups.c.group_name))
 _STAGES = select(tables.stages)
 _PINS = select(tables.pins)
+_SEGMENTS: Select[Any] = select(tables.segments).where(among_keys(tables.segments.c.group_name))
+_SEGMENTERS = select(tables.segmenters)
 
 
 @dataclass(slots=True)
@@ -133,6 +142,9 @@ class _Needed:
     groups: set[str] = field(default_factory=set)
     stages: dict[tuple[str, int], None] = field(default_factory=dict)
     pins: dict[tuple[str, str], None] = field(default_factory=dict)
+    segmented: set[str] = field(default_factory=set)
+    forgetting: set[str] = field(default_factory=set)
+    segmenters: dict[tuple[str, int], None] = field(default_factory=dict)
 
     @classmethod
     def by(cls, batch: Sequence[Write]) -> _Needed:
@@ -146,25 +158,36 @@ class _Needed:
                 case RewardRevoked():
                     needed.rewarded[write.key] = needed.waited_for[write.key] = None
                 case DecisionMade():
-                    needed.decisions[write.decision_id] = None
-                    needed.waited_for[write.decision_id] = needed.waited_for[write.call_id] = None
-                    needed.groups.add(write.group)
+                    needed._add_decision(write)
                 case CallSettled():
                     needed.decisions[write.decision_id] = None
                     if write.response_id is not None:
                         needed.waited_for[write.response_id] = None
                 case CallFailed() | CallWithdrawn():
                     needed.decisions[write.decision_id] = None
-                case StagePlanned() | ArmPinned():
+                case StagePlanned() | ArmPinned() | SegmentsForgotten() | SegmenterFitted():
                     needed._add_steering(write)
         return needed
 
-    def _add_steering(self, write: StagePlanned | ArmPinned) -> None:
+    def _add_decision(self, write: DecisionMade) -> None:
+        self.decisions[write.decision_id] = None
+        self.waited_for[write.decision_id] = self.waited_for[write.call_id] = None
         self.groups.add(write.group)
-        if isinstance(write, StagePlanned):
-            self.stages[write.group, write.stage] = None
-        else:
-            self.pins[write.group, write.arm] = None
+        if write.segment:
+            self.segmented.add(write.group)
+
+    def _add_steering(self, write: StagePlanned | ArmPinned | SegmentsForgotten | SegmenterFitted) -> None:
+        self.groups.add(write.group)
+        match write:
+            case StagePlanned():
+                self.stages[write.group, write.stage] = None
+            case ArmPinned():
+                self.pins[write.group, write.arm] = None
+            case SegmenterFitted():
+                self.segmenters[write.group, write.version] = None
+            case SegmentsForgotten():
+                self.segmented.add(write.group)
+                self.forgetting.add(write.group)
 
 
 def load_ledger(
@@ -174,7 +197,11 @@ def load_ledger(
     needed = _Needed.by(batch)
     needed.decisions.update(dict.fromkeys(lost))
     ledger = _ledger_of(
-        connection, ids=needed.decisions, reward_keys=needed.rewarded, folded_up_to=folded_up_to
+        connection,
+        ids=needed.decisions,
+        reward_keys=needed.rewarded,
+        folded_up_to=folded_up_to,
+        segmented=needed.segmented,
     )
     for key, source, reward, reported_at, received_at, caller in _fetch(
         connection, _PENDING, needed.waited_for
@@ -186,6 +213,14 @@ def load_ledger(
     for group, version, *account in _fetch(connection, _ACCOUNTS, sorted(needed.groups)):
         ledger.versions[group] = version
         ledger.accounts[group], _ = _account_of(connection, group, account)
+    _load_steering(connection, ledger, needed)
+    if needed.forgetting:
+        _load_cells(connection, ledger, needed.forgetting)
+    return ledger
+
+
+def _load_steering(connection: Connection, ledger: Ledger, needed: _Needed) -> None:
+    """Give a ledger the plans, pins and segmenters that a batch may be about."""
     if needed.stages:
         keys = tuple_(tables.stages.c.group_name, tables.stages.c.stage).in_(list(needed.stages))
         for row in connection.execute(_STAGES.where(keys)):
@@ -198,12 +233,32 @@ def load_ledger(
             pin = pin_or_problem(row)
             if isinstance(pin, ArmPinned):
                 ledger.pins[pin.group, pin.arm] = pin
-    return ledger
+    if needed.segmenters:
+        c = tables.segmenters.c
+        keys = tuple_(c.group_name, c.version).in_(list(needed.segmenters))
+        for row in connection.execute(_SEGMENTERS.where(keys)):
+            fitted = segmenter_or_problem(row)
+            if isinstance(fitted, SegmenterFitted):
+                ledger.segmenters[fitted.group, fitted.version] = fitted
+
+
+def _load_cells(connection: Connection, ledger: Ledger, groups: Iterable[str]) -> None:
+    """Give a ledger the statistics of all segments of some groups but the one without a name."""
+    cells: dict[str, dict[CellKey, ArmStatistics]] = {}
+    for group in sorted(groups):
+        for cell, sums, is_sound in load_statistics(connection, group):
+            if not is_sound:
+                ledger.damaged.add((group, cell[0]))
+                # Where its sums would go cannot be added to.
+                ledger.damaged.update(key for key in ledger.segments if key[0] == group and not cell[0])
+            elif cell[0]:
+                cells.setdefault(group, {})[cell] = sums
+    ledger.cells = cells
 
 
 def load_key(connection: Connection, key: str) -> Ledger:
     """Return a ledger with the decisions one key may name."""
-    return _ledger_of(connection, ids=(key,), reward_keys=(key,), folded_up_to=-math.inf)
+    return _ledger_of(connection, ids=(key,), reward_keys=(key,), folded_up_to=-math.inf, segmented=set())
 
 
 def load_call(connection: Connection, call_id: str) -> list[StoredDecision]:
@@ -276,14 +331,27 @@ def load_group(connection: Connection, group: str) -> StoredGroup:
         configuration = None
     stages, bad_stages = load_stages(connection, group, last=1)
     pins, bad_pins = _load_pins(connection, group)
+    segments, bad_segments = _load_segments(connection, [group])
+    segmenter, bad_segmenters = _load_segmenter(connection, group)
     return StoredGroup(
         account=account,
         statistics=statistics,
         stage=stages[0] if stages else None,
         configuration=configuration,
         pins=pins,
+        segments={
+            name: one.stored(name) for (_, name), one in sorted(segments.items(), key=_KEY) if one.is_known
+        },
+        segmenter=segmenter,
         version=0 if row is None else row.version,
-        problems=(*problems, *([] if problem is None else [problem]), *bad_stages, *bad_pins),
+        problems=(
+            *problems,
+            *([] if problem is None else [problem]),
+            *bad_stages,
+            *bad_pins,
+            *bad_segments,
+            *bad_segmenters,
+        ),
     )
 
 
@@ -349,6 +417,33 @@ def _load_pins(connection: Connection, group: str) -> tuple[dict[str, ArmPinned]
     )
 
 
+def _load_segments(
+    connection: Connection, groups: Sequence[str]
+) -> tuple[dict[tuple[str, str], Segment], list[StoredProblem]]:
+    """Return all segments of some groups, by group and name, those that are forgotten too."""
+    segments: dict[tuple[str, str], Segment] = {}
+    problems: list[StoredProblem] = []
+    for row in connection.execute(_SEGMENTS, key_list(connection, groups)):
+        found = segment_or_problem(row)
+        if isinstance(found, Segment):
+            segments[row.group_name, row.segment] = found
+        else:
+            problems.append(found)
+    return segments, problems
+
+
+def _load_segmenter(connection: Connection, group: str) -> tuple[SegmenterFitted | None, list[StoredProblem]]:
+    """Return the latest segmenter of a group that can be used; and what was passed over on the way."""
+    c = tables.segmenters.c
+    problems: list[StoredProblem] = []
+    for row in connection.execute(_SEGMENTERS.where(c.group_name == group).order_by(c.version.desc())):
+        found = segmenter_or_problem(row)
+        if isinstance(found, SegmenterFitted):
+            return found, problems
+        problems.append(found)
+    return None, problems
+
+
 def _load_configuration(connection: Connection, group: str) -> GroupConfigured | StoredProblem | None:
     c = tables.configurations.c
     statement: Select[Any] = select(c.group_name, c.settings, c.arms).where(c.group_name == group)
@@ -357,18 +452,30 @@ def _load_configuration(connection: Connection, group: str) -> GroupConfigured |
 
 
 def _ledger_of(
-    connection: Connection, *, ids: Iterable[str], reward_keys: Iterable[str], folded_up_to: float
+    connection: Connection,
+    *,
+    ids: Iterable[str],
+    reward_keys: Iterable[str],
+    folded_up_to: float,
+    segmented: set[str],
 ) -> Ledger:
-    """Return a ledger with the decisions of these ids and those that rewards may mean."""
+    """Return a ledger with the decisions of these ids and those that rewards may mean.
+
+    With the segments of their groups too where a decision has one, and of the groups ``segmented`` in any case.
+    """
     rows = {row[1]: row for row in _fetch(connection, _DECISIONS_BY_ID, ids)}
     ledger = Ledger(folded_up_to=folded_up_to)
     targets = ledger.targets
+    made: dict[str, float] = {}
     for row in _fetch(connection, _TARGETS, [key for key in reward_keys if key not in rows]):
-        decision_id, group, segment, arm, state, caller, source, reward, key, reported_at = row
+        decision_id, group, segment, arm, state, caller, made_at, source, reward, key, reported_at = row
         target = targets.get(decision_id)
         if target is None:
             target = Target(decision_id, group, (segment, arm), arm, state, caller, {})
             targets[decision_id] = target
+            if segment:
+                segmented.add(group)
+                made[decision_id] = made_at
         if source is not None:
             target.rewards[source] = GivenReward(reward, key=key, reported_at=reported_at)
     # What is no decision's id is a response id, a call id, or nobody's.
@@ -376,12 +483,27 @@ def _ledger_of(
     for row in _fetch(connection, _DECISIONS_BY_OTHER_KEY, others):
         rows[row[1]] = row
         targets.pop(row[1], None)  # also named by its id; there must not be two of it
+    segmented.update(row[3] for row in rows.values() if row[4])
+    if segmented:
+        ledger.segments, _ = _load_segments(connection, sorted(segmented))
     for row in sorted(rows.values()):
-        ledger.insert(_entry_of(row))
+        entry = _entry_of(row)
+        entry.is_forgotten = ledger.is_forgotten(entry.decision)
+        ledger.insert(entry)
+    _count_forgotten(ledger, made)
     for decision_id, source, reward, key, reported_at in _fetch(connection, _REWARDS, ledger.decisions):
         given = GivenReward(reward, key=key, reported_at=reported_at)
         ledger.decisions[decision_id].rewards[source] = given
     return ledger
+
+
+def _count_forgotten(ledger: Ledger, made: Mapping[str, float]) -> None:
+    """Let the targets whose segment was forgotten since they were made count without one."""
+    for decision_id, made_at in made.items():
+        target = ledger.targets.get(decision_id)
+        known = None if target is None else ledger.segments.get((target.group, target.cell[0]))
+        if target is not None and known is not None and known.has_forgotten(made_at):
+            target.cell = ("", target.served_arm)
 
 
 def _fetch(connection: Connection, statement: Select[Any], keys: Iterable[str]) -> list[tuple[Any, ...]]:

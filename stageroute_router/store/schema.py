@@ -9,7 +9,7 @@ from sqlalchemy import Connection, delete, false, inspect, text
 from stageroute_router.errors import SchemaError
 from stageroute_router.store import postgres, sqlite_file, tables
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 """The newest schema this version knows: the number of the last revision in ``migrations/versions``."""
 
 Migrate = Literal["auto", "verify"]

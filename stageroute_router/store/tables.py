@@ -87,6 +87,31 @@ pins = Table(
 """One row per arm that an operator ever pinned or unpinned; ``pinned`` is NULL where the configuration decides again:
 the row stays, so that an older write which arrives late is known to be older."""
 
+segments = Table(
+    "stageroute_segments",
+    metadata,
+    Column("group_name", Text, primary_key=True),
+    Column("segment", Text, primary_key=True),
+    Column("kind", Text, nullable=False),
+    Column("first_seen", Double, nullable=False),
+    Column("last_seen", Double, nullable=False),
+    Column("forgotten_until", Double, nullable=True),
+    CheckConstraint("kind IN ('label', 'auto')", name="stageroute_segments_kind"),
+)
+"""One row per segment with a name. Its decisions made before ``forgotten_until`` count in ``""``: their segment was
+forgotten. It has come back if ``last_seen`` is later; if not, the row stays until those decisions are folded away."""
+
+segmenters = Table(
+    "stageroute_segmenters",
+    metadata,
+    Column("group_name", Text, primary_key=True),
+    Column("version", BigInteger, primary_key=True, autoincrement=False),
+    Column("fitted", Text, nullable=False),
+    Column("fitted_at", Double, nullable=False),
+    CheckConstraint("version >= 1", name="stageroute_segmenters_version"),
+)
+"""One row per version of what finds segments that nobody names; the first writer wins. ``fitted`` is a JSON object."""
+
 stages = Table(
     "stageroute_stages",
     metadata,

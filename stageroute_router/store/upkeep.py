@@ -21,13 +21,12 @@ from stageroute_router.store.base import (
     UPKEEP_STEP,
 )
 from stageroute_router.store.driver import fetch
-from stageroute_router.store.folding import EXTRA, SUMS, fold_until
-from stageroute_router.store.writing import insert_missing
+from stageroute_router.store.folding import EXTRA, fold_until
+from stageroute_router.store.writing import ADD_FOLDED, insert_missing
 
 _d = tables.decisions.c
 _u = tables.upkeep.c
-_f = tables.folded.c
-_ADDED = (*SUMS, *EXTRA)
+_g = tables.segments.c
 
 _STATE = select(_u.folded_up_to, _u.last_at)
 _OVERDUE = (
@@ -37,10 +36,8 @@ _OVERDUE = (
     .limit(UPKEEP_STEP)
 )
 _OLDEST = select(_d.made_at).where(_d.made_at <= bindparam("moment")).order_by(_d.made_at).limit(UPKEEP_STEP)
-_ADD_FOLDED = (
-    update(tables.folded)
-    .where(_f.group_name == bindparam("group"), _f.segment == bindparam("seg"), _f.arm == bindparam("of"))
-    .values({name: _f[name] + bindparam(f"more_{name}") for name in _ADDED})
+_FORGOTTEN_FOR_GOOD = delete(tables.segments).where(
+    _g.forgotten_until <= bindparam("moment"), _g.last_seen < _g.forgotten_until
 )
 
 
@@ -106,6 +103,9 @@ def do_upkeep(
     oldest = [] if limit is None else connection.execute(_OLDEST, {"moment": limit}).scalars().all()
     if oldest:
         _fold_away(connection, oldest[-1])
+    if not math.isinf(upkeep.folded_up_to):
+        # Nothing is left of what these were remembered for.
+        connection.execute(_FORGOTTEN_FOR_GOOD, {"moment": upkeep.folded_up_to})
     is_done = max(lost, len(oldest)) < UPKEEP_STEP
     folded_up_to = max([upkeep.folded_up_to, *oldest])
     row = {
@@ -127,7 +127,7 @@ def _fold_away(connection: Connection, moment: float) -> None:
         increments.append({"group": group, "seg": segment, "of": arm, **more})
     if increments:
         connection.execute(insert_missing(tables.folded, connection.dialect.name), zeros)
-        connection.execute(_ADD_FOLDED, increments)
+        connection.execute(ADD_FOLDED, increments)
     old = select(_d.decision_id).where(_d.made_at <= moment)
     connection.execute(delete(tables.rewards).where(tables.rewards.c.decision_id.in_(old)))
     connection.execute(delete(tables.decisions).where(_d.made_at <= moment))

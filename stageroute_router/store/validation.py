@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import re
 from collections.abc import Sequence
@@ -9,6 +10,7 @@ from collections.abc import Sequence
 from stageroute_router.errors import InvalidRewardError, StoreError
 from stageroute_router.store.base import (
     FAILURE_SOURCE,
+    LONGEST_SEGMENTER,
     PENDING_REWARD_LIFETIME_S,
     ArmPinned,
     CallFailed,
@@ -17,6 +19,8 @@ from stageroute_router.store.base import (
     MixRecorded,
     RewardReported,
     RewardRevoked,
+    SegmenterFitted,
+    SegmentsForgotten,
     StagePlanned,
     Write,
 )
@@ -40,21 +44,16 @@ def check_batch(batch: Sequence[Write]) -> None:
                 _check_report(write)
             case DecisionMade():
                 _check_decision(write)
-            case CallSettled():
-                _check_amount("cost_usd", write.cost_usd)
-                _check_count("prompt_tokens", write.prompt_tokens)
-                _check_count("completion_tokens", write.completion_tokens)
-                _check_finite("settled_at", write.settled_at)
-            case CallFailed():
-                _check_finite("failed_at", write.failed_at)
-                if write.reward is not None:
-                    _check_reward(write.reward)
+            case CallSettled() | CallFailed():
+                _check_end(write)
             case StagePlanned():
                 _check_stage(write)
             case ArmPinned():
                 _check_pin(write)
             case MixRecorded():
                 _check_finite("made_at", write.made_at)
+            case SegmentsForgotten() | SegmenterFitted():
+                _check_segments(write)
 
 
 def check_retention(retention_s: float | None) -> None:
@@ -95,6 +94,18 @@ def _check_decision(write: DecisionMade) -> None:
     _check_finite("made_at", write.made_at)
 
 
+def _check_end(write: CallSettled | CallFailed) -> None:
+    if isinstance(write, CallFailed):
+        _check_finite("failed_at", write.failed_at)
+        if write.reward is not None:
+            _check_reward(write.reward)
+        return
+    _check_amount("cost_usd", write.cost_usd)
+    _check_count("prompt_tokens", write.prompt_tokens)
+    _check_count("completion_tokens", write.completion_tokens)
+    _check_finite("settled_at", write.settled_at)
+
+
 def _check_stage(write: StagePlanned) -> None:
     if not write.live:
         raise ValueError(f"stage {write.stage} of {write.group!r} has no live arm; it needs at least one")
@@ -111,6 +122,30 @@ def _check_pin(write: ArmPinned) -> None:
     if write.pinned not in (True, False, None):
         raise ValueError(f"pinned is {write.pinned!r}; it has to be true, false, or None to forget it")
     _check_finite("set_at", write.set_at)
+
+
+def _check_segments(write: SegmentsForgotten | SegmenterFitted) -> None:
+    if isinstance(write, SegmentsForgotten):
+        _check_finite("unseen_since", write.unseen_since)
+        return
+    if write.version < 1:
+        raise ValueError(f"version is {write.version!r}; the versions of a segmenter count from 1")
+    if not is_segmenter(write.fitted):
+        raise ValueError(
+            f"fitted is {len(write.fitted)} characters of something else; it has to be a JSON object of at most "
+            f"{LONGEST_SEGMENTER}"
+        )
+    _check_finite("fitted_at", write.fitted_at)
+
+
+def is_segmenter(text: object) -> bool:
+    """Return whether a text can be a fitted segmenter: a JSON object that is not too long."""
+    if not isinstance(text, str) or len(text) > LONGEST_SEGMENTER:
+        return False
+    try:
+        return isinstance(json.loads(text), dict)
+    except ValueError:
+        return False
 
 
 def check_source(source: str) -> None:

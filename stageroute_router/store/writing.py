@@ -8,15 +8,15 @@ from dataclasses import asdict, fields
 from functools import cache
 from operator import itemgetter
 
-from sqlalchemy import Connection, Table, and_, bindparam, delete, insert, update
+from sqlalchemy import Connection, Table, and_, bindparam, delete, insert, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from stageroute_router.core.account import Account
 from stageroute_router.store import tables
-from stageroute_router.store.base import ArmPinned, GroupChange, MixRecorded, StagePlanned
+from stageroute_router.store.base import ArmPinned, GroupChange, MixRecorded, SegmenterFitted, StagePlanned
 from stageroute_router.store.bodies import text_of_evidence, text_of_mix
 from stageroute_router.store.driver import run
-from stageroute_router.store.entries import NOTHING, Applied, Entry
+from stageroute_router.store.entries import NOTHING, Applied, Entry, Segment
 from stageroute_router.store.folding import SUMS
 from stageroute_router.store.ledger import Ledger
 from stageroute_router.store.quarantine import SOUND_STATISTICS
@@ -39,6 +39,7 @@ _d = tables.decisions.c
 _r = tables.rewards.c
 _p = tables.pending_rewards.c
 _s = tables.statistics.c
+_f = tables.folded.c
 
 _INSERT_DECISION = insert(tables.decisions)
 _UPDATE_DECISION = (
@@ -59,6 +60,24 @@ _ADD_STATISTICS = (
         SOUND_STATISTICS,
     )
     .values({name: _s[name] + bindparam(f"more_{name}") for name in SUMS})
+)
+
+
+_CELL = ("group_name", "segment", "arm")
+ADD_FOLDED = (
+    update(tables.folded)
+    .where(_f.group_name == bindparam("group"), _f.segment == bindparam("seg"), _f.arm == bindparam("of"))
+    .values(
+        {column.name: column + bindparam(f"more_{column.name}") for column in _f if column.name not in _CELL}
+    )
+)
+"""Adds to the sums of a cell that are there already."""
+_FOLDED = select(tables.folded).where(_f.group_name == bindparam("group"), _f.segment == bindparam("seg"))
+_DELETE_FOLDED = delete(tables.folded).where(
+    _f.group_name == bindparam("group"), _f.segment == bindparam("seg")
+)
+_DELETE_STATISTICS = delete(tables.statistics).where(
+    _s.group_name == bindparam("group"), _s.segment == bindparam("seg")
 )
 
 
@@ -91,7 +110,16 @@ def write_back(connection: Connection, ledger: Ledger, applied: Applied) -> None
     if applied.pins:
         pins = [_pin_row(ledger.pins[key]) for key in sorted(applied.pins)]
         connection.execute(upsert(tables.pins, connection.dialect.name), pins)
+    if applied.segmenters:
+        fitted = [_segmenter_row(ledger.segmenters[key]) for key in sorted(applied.segmenters)]
+        # As with stages: where there is a row already, it cannot be read.
+        connection.execute(upsert(tables.segmenters, connection.dialect.name), fitted)
+    if applied.segments:
+        seen = [_segment_row(key, ledger.segments[key]) for key in sorted(applied.segments)]
+        connection.execute(upsert(tables.segments, connection.dialect.name), seen)
     _write_groups(connection, applied.report.changes)
+    if applied.forgotten:
+        _forget(connection, ledger, applied)
 
 
 def _write_rewards(connection: Connection, applied: Applied) -> None:
@@ -154,6 +182,25 @@ def _write_groups(connection: Connection, changes: Mapping[str, GroupChange]) ->
         # before they find that it is there already.
         run(connection, insert_missing(tables.statistics, connection.dialect.name), cells)
         run(connection, _ADD_STATISTICS, increments)
+
+
+def _forget(connection: Connection, ledger: Ledger, applied: Applied) -> None:
+    """Move what was folded away of forgotten segments, and delete the rows of their sums, which are zeros by now."""
+    gone = [key for key in sorted(applied.forgotten) if not ledger.segments[key].is_known]
+    keys = [{"group": group, "seg": segment} for group, segment in sorted(applied.forgotten)]
+    zeros, increments = [], []
+    for key in keys:
+        for row in connection.execute(_FOLDED, key).mappings():
+            sums = {name: value for name, value in row.items() if name not in _CELL}
+            zeros.append({**row, "segment": "", **dict.fromkeys(sums, 0)})
+            more = {f"more_{name}": value for name, value in sums.items()}
+            increments.append({"group": row["group_name"], "seg": "", "of": row["arm"], **more})
+    if zeros:
+        connection.execute(insert_missing(tables.folded, connection.dialect.name), zeros)
+        connection.execute(ADD_FOLDED, increments)
+        connection.execute(_DELETE_FOLDED, keys)
+    if gone:
+        connection.execute(_DELETE_STATISTICS, [{"group": group, "seg": segment} for group, segment in gone])
 
 
 # Building such a statement takes longer than running it, so each is built once.
@@ -240,6 +287,23 @@ def _pin_row(pin: ArmPinned) -> dict[str, object]:
         "pinned": None if pin.pinned is None else int(pin.pinned),
         "set_at": pin.set_at,
     }
+
+
+def _segment_row(key: tuple[str, str], segment: Segment) -> dict[str, object]:
+    return {
+        "group_name": key[0],
+        "segment": key[1],
+        "kind": segment.kind,
+        "first_seen": segment.first_seen,
+        "last_seen": segment.last_seen,
+        "forgotten_until": segment.forgotten_until,
+    }
+
+
+def _segmenter_row(fitted: SegmenterFitted) -> dict[str, object]:
+    row = asdict(fitted)
+    row["group_name"] = row.pop("group")
+    return row
 
 
 def _mix_row(mix: MixRecorded) -> dict[str, object]:

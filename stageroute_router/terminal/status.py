@@ -11,10 +11,13 @@ from rich.text import Text
 from stageroute_router.health import Health
 from stageroute_router.status import ArmStatus, GroupStatus, Status
 from stageroute_router.terminal.formats import clean, counted, moment, plain, reward, share, span, usd
-from stageroute_router.wording import shadow_price_sentence
+from stageroute_router.wording import segment_worth_sentence, shadow_price_sentence
 
 HEALTH_STYLES = {"ok": "green", "degraded": "yellow", "unhealthy": "bold red"}
 """How each state of health is shown."""
+
+_WORTH_NAMING = 0.05
+"""Arms that get less of a segment's calls are not named with it."""
 
 
 def show_status(status: Status, console: Console) -> None:
@@ -56,6 +59,10 @@ def show_group(group: GroupStatus, console: Console) -> None:
         )
     )
     console.print(_arms(group))
+    if group.segments:
+        console.print(_segments(group))
+    if group.segment_worth is not None:
+        console.print(Text(segment_worth_sentence(group.segment_worth)))
     for warning in group.warnings:
         console.print(Text.assemble(("warning: ", "yellow"), clean(warning)))
     console.print()
@@ -99,5 +106,28 @@ def _arms(group: GroupStatus) -> Table:
             usd(arm.cost_mean_usd),
             usd(arm.cost_lcb_usd),
             style=None if arm.live else "dim",
+        )
+    return table
+
+
+def _segments(group: GroupStatus) -> Table:
+    table = Table("segment", box=None, pad_edge=False)
+    for heading in ("of calls", "calls", "reward", "rewards", "cost"):
+        table.add_column(heading, justify="right")
+    table.add_column("goes to")
+    for segment in group.segments:
+        goes_to = ", ".join(
+            f"{clean(arm)} {share(probability)}"
+            for arm, probability in segment.probabilities.items()
+            if probability >= _WORTH_NAMING
+        )
+        table.add_row(
+            plain(segment.name) if segment.name else Text("(none)", style="dim"),
+            share(segment.share),
+            f"{segment.pulls:,}",
+            reward(segment.reward_mean),
+            f"{segment.reward_count:,}",
+            usd(segment.cost_mean_usd),
+            goes_to,
         )
     return table

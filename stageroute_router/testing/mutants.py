@@ -16,7 +16,7 @@ from sqlalchemy import Connection
 
 from stageroute_router.errors import StoreError
 from stageroute_router.receipt import RewardReceipt
-from stageroute_router.store import folding, sql, upkeep, writing
+from stageroute_router.store import folding, reading, sql, upkeep, writing
 from stageroute_router.store.base import ArmPinned, RewardReported, StagePlanned
 from stageroute_router.store.entries import Applied, Entry, GivenReward, Rewardable, Target
 from stageroute_router.store.folding import Fold, Folds
@@ -73,6 +73,12 @@ def lets_an_old_pin_win() -> None:
         ledger._changes.pins[key] = None
 
     _swap(Ledger, "_pin", pin)
+
+
+def counts_what_was_forgotten_where_it_was() -> None:
+    """Count a late reward in the segment of its decision, although the sums of that have moved."""
+    _swap(Ledger, "is_forgotten", lambda _ledger, _decision: False)
+    _swap(reading, "_count_forgotten", lambda _ledger, _made: None)
 
 
 def folds_rewards_away() -> None:
@@ -151,6 +157,7 @@ MUTANTS: dict[str, Callable[[], None]] = {
         replaces_without_moving_the_sums,
         lets_the_last_plan_win,
         lets_an_old_pin_win,
+        counts_what_was_forgotten_where_it_was,
         folds_rewards_away,
         forgets_what_was_folded,
         lets_anybody_reward,

@@ -20,6 +20,8 @@ from stageroute_router.store.base import (
     MixRecorded,
     RewardReported,
     RewardRevoked,
+    SegmenterFitted,
+    SegmentsForgotten,
     StagePlanned,
     StoredDecision,
 )
@@ -164,6 +166,18 @@ def pinned(
 ) -> ArmPinned:
     """Return an operator's decision that an arm is live in every stage, or that it need not be."""
     return ArmPinned(group=group, arm=arm, pinned=to, set_at=at)
+
+
+def forgotten(*, group: str = "chat", since: float = EPOCH) -> SegmentsForgotten:
+    """Return that a group's segments which were last seen before a moment are forgotten."""
+    return SegmentsForgotten(group=group, unseen_since=since)
+
+
+def fitted(
+    version: int = 1, *, group: str = "chat", text: str = '{"centroids": [[0.5, 1.5]]}', at: float = EPOCH
+) -> SegmenterFitted:
+    """Return what finds segments, as it was fitted."""
+    return SegmenterFitted(group=group, version=version, fitted=text, fitted_at=at)
 
 
 def fold(decisions: Iterable[StoredDecision | None]) -> dict[CellKey, ArmStatistics]:

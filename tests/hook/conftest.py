@@ -10,7 +10,7 @@ import logging
 import random
 import threading
 import warnings
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any
@@ -24,9 +24,11 @@ with warnings.catch_warnings():
 from stageroute_router.core.arm import Arm
 from stageroute_router.errors import InvalidRewardError, UnknownDecisionError
 from stageroute_router.hook.control import Control
+from stageroute_router.hook.segment import segment_sources
 from stageroute_router.hook.strategy import StageRouteStrategy
 from stageroute_router.receipt import RewardReceipt
 from stageroute_router.reward_token import RewardTokens, TokenKey
+from stageroute_router.settings import parse_groups
 
 DEADLINE_S = 20.0
 MESSAGES = [{"role": "user", "content": "hello"}]
@@ -70,6 +72,9 @@ class FakeRouting:
     arms: dict[str, tuple[Arm, ...]] = field(default_factory=dict)
     chosen: list[tuple[str, tuple[str, ...], FakeRouted]] = field(default_factory=list)
     call_ids: list[str] = field(default_factory=list)
+    segments: list[str] = field(default_factory=list)
+    prices: list[float | None] = field(default_factory=list)
+    texts: list[str] = field(default_factory=list)
     reports: list[tuple[str, str, dict[str, Any]]] = field(default_factory=list)
     errors: list[BaseException] = field(default_factory=list)
     expected_errors: bool = False
@@ -92,9 +97,9 @@ class FakeRouting:
         eligible: Collection[str],
         call_id: str,
         segment: str = "",
+        price: float | None = None,
         caller: str | None = None,
     ) -> FakeRouted | None:
-        assert segment == ""
         arm = self.prefer(eligible) if self.prefer else self._random.choice(sorted(eligible))
         if arm is None:
             return None
@@ -102,7 +107,13 @@ class FakeRouting:
             routed = FakeRouted(decision_id=f"d{len(self.chosen)}", arm=arm)
             self.chosen.append((group, tuple(sorted(eligible)), routed))
             self.call_ids.append(call_id)
+            self.segments.append(segment)
+            self.prices.append(price)
         return routed
+
+    def segment_of_text(self, group: str, text: str) -> str:
+        self.texts.append(text)
+        return f"auto:1:{len(text)}"
 
     def settled(self, decision_id: str, **said: Any) -> None:
         self._heard("settled", decision_id, said)
@@ -237,13 +248,16 @@ def routed(watched: list[FakeRouting]) -> Callable[..., Routed]:
         groups: Collection[str] = ("chat",),
         prefer: Callable[[Collection[str]], str | None] | None = None,
         router: Any = None,
+        segments: Mapping[str, object] | None = None,
         **options: Any,
     ) -> Routed:
         options = {"num_retries": 0, "retry_after": 0, **options}
         router = router or litellm.Router(model_list=model_list, **options)
         routing = FakeRouting(set(groups), prefer=prefer)
         watched.append(routing)
-        strategy = StageRouteStrategy(router, routing, seed=1)
+        settings = {"budget_usd_per_call": 1, "segments": segments}
+        sources = segment_sources(parse_groups(dict.fromkeys(groups, settings))) if groups else {}
+        strategy = StageRouteStrategy(router, routing, seed=1, segments=sources)
         strategy.listen()
         keys = (TokenKey(key_id="test", secret=b"only known to these tests, all of them"),)
         tokens = RewardTokens(lambda: keys, lifetime_s=3600.0)

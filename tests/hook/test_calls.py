@@ -123,7 +123,7 @@ def test_the_decision_id_stands_in_the_metadata_that_callbacks_see(two_models: A
     two_models.router.completion(model="chat", messages=MESSAGES, metadata=metadata)
     two_models.routing.wait(1)
     assert metadata["mine"] == 1
-    assert metadata["stageroute"] == "d0"
+    assert metadata["stageroute_decision"] == "d0"
 
 
 def test_a_call_id_of_the_application_is_kept(two_models: Any) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from stageroute_router.errors import (
     UnmanagedCallError,
 )
 from stageroute_router.runtime import Runtime
+from stageroute_router.store.sql import SqlStore
 from stageroute_router.testing.provider import SimulatedProvider
 from stageroute_router.testing.simulated_model import SimulatedModel
 
@@ -235,3 +237,37 @@ async def test_a_method_taken_from_a_router_works_without_the_router(make: Call)
     call = make().acompletion
     response = await call(model="chat", messages=MESSAGES)
     assert response._hidden_params["model_id"].startswith("chat/")
+
+
+def test_a_late_reward_counts_in_the_segment_its_call_was_made_in(
+    provider: SimulatedProvider, tmp_path: Path
+) -> None:
+    url = f"sqlite:///{tmp_path}/s.db"
+    settings = {"chat": {"budget_usd_per_call": 0.01, "segments": {"by": "label"}}}
+    given = {
+        "model_list": provider.model_list("chat", ["strong"]),
+        "stageroute": settings,
+        "database_url": url,
+    }
+    router = StageRouteRouter(**given)
+    metadata = {"stageroute": {"segment": "sql"}}
+    labelled = router.completion(model="chat", messages=MESSAGES, metadata=metadata)
+    plain = router.completion(model="chat", messages=MESSAGES)
+    wait_until_settled(router, 2)
+    router.stageroute.close()
+
+    router = StageRouteRouter(**given)  # another process, later: it has never seen these calls
+    assert router.record_reward(labelled.id, 0.75).status == "recorded"
+    assert router.record_reward(plain.id, 0.25).status == "recorded"
+    receipt = router.stageroute.receipt(labelled.id)
+    assert receipt is not None
+    assert receipt.segment == "sql"
+    router.stageroute.close()
+
+    with closing(SqlStore(url)) as store:
+        cells = store.load("chat").statistics
+    arm = "openai/strong"
+    assert {cell: (sums.pulls, sums.reward_sum) for cell, sums in cells.items()} == {
+        ("sql", arm): (1, 0.75),
+        ("", arm): (1, 0.25),
+    }

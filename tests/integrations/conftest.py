@@ -6,7 +6,7 @@ import os
 
 os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -64,10 +64,29 @@ def router(provider: SimulatedProvider) -> Iterator[StageRouteRouter]:
     """A router whose group ``chat`` has two arms, with nothing kept."""
     made = StageRouteRouter(
         model_list=provider.model_list("chat"),
-        stageroute={"chat": {"budget_usd_per_call": 0.01, "max_live_models": 2, "stage": {"calls": 100}}},
+        stageroute={
+            "chat": {
+                "budget_usd_per_call": 0.01,
+                "max_live_models": 2,
+                "stage": {"calls": 100},
+                "segments": {"by": "label"},
+            }
+        },
         database_url="memory://",
         stageroute_options={"seed": 0},
         num_retries=0,
     )
     yield made
     made.stageroute.close()
+
+
+@pytest.fixture
+def segment_of(router: StageRouteRouter) -> Callable[[str], str]:
+    """The segment of a decision."""
+
+    def find(decision_id: str) -> str:
+        receipt = router.stageroute.receipt(decision_id)
+        assert receipt is not None
+        return receipt.segment
+
+    return find

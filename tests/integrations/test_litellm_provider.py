@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import litellm
@@ -116,3 +116,11 @@ def test_an_error_of_the_provider_is_an_error_of_the_call(
         provider.set(model, error_rate=1.0)
     with pytest.raises(Exception, match="simulated failure"):
         litellm.completion(model="stageroute/chat", messages=ASK, num_retries=0)
+
+
+def test_a_label_reaches_the_router(registered: StageRouteRouter, segment_of: Callable[[str], str]) -> None:
+    metadata = {"stageroute": {"segment": "sql"}}
+    with registered.stageroute.episode() as episode:
+        litellm.completion(model="stageroute/chat", messages=ASK, metadata=metadata)
+        litellm.embedding(model="stageroute/chat", input=["hello"], metadata=metadata)
+    assert [segment_of(decision) for decision in episode.decisions] == ["sql", "sql"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 
 import httpx
 import openai
@@ -190,3 +190,14 @@ async def test_one_transport_serves_synchronous_and_asynchronous_clients(router:
 def test_a_transport_of_an_unknown_library_is_refused(router: StageRouteRouter) -> None:
     with pytest.raises(SettingsError, match="httpx2 and httpx"):
         transport(router, library="requests")
+
+
+def test_a_label_reaches_the_router(
+    router: StageRouteRouter, client: openai.OpenAI, segment_of: Callable[[str], str]
+) -> None:
+    extra = {"metadata": {"stageroute": {"segment": "sql"}}}
+    made = [
+        client.chat.completions.with_raw_response.create(model="chat", messages=ASK, extra_body=extra),
+        client.responses.with_raw_response.create(model="chat", input="hello", extra_body=extra),
+    ]
+    assert [segment_of(raw.headers["x-stageroute-decision-id"]) for raw in made] == ["sql", "sql"]

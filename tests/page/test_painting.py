@@ -104,7 +104,7 @@ def test_only_so_many_wait_for_pictures() -> None:
     for thread in threads:
         thread.start()
     # The one too many is told at once; the others wait for a process that never answers, until it is ended.
-    while not told:
+    while not told or painting._process is None:
         threads[0].join(0.01)
     assert "waiting to be drawn already" in told[0]
     process = painting._process

@@ -99,7 +99,11 @@ def configuration(provider: SimulatedProvider, **settings: Any) -> dict[str, Any
         },
         "stageroute_settings": {
             "database_url": "os.environ/STAGEROUTE_DATABASE_URL",
-            "groups": {"chat": managed, "flaky": managed, "slow": managed},
+            "groups": {
+                "chat": {**managed, "segments": {"by": "label"}},
+                "flaky": managed,
+                "slow": managed,
+            },
             **settings,
         },
     }

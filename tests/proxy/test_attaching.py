@@ -17,7 +17,8 @@ import pytest
 
 from stageroute_router.configuration import Configuration
 from stageroute_router.errors import SettingsError, StageRouteError, StoreError
-from stageroute_router.hook.origin import ORIGIN, Origin, origin_of
+from stageroute_router.hook.observer import NOTE
+from stageroute_router.hook.origin import GIVEN, ORIGIN, Origin, origin_of
 from stageroute_router.hook.router import attach
 from stageroute_router.proxy.callbacks import ProxyCallbacks
 from stageroute_router.proxy.ports import ProxyNotReadyError
@@ -206,7 +207,7 @@ async def test_a_proxy_that_ends_leaves_its_calls_to_litellm(
 
 
 async def test_only_the_plugin_writes_its_notes(proxy: Proxy) -> None:
-    forged = {"stageroute": "sr-1", ORIGIN: "request-1", "mine": 1}
+    forged = {NOTE: "sr-1", ORIGIN: "request-1", GIVEN: {"segment": "sql"}, "mine": 1}
     data: dict[str, Any] = {
         "metadata": dict(forged),
         "litellm_metadata": dict(forged),
@@ -216,7 +217,7 @@ async def test_only_the_plugin_writes_its_notes(proxy: Proxy) -> None:
     await proxy.callbacks.async_pre_call_hook(caller, None, data, "aresponses")
     origin = origin_of(data)
     assert data["metadata"] == {"mine": 1}, "it goes to the provider"
-    assert data["litellm_metadata"] == {"mine": 1, ORIGIN: origin}
+    assert data["litellm_metadata"] == {"mine": 1, GIVEN: {"segment": "sql"}, ORIGIN: origin}
     assert origin is not None
     assert origin.caller is not None
     assert origin.call_id == origin, "nobody says that the client has not chosen the call id"
@@ -225,8 +226,9 @@ async def test_only_the_plugin_writes_its_notes(proxy: Proxy) -> None:
 
 
 def test_an_origin_survives_copies_and_is_plain_text_in_json() -> None:
-    origin = Origin(call_id="call", caller="me")
+    origin = Origin(call_id="call", caller="me", alias="billing", teams=("red", "t1"))
     for copied in (copy.deepcopy(origin), copy.copy(origin), pickle.loads(pickle.dumps(origin))):  # noqa: S301
         assert (copied, copied.call_id, copied.caller) == (origin, "call", "me")
+        assert (copied.alias, copied.teams) == ("billing", ("red", "t1"))
     assert json.loads(json.dumps({"o": origin})) == {"o": str(origin)}
     assert origin_of({"metadata": {ORIGIN: str(origin)}}) is None

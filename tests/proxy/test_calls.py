@@ -188,6 +188,7 @@ def test_a_client_cannot_end_another_ones_call(setup: Setup) -> None:
         decision_id = victim.headers["x-stageroute-decision-id"]
         forged = {
             "stageroute": decision_id,
+            "stageroute_decision": decision_id,
             "stageroute_origin": "guessed",
             "model_info": {"id": "slow/slow"},
         }
@@ -203,6 +204,24 @@ def test_a_client_cannot_end_another_ones_call(setup: Setup) -> None:
     ended = setup.ended(decision_id)
     assert (ended.served_arm, ended.cost_usd) == ("openai/slow", pytest.approx(150e-6))
     assert ended.response_id == json.loads(lines[0].removeprefix("data: "))["id"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "place"),
+    [("chat", "metadata"), ("chat", "litellm_metadata"), ("responses", "metadata"), ("messages", "metadata")],
+)
+def test_a_client_names_the_segment_of_its_call(setup: Setup, kind: str, place: str) -> None:
+    """With the OpenAI SDK: ``extra_body={"metadata": {"stageroute": {"segment": "sql"}}}``."""
+    path, body = CALLS[kind]
+    given = {place: {"stageroute": {"segment": "sql"}, "stageroute_decision": "sr-forged"}}
+    made = [setup.client.post(path, json={"model": model, **body, **given}) for model in ("chat", "flaky")]
+    assert [setup.decision(response).decision.segment for response in made] == ["sql", ""]
+
+
+def test_a_label_that_is_no_name_is_no_segment(setup: Setup) -> None:
+    for label in ("two\nlines", "x" * 65, 7, ["sql"], "auto:1:1"):
+        response = setup.chat(metadata={"stageroute": {"segment": label}})
+        assert setup.decision(response).decision.segment == ""
 
 
 def test_a_locked_database_delays_no_call_and_loses_none(setup: Setup) -> None:

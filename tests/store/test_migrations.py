@@ -18,6 +18,7 @@ from sqlalchemy import CheckConstraint, create_engine, inspect
 
 from stageroute_router.errors import SchemaError, StoreError
 from stageroute_router.store import schema, sqlite_file, tables
+from stageroute_router.store.base import SegmentsForgotten
 from stageroute_router.store.migrations import upgrade_sql
 from stageroute_router.store.sql import SqlStore, parsed_url
 from stageroute_router.testing.clock import FakeClock
@@ -31,6 +32,9 @@ FIRST_RELEASE = Path(__file__).with_name("data") / "first_release.sqlite3"
 
 SCHEMA_2 = FIRST_RELEASE.with_name("schema_2.sqlite3")
 """Written when the schema was 2: the same, with a configuration and two stages."""
+
+SCHEMA_3 = FIRST_RELEASE.with_name("schema_3.sqlite3")
+"""Written when the schema was 3: callers, a mix, a pin and samples besides, and decisions of a segment."""
 
 
 def shape(path: Path) -> set[tuple[str, str]]:
@@ -312,6 +316,39 @@ def test_workers_of_schema_2_may_go_on_writing_after_the_upgrade(tmp_path: Path)
     store.close()
 
 
+# -- from schema 3 -------------------------------------------------------------------------------------------------
+
+
+def test_a_file_of_schema_3_goes_on(tmp_path: Path) -> None:
+    path = Path(shutil.copy(SCHEMA_3, tmp_path / "s.db"))
+    before = rows(path, SCHEMA_3)
+    clock = FakeClock(1_780_000_100.0)  # when the file was written
+    store = SqlStore(f"sqlite:///{path}", clock=clock)
+    assert rows(path, SCHEMA_3) == before
+    assert list(store.verify()) == []
+    old = store.load("code")
+    assert (old.problems, old.segments, old.segmenter) == ((), {}, None)
+    assert {segment for segment, _ in old.statistics} == {"law"}
+    (one, *_) = (one for one in store.export_decisions("code") if one.state == "settled")
+    store.commit([rewarded(one.decision.decision_id, 0.25, source="judge")])
+    store.commit([decided("sr-" + "f" * 32, group="code", segment="law", at=clock())])
+    assert store.load("code").segments["law"].first_seen == clock()
+    clock.advance(40 * 86_400.0)
+    store.commit([SegmentsForgotten(group="code", unseen_since=clock() - 30 * 86_400.0)])
+    assert {segment for segment, _ in store.load("code").statistics} == {""}
+    assert list(store.verify()) == []
+    store.close()
+
+
+def test_workers_of_schema_3_may_go_on_writing_after_the_upgrade(tmp_path: Path) -> None:
+    path = Path(shutil.copy(SCHEMA_3, tmp_path / "s.db"))
+    store = SqlStore(f"sqlite:///{path}", clock=FakeClock(1_780_000_100.0))
+    write_anew(path, SCHEMA_3)
+    assert rows(path, SCHEMA_3) == rows(SCHEMA_3, SCHEMA_3)
+    assert list(store.verify()) == []
+    store.close()
+
+
 # -- who may change tables -----------------------------------------------------------------------------------------
 
 
@@ -327,7 +364,7 @@ def test_postgresql_is_left_alone_unless_one_says_so(postgres_url: str) -> None:
 
 def test_a_file_is_left_alone_if_one_says_so(old_file: Path) -> None:
     before = old_file.read_bytes()
-    with pytest.raises(SchemaError, match=r"has schema 1, this version needs schema 3; nothing was changed"):
+    with pytest.raises(SchemaError, match=r"has schema 1, this version needs schema 4; nothing was changed"):
         SqlStore(f"sqlite:///{old_file}", migrate="verify")
     assert rows(old_file) == rows(FIRST_RELEASE)
     assert shape(old_file) == shape(FIRST_RELEASE)
@@ -335,10 +372,10 @@ def test_a_file_is_left_alone_if_one_says_so(old_file: Path) -> None:
     assert not list(old_file.parent.glob("*.backup"))
 
 
-@pytest.mark.parametrize("found", [0, 1, 2])
+@pytest.mark.parametrize("found", [0, 1, 2, 3])
 def test_the_sql_for_somebody_else_to_run_makes_the_same_tables(tmp_path: Path, found: int) -> None:
     if found:
-        shutil.copy((FIRST_RELEASE, SCHEMA_2)[found - 1], tmp_path / "by_hand.db")
+        shutil.copy((FIRST_RELEASE, SCHEMA_2, SCHEMA_3)[found - 1], tmp_path / "by_hand.db")
     with closing(sqlite3.connect(tmp_path / "by_hand.db")) as connection:
         connection.executescript(upgrade_sql("sqlite", found=found, to=schema.SCHEMA_VERSION))
     SqlStore(f"sqlite:///{tmp_path}/by_us.db").close()

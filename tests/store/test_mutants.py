@@ -20,6 +20,7 @@ CAUGHT_BY = {
     "lets_an_old_pin_win": IN_MEMORY,
     "forgets_what_was_folded": IN_MEMORY,
     "lets_anybody_reward": IN_MEMORY,
+    "counts_what_was_forgotten_where_it_was": IN_SQL,
     "folds_rewards_away": IN_SQL,
     "forgets_mixes_too_soon": IN_SQL,
     "drops_what_failed": ("test_writer.py", "test"),

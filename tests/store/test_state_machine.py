@@ -20,6 +20,7 @@ from hypothesis.stateful import RuleBasedStateMachine, rule, run_state_machine_a
 from stageroute_router.core.account import Account, Charge
 from stageroute_router.core.statistics import ArmStatistics
 from stageroute_router.store.base import (
+    LAST_SEEN_STEP_S,
     OPEN_LIFETIME_S,
     UPKEEP_INTERVAL_S,
     ArmPinned,
@@ -30,6 +31,7 @@ from stageroute_router.store.base import (
     DecisionMade,
     RewardReported,
     RewardRevoked,
+    SegmentsForgotten,
     StagePlanned,
     Store,
     Write,
@@ -40,6 +42,7 @@ from stageroute_router.testing.clock import FakeClock
 from stageroute_router.testing.writes import (
     decided,
     failed,
+    forgotten,
     pinned,
     planned,
     revoked,
@@ -61,6 +64,8 @@ class Call:
     response: str | None = None
     rewards: dict[str, tuple[float, float]] = field(default_factory=dict)
     """(reward, reported at) by source."""
+    segment: str = ""
+    """Where it counts."""
 
 
 @dataclass
@@ -78,6 +83,8 @@ class SimpleModel:
     accounts: dict[str, Account] = field(default_factory=dict)
     stages: dict[tuple[str, int], StagePlanned] = field(default_factory=dict)
     pins: list[ArmPinned] = field(default_factory=list)
+    seen: dict[tuple[str, str], float] = field(default_factory=dict)
+    """When (group, segment) was seen last, as far as that is remembered."""
 
     def commit(self, batch: list[Write], now: float) -> list[str]:
         """Apply a batch, and what is due besides; return the statuses of its rewards."""
@@ -89,6 +96,9 @@ class SimpleModel:
                     call.state, call.cost = "lost", call.made.charge.expected_cost_usd
                     account = self.accounts[call.made.group]
                     self.accounts[call.made.group] = account.settled(call.made.charge, cost_usd=call.cost)
+        for write in batch:
+            if isinstance(write, SegmentsForgotten):
+                self._forget(write)
         statuses = [self.apply(write, now) for write in batch]
         if is_due:
             first_open = min((c.made.made_at for c in self.calls if c.state == "open"), default=now)
@@ -107,6 +117,8 @@ class SimpleModel:
             self.stages.setdefault((write.group, write.stage), write)
         elif isinstance(write, ArmPinned):
             self.pins.append(write)
+        elif isinstance(write, SegmentsForgotten):
+            pass  # before the others
         elif isinstance(write, DecisionMade):
             self._decide(write, now)
         else:
@@ -119,14 +131,14 @@ class SimpleModel:
         for call in self.folded + self.calls:
             if call.made.group != group or call.state == "withdrawn":
                 continue
-            total = cells.get((call.made.segment, call.arm), ArmStatistics()) + ArmStatistics(pulls=1)
+            total = cells.get((call.segment, call.arm), ArmStatistics()) + ArmStatistics(pulls=1)
             if call.state == "failed":
                 total += ArmStatistics(failures=1)
             if call.state == "settled" and call.cost is not None:
                 total += ArmStatistics(cost_count=1, cost_sum=call.cost, cost_sumsq=call.cost**2)
             for reward, _ in call.rewards.values():
                 total += ArmStatistics(reward_count=1, reward_sum=reward, reward_sumsq=reward**2)
-            cells[call.made.segment, call.arm] = total
+            cells[call.segment, call.arm] = total
         return cells
 
     def pinned(self, group: str) -> dict[str, ArmPinned]:
@@ -151,11 +163,23 @@ class SimpleModel:
     def _decide(self, write: DecisionMade, now: float) -> None:
         if any(call.made.decision_id == write.decision_id for call in self.calls):
             return
-        call = Call(write, arm=write.arm)
+        call = Call(write, arm=write.arm, segment=write.segment)
         self.calls.append(call)
+        if write.segment:
+            seen = self.seen.get((write.group, write.segment))
+            if seen is None or write.made_at - seen >= LAST_SEEN_STEP_S:
+                self.seen[write.group, write.segment] = write.made_at
         self.accounts[write.group] = self.accounts.get(write.group, Account()).dispatched(write.charge)
         self._adopt(write.decision_id, call, now)
         self._adopt(write.call_id, call, now)
+
+    def _forget(self, write: SegmentsForgotten) -> None:
+        for (group, segment), seen in list(self.seen.items()):
+            if group == write.group and seen < write.unseen_since:
+                del self.seen[group, segment]
+                for call in self.folded + self.calls:
+                    if (call.made.group, call.segment) == (group, segment):
+                        call.segment = ""
 
     def _close(self, write: CallSettled | CallFailed | CallWithdrawn, now: float) -> None:
         matches = [call for call in self.calls if call.made.decision_id == write.decision_id]
@@ -279,6 +303,9 @@ pin_one = st.builds(
     st.sampled_from((True, False, None)),
     st.sampled_from((0.0, 0.0, 3600.0)),
 )
+forget_one = st.builds(
+    lambda group, hours: ("forget", group, hours), st.sampled_from(GROUPS), st.sampled_from((2.0, 20.0))
+)
 batches = st.lists(
     decide_one
     | reward_one
@@ -289,7 +316,8 @@ batches = st.lists(
     | revoke_one
     | withdraw_one
     | plan_one
-    | pin_one,
+    | pin_one
+    | forget_one,
     min_size=2,
     max_size=24,
 )
@@ -381,6 +409,8 @@ class StoreMachine(RuleBasedStateMachine):
                 return planned(stage, group=group, live=live)
             case ("pin", arm, group, to, age):
                 return pinned(arm, group=group, to=to, at=now - age)
+            case ("forget", group, hours):
+                return forgotten(group=group, since=now - hours * 3600.0)
         raise AssertionError(kind)
 
     @rule(
@@ -424,6 +454,8 @@ class StoreMachine(RuleBasedStateMachine):
             assert stored.version == self.sql.versions().get(group, 0)
             plans = [self.model.stages[key] for key in sorted(self.model.stages) if key[0] == group]
             assert stored.pins == self.model.pinned(group)
+            seen = {segment: at for (of, segment), at in self.model.seen.items() if of == group}
+            assert {name: one.last_seen for name, one in stored.segments.items()} == seen
             assert list(self.sql.stages(group)) == list(self.memory.stages(group)) == plans
 
     def teardown(self) -> None:

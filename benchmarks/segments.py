@@ -1,0 +1,157 @@
+"""What segments are worth: reward over the best without context, told apart by labels, prompts, or chance.
+
+    python -m benchmarks.segments TABLE.npz [TABLE ...] [--by none label auto random:32] [--seeds 5] [--calls 20000]
+        [--fractions 0.1 0.3 1.0] [--processes 2]
+
+Streams by the protocol of stageroute_router/replay/stream.py; every cell is a table and a budget. ``random:K`` puts
+each query into one of K segments by chance: the control, which must cost nothing, and whose gain (rows repeat) is not
+the segments'. Differences are those of means over the same streams.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, dataclass
+from functools import cache
+from itertools import product
+from pathlib import Path
+
+import numpy as np
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+
+from stageroute_router.core.posterior_rule import PosteriorRule
+from stageroute_router.replay.outcomes import OutcomeTable
+from stageroute_router.replay.run import EnginePolicy, run_policy
+from stageroute_router.replay.segments import SegmentOf, segments_of
+from stageroute_router.replay.stream import draw_stream
+from stageroute_router.replay.table import load_table
+
+NONE = "none"
+RANDOM = "random:"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Task:
+    """One stream and how its calls are told apart."""
+
+    table: Path
+    fraction: float
+    seed: int
+    by: str
+    calls: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """What came of it: reward over the optimum's, cost over the budget."""
+
+    table: str
+    fraction: float
+    seed: int
+    by: str
+    reward_ratio: float
+    spend_ratio: float
+
+
+@cache
+def _table(path: Path) -> OutcomeTable:
+    return load_table(path)
+
+
+def _segments(table: OutcomeTable, by: str, *, seed: int) -> SegmentOf | None:
+    if by.startswith(RANDOM):
+        chance = np.random.default_rng([seed, 99]).integers(int(by[len(RANDOM) :]), size=table.queries)
+        return [f"chance{number}" for number in chance].__getitem__
+    return segments_of(table, by, seed=seed)  # type: ignore[arg-type] - checked by the argument parser
+
+
+def run(task: Task) -> Outcome:
+    """Route one stream."""
+    table = _table(task.table)
+    stream = draw_stream(table, seed=task.seed, budget_fraction=task.fraction, calls=task.calls)
+    policy = EnginePolicy(
+        table,
+        stream,
+        rule=PosteriorRule(),
+        seed=task.seed,
+        segment_of=_segments(table, task.by, seed=task.seed),
+    )
+    result = run_policy(table, stream, policy, name=task.by)
+    return Outcome(
+        table=task.table.stem,
+        fraction=task.fraction,
+        seed=task.seed,
+        by=task.by,
+        reward_ratio=result.reward_ratio,
+        spend_ratio=result.spend_ratio,
+    )
+
+
+def show(outcomes: Sequence[Outcome], console: Console) -> None:
+    """Print a row for each way of telling calls apart."""
+    cells = sorted({(one.table, one.fraction) for one in outcomes})
+    ways = list(dict.fromkeys(one.by for one in outcomes))
+
+    def mean(by: str, cell: tuple[str, float], figure: str) -> float:
+        chosen = [one for one in outcomes if one.by == by and (one.table, one.fraction) == cell]
+        return float(np.mean([getattr(one, figure) for one in chosen]))
+
+    table = Table("by", "mean", "least run", "worst cell against none")
+    for name, fraction in cells:
+        table.add_column(f"{name} {fraction:g}")
+    for by in ways:
+        means = np.array([mean(by, cell, "reward_ratio") for cell in cells])
+        worst = ""
+        if NONE in ways and by != NONE:
+            worst = f"{(means - [mean(NONE, cell, 'reward_ratio') for cell in cells]).min():+.4f}"
+        spends = [mean(by, cell, "spend_ratio") for cell in cells]
+        table.add_row(
+            by,
+            f"{means.mean():.4f}",
+            f"{min(one.reward_ratio for one in outcomes if one.by == by):.3f}",
+            worst,
+            *(f"{reward:.3f} ({spend:.2f})" for reward, spend in zip(means, spends, strict=True)),
+        )
+    console.print(table)
+
+
+def _way(text: str) -> str:
+    if text in {NONE, "label", "auto"} or (text.startswith(RANDOM) and text[len(RANDOM) :].isdigit()):
+        return text
+    msg = f"{text!r} is none of none, label, auto, random:K"
+    raise argparse.ArgumentTypeError(msg)
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("tables", nargs="+", type=Path, metavar="TABLE")
+    parser.add_argument("--by", nargs="+", type=_way, default=[NONE, "label"])
+    parser.add_argument("--seeds", type=int, default=5, help="streams per cell (default 5)")
+    parser.add_argument("--calls", type=int, default=20_000, help="calls per stream (default 20,000)")
+    parser.add_argument("--fractions", type=float, nargs="+", default=[0.1, 0.3, 1.0])
+    parser.add_argument("--processes", type=int, default=2)
+    parser.add_argument("--json", type=Path, help="write every outcome")
+    arguments = parser.parse_args()
+    tasks = [
+        Task(table=table, fraction=fraction, seed=seed, by=by, calls=arguments.calls)
+        for table, fraction, seed, by in product(
+            arguments.tables, arguments.fractions, range(arguments.seeds), arguments.by
+        )
+    ]
+    with ProcessPoolExecutor(arguments.processes) as pool:
+        outcomes = list(track(pool.map(run, tasks), total=len(tasks), description="streams", transient=True))
+    show(outcomes, Console(width=200))
+    if arguments.json:
+        arguments.json.write_text(json.dumps([asdict(one) for one in outcomes], indent=2))
+
+
+if __name__ == "__main__":
+    main()
