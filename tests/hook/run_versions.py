@@ -63,7 +63,7 @@ def main(arguments: list[str]) -> int:
             sys.stdout.write(f"== {lock.stem}\n{printed}")
             sys.stdout.flush()
             if status:
-                failed.append(lock.stem)
+                failed.append(f"{lock.stem} (exit code {status})")
     if failed:
         sys.stderr.write(f"failed: {', '.join(failed)}\n")
     return 1 if failed else 0

@@ -107,7 +107,7 @@ def main(arguments: list[str]) -> int:
             sys.stdout.write(f"== {name}: {version_of(name)}, LiteLLM {litellm_of(name)}\n{printed}")
             sys.stdout.flush()
             if status:
-                failed.append(name)
+                failed.append(f"{name} (exit code {status})")
     if failed:
         sys.stderr.write(f"failed: {', '.join(failed)}\n")
     return 1 if failed else 0

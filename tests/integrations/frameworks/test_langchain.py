@@ -360,5 +360,5 @@ def test_the_examples_of_the_adapter(
 ) -> None:
     shows("langchain")
     ChatLiteLLMRouter(router=router, model="chat").invoke("hello", config(rewards, run := uuid.uuid4()))
-    client.create_feedback(run, "stars", score=5)
+    client.create_feedback(run, "stars", score=5, session_id=uuid.uuid4())
     shows("langsmith", rewards=rewards, client=client)
