@@ -40,10 +40,15 @@ _MASS = 1e-9
 class PosteriorRule:
     """Sharpened Thompson sampling of rewards, log-normal costs around the list price, and a second look.
 
-    Every default is inside a measured plateau (named behind it).
+    Defaults are inside a measured plateau where one is named behind them.
 
     Args:
         draws: scenarios per snapshot. The mean of their solutions is the routing distribution; 16 to 256 the same.
+        segment_draws: the same where there are segments, each of which averages over its own.
+        cell_draw_width: width of an arm's draws in one segment around those of the arm, in posterior standard
+            deviations; like the sharpening, it keeps many segments from exploring each for itself.
+        places_to_try: live places that the best arms for the segments do not take, because with many segments they
+            would take all, and no other arm would ever be tried.
         sharpening: how much narrower than Beta the reward posterior gets as observations come: the evidence is
             multiplied by up to ``1 + sharpening`` (1 to 7 the same; 0 costs 0.001 to 0.003 of the reward).
         sharpening_at: observations at which half of the sharpening is reached (10 to 100 the same).

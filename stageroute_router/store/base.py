@@ -22,12 +22,12 @@ from typing import Literal, Protocol
 
 from stageroute_router.core.account import Account, Charge
 from stageroute_router.core.snapshot import ArmEvidence
-from stageroute_router.core.statistics import ArmStatistics
+from stageroute_router.core.statistics import ArmStatistics, Cell
 from stageroute_router.history import HistoryPoint
 from stageroute_router.receipt import RewardReceipt as RewardReceipt  # noqa: PLC0414 - part of the contract
 from stageroute_router.store.findings import Difference, StoredProblem
 
-CellKey = tuple[str, str]
+CellKey = Cell
 """(segment, arm). The segment is ``""`` where context is not used."""
 
 FAILURE_SOURCE = "failure"
