@@ -1,27 +1,31 @@
 """What the plugin costs LiteLLM's proxy: throughput and latency with it over without it, in one run.
 
-    python -m benchmarks.proxy_load [--pairs 8] [--calls 600] [--workers 4] [--database sqlite] [--json FILE]
+    python -m benchmarks.proxy_load [--rounds 9] [--calls 600] [--workers 4] [--database sqlite] [--json FILE]
 
-Two proxies of four worker processes each, as ``litellm --num_workers 4`` starts them, with the same ten deployments
-of a simulated provider (a process of its own, which answers at once): one plain, one with the plugin. They get
-the same load in turns, in blocks whose order alternates, so that what the machine does meanwhile meets both:
+Three proxies of four worker processes each, as ``litellm --num_workers 4`` starts them, with the same ten deployments
+of a simulated provider (a process of its own, which answers at once): one plain, a second plain one as the control,
+one with the plugin. They get the same load in turns, in blocks whose order rotates, so that what the machine does
+meanwhile meets all of them. What the control comes to beside the plain one is what chance alone makes of a ratio:
 
 - closed loop: 32 clients, each calling again as soon as it is answered: how much the proxy bears;
 - open loop: calls at random moments, the same for both, at ``--load`` of what the plain one bore, whether or not
   earlier ones were answered. Latency counts from the moment a call was due, so a proxy that falls behind shows it.
 
-Ratios are medians over pairs of blocks, with their quartiles beside them. Client, provider and proxies share the
-machine, which makes the throughput ratio look milder than it is; ``cpu`` does not: it is processor time of the
-proxies' own processes per call, which other jobs on the machine disturb least.
+Throughput and processor time are medians over the rounds' ratios. Percentiles of latency are of the calls of all
+rounds together, because the 99th of one block is made by a handful of calls. Beside every ratio is its 90 % interval,
+by drawing the rounds again (bootstrap). Client, provider and proxies share the machine, which makes the throughput
+ratio look milder than it is; ``cpu`` does not: it is processor time of the proxies' own processes per call, which
+other jobs on the machine disturb least.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import json
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -33,7 +37,6 @@ from benchmarks.proxy_fixture import (
     Load,
     Proxy,
     closed_loop,
-    compare,
     config,
     database,
     models,
@@ -44,62 +47,119 @@ from stageroute_router.testing.provider import SimulatedProvider
 CLIENTS = 32
 WARMUP_CALLS = 200
 
+PLAIN, CONTROL, ROUTED = range(3)
+DRAWS = 2_000
+
 Rows = dict[str, dict[str, float]]
+Statistic = Callable[[Sequence[Load]], float]
 
 
 def in_turns(
-    measure: Callable[[Proxy, int], Load], proxies: tuple[Proxy, Proxy], *, pairs: int
+    measure: Callable[[Proxy, int], Load], proxies: Sequence[Proxy], *, rounds: int
 ) -> list[list[Load]]:
-    """Return each proxy's blocks; the order within a pair alternates."""
-    found: list[list[Load]] = [[], []]
-    for pair in track(range(pairs), description="pairs", transient=True):
-        for index in (0, 1) if pair % 2 else (1, 0):
-            found[index].append(measure(proxies[index], pair))
+    """Return each proxy's blocks; who comes first in a round rotates."""
+    found: list[list[Load]] = [[] for _ in proxies]
+    for turn in track(range(rounds), description="rounds", transient=True):
+        for step in range(len(proxies)):
+            index = (turn + step) % len(proxies)
+            found[index].append(measure(proxies[index], turn))
     return found
 
 
-def measure(kind: str, *, pairs: int, calls: int, workers: int, load: float, latency_s: float) -> Rows:
+def compare(blocks: Sequence[Sequence[Load]], statistic: Statistic, *, paired: bool) -> dict[str, float]:
+    """Return a statistic of each proxy, and the control's and the routed one's over the plain one's.
+
+    Args:
+        blocks: each proxy's, in the same order of rounds.
+        statistic: of some blocks.
+        paired: whether a ratio is the median of the rounds' own, and not that of all rounds together.
+    """
+
+    def ratio(index: int, rounds: Sequence[int]) -> float:
+        if paired:
+            return float(
+                np.median([statistic([blocks[index][n]]) / statistic([blocks[PLAIN][n]]) for n in rounds])
+            )
+        chosen = [[blocks[which][n] for n in rounds] for which in (index, PLAIN)]
+        return statistic(chosen[0]) / statistic(chosen[1])
+
+    everything = range(len(blocks[PLAIN]))
+    random = np.random.default_rng(0)
+    draws = random.integers(len(everything), size=(DRAWS, len(everything))).tolist()
+    row = {
+        "plain": statistic(blocks[PLAIN]),
+        "stageroute": statistic(blocks[ROUTED]),
+        "control_ratio": ratio(CONTROL, everything),
+        "ratio": ratio(ROUTED, everything),
+    }
+    for name, index in (("control_", CONTROL), ("", ROUTED)):
+        low, high = np.percentile([ratio(index, drawn) for drawn in draws], (5, 95)).tolist()
+        row |= {f"{name}lower": low, f"{name}upper": high}
+    return row
+
+
+def calls_per_s(blocks: Sequence[Load]) -> float:
+    """Return the median of the blocks' answers per second."""
+    return float(np.median([block.per_s for block in blocks]))
+
+
+def cpu_ms_per_call(blocks: Sequence[Load]) -> float:
+    """Return the median of the blocks' processor time per call, in milliseconds."""
+    return float(np.median([1e3 * block.cpu_s / max(len(block.latencies_s), 1) for block in blocks]))
+
+
+def percentile_ms(percent: float) -> Statistic:
+    """Return what computes a percentile of the latencies of all blocks, in milliseconds."""
+
+    def statistic(blocks: Sequence[Load]) -> float:
+        return 1e3 * float(np.percentile(np.concatenate([block.latencies_s for block in blocks]), percent))
+
+    return statistic
+
+
+def measure(kind: str, *, rounds: int, calls: int, workers: int, load: float, latency_s: float) -> Rows:
     """Return what both loads came to on one kind of database."""
     with (
         tempfile.TemporaryDirectory() as name,
         database(kind, Path(name)) as url,
         SimulatedProvider(models(latency_s=latency_s), seed=0, process=True) as provider,
-        Proxy(config(provider, database_url=None), folder=Path(name), name="plain", workers=workers) as plain,
-        Proxy(
-            config(provider, database_url=url), folder=Path(name), name="routed", workers=workers
-        ) as routed,
+        contextlib.ExitStack() as started,
     ):
-        proxies = (plain, routed)
+        proxies = [
+            Proxy(
+                config(provider, database_url=url if who == ROUTED else None),
+                folder=Path(name),
+                name=str(who),
+                workers=workers,
+            )
+            for who in (PLAIN, CONTROL, ROUTED)
+        ]
+        for proxy in proxies:
+            started.enter_context(proxy)
 
-        def closed(proxy: Proxy, _pair: int) -> Load:
+        def closed(proxy: Proxy, _turn: int) -> Load:
             return asyncio.run(closed_loop(proxy, clients=CLIENTS, calls=calls))
 
         for proxy in proxies:
             asyncio.run(closed_loop(proxy, clients=CLIENTS, calls=WARMUP_CALLS))
-        saturated = in_turns(closed, proxies, pairs=pairs)
-        per_s = load * float(np.median([block.per_s for block in saturated[0]]))
+        saturated = in_turns(closed, proxies, rounds=rounds)
+        per_s = load * calls_per_s(saturated[PLAIN])
 
-        def at_rate(proxy: Proxy, pair: int) -> Load:
-            return asyncio.run(open_loop(proxy, per_s=per_s, calls=calls, seed=pair))
+        def at_rate(proxy: Proxy, turn: int) -> Load:
+            return asyncio.run(open_loop(proxy, per_s=per_s, calls=calls, seed=turn))
 
-        steady = in_turns(at_rate, proxies, pairs=pairs)
+        steady = in_turns(at_rate, proxies, rounds=rounds)
     rows = {
-        "closed loop, calls/s": compare(*([block.per_s for block in blocks] for blocks in saturated)),
-        "closed loop, cpu ms/call": compare(
-            *([1e3 * block.cpu_s / calls for block in blocks] for blocks in saturated)
-        ),
+        "closed loop, calls/s": compare(saturated, calls_per_s, paired=True),
+        "closed loop, cpu ms/call": compare(saturated, cpu_ms_per_call, paired=True),
+        "open loop, cpu ms/call": compare(steady, cpu_ms_per_call, paired=True),
     }
     for percent in (50, 99):
         rows[f"open loop at {per_s:.0f}/s, p{percent} ms"] = compare(
-            *([1e3 * block.percentile_s(percent) for block in blocks] for blocks in steady)
+            steady, percentile_ms(percent), paired=False
         )
-    rows["open loop, cpu ms/call"] = compare(
-        *([1e3 * block.cpu_s / calls for block in blocks] for blocks in steady)
-    )
-    plain_errors, routed_errors = (
-        sum(block.errors for block in (*saturated[index], *steady[index])) for index in (0, 1)
-    )
-    rows["errors"] = {"plain": plain_errors, "stageroute": routed_errors}
+    errors = [sum(block.errors for block in (*saturated[who], *steady[who])) for who in (PLAIN, ROUTED)]
+    rows["errors"] = {"plain": errors[0], "stageroute": errors[1]}
     return rows
 
 
@@ -108,7 +168,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--pairs", type=int, default=8)
+    parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--calls", type=int, default=600, help="in each block")
     parser.add_argument("--workers", type=int, default=4)
     parser.add_argument("--load", type=float, default=0.5, help="of the open loop, as a share of saturation")
@@ -122,20 +182,24 @@ def main() -> None:
             continue
         results[kind] = measure(
             kind,
-            pairs=arguments.pairs,
+            rounds=arguments.rounds,
             calls=arguments.calls,
             workers=arguments.workers,
             load=arguments.load,
             latency_s=arguments.latency_s,
         )
-        table = Table(kind, "plain", "StageRoute", "ratio", "quartiles")
+        table = Table(kind, "plain", "StageRoute", "ratio", "90 %", "control", "90 % ")
         for name, row in results[kind].items():
-            ratio = (
-                [f"{row['ratio']:.3f}", f"{row['lower_quartile']:.3f} to {row['upper_quartile']:.3f}"]
+            ratios = [
+                text
+                for who in ("", "control_")
                 if "ratio" in row
-                else ["", ""]
-            )
-            table.add_row(name, f"{row['plain']:,.2f}", f"{row['stageroute']:,.2f}", *ratio)
+                for text in (
+                    f"{row[f'{who}ratio']:.3f}",
+                    f"{row[f'{who}lower']:.3f} to {row[f'{who}upper']:.3f}",
+                )
+            ]
+            table.add_row(name, f"{row['plain']:,.2f}", f"{row['stageroute']:,.2f}", *ratios)
         Console().print(table)
     if arguments.json:
         arguments.json.write_text(json.dumps(results, indent=2))
