@@ -38,12 +38,13 @@ from prometheus_client.core import (
 )
 from prometheus_client.registry import Collector
 
+from stageroute_router.core.segment_worth import SegmentWorth
 from stageroute_router.error_text import loggable
 from stageroute_router.errors import SettingsError
 from stageroute_router.health import Health, HealthState
 from stageroute_router.hook.control import Control
 from stageroute_router.hook.tally import CHOICE_BOUNDS_S, Counted, Leaving
-from stageroute_router.status import ArmStatus, GroupStatus
+from stageroute_router.status import ArmStatus, GroupStatus, SegmentStatus
 
 logger = logging.getLogger("stageroute_router")
 
@@ -184,6 +185,48 @@ _OF_AN_ARM: tuple[_Number[ArmStatus], ...] = (
     ),
 )
 
+_OF_A_SEGMENT: tuple[_Number[SegmentStatus], ...] = (
+    _Number(
+        name="stageroute_segment_share_ratio",
+        told="Share of the group's calls that are of the segment; the empty segment is that of calls without one.",
+        value=lambda segment: segment.share,
+    ),
+    _Number(
+        name="stageroute_segment_calls",
+        told="Decisions for calls of the segment that it still remembers.",
+        value=lambda segment: segment.pulls,
+    ),
+    _Number(
+        name="stageroute_segment_reward_mean_ratio",
+        told="Mean reward of the segment's calls, in [0, 1]; absent before any reward.",
+        value=lambda segment: segment.reward_mean,
+    ),
+    _Number(
+        name="stageroute_segment_cost_mean_usd",
+        told="Mean cost of the segment's calls, in US dollars; absent before any cost is known.",
+        value=lambda segment: segment.cost_mean_usd,
+    ),
+)
+"""None of them counts: a segment that was not seen for long is forgotten, and its calls with it."""
+
+_OF_WORTH: tuple[_Number[SegmentWorth], ...] = (
+    _Number(
+        name="stageroute_segment_worth_ratio",
+        told="Reward per call gained by routing each segment for itself, at the same budget; absent without segments.",
+        value=lambda worth: worth.gain,
+    ),
+    _Number(
+        name="stageroute_segment_worth_lower_bound_ratio",
+        told="Lower end of the interval that holds that gain with 90 %.",
+        value=lambda worth: worth.lower,
+    ),
+    _Number(
+        name="stageroute_segment_worth_upper_bound_ratio",
+        told="Upper end of the interval that holds that gain with 90 %.",
+        value=lambda worth: worth.upper,
+    ),
+)
+
 _OF_A_STORE: tuple[_Number[Health], ...] = (
     _Number(
         name="stageroute_store_queued_writes",
@@ -281,6 +324,14 @@ class StageRouteCollector(Collector):
                     count=arm.cost_count,
                     mean=arm.cost_mean_usd,
                 )
+            for segment in group.segments:
+                shown.add_numbers(_OF_A_SEGMENT, segment, group.name, segment.name)
+                for name, probability in segment.probabilities.items():
+                    shown.add(
+                        "stageroute_segment_probability_ratio", probability, group.name, segment.name, name
+                    )
+            if group.segment_worth is not None:
+                shown.add_numbers(_OF_WORTH, group.segment_worth, group.name)
         shown.add_counted(control.strategy.tally.read(), groups=[group.name for group in groups])
         health = control.health()
         shown.add_numbers(_OF_A_STORE, health)
@@ -360,6 +411,13 @@ class _Shown:
                 ),
                 *_families(_OF_A_GROUP, "group"),
                 *_families(_OF_AN_ARM, "group", "arm"),
+                *_families(_OF_A_SEGMENT, "group", "segment"),
+                *_families(_OF_WORTH, "group"),
+                GaugeMetricFamily(
+                    "stageroute_segment_probability_ratio",
+                    "Share of the segment's calls that a live arm gets now.",
+                    labels=["group", "segment", "arm", "worker"],
+                ),
                 SummaryMetricFamily(
                     "stageroute_arm_reward",
                     "Rewards of the arm, each in [0, 1]: how many, and their sum.",

@@ -97,6 +97,49 @@ def test_a_scrape_says_what_the_status_says(start: Any, scrape: Any, until: Any,
     assert page.value("stageroute_store_state", state="unhealthy") == 0
 
 
+def test_segments_are_shown_where_calls_are_told_apart(
+    start: Any, scrape: Any, until: Any, registry: Any
+) -> None:
+    router = start(
+        stageroute={
+            "chat": {"budget_usd_per_call": 0.01, "segments": {"by": "label"}, "stage": {"calls": 1_000}}
+        }
+    )
+    expose(router.stageroute, registry=registry)
+    for segment, reward in (("sql", 1.0), ("sql", 0.5), ("text", 0.0)) * 4:
+        router.record_reward(call(router, metadata={"stageroute": {"segment": segment}}), reward)
+    until(lambda: router.stageroute.status("chat").open_calls == 0)
+    status = router.stageroute.status("chat")
+    page = scrape(registry)
+
+    assert {segment.name: segment.pulls for segment in status.segments} == {"": 0, "sql": 8, "text": 4}
+    for segment in status.segments:
+        shown = {
+            "stageroute_segment_share_ratio": segment.share,
+            "stageroute_segment_calls": segment.pulls,
+            "stageroute_segment_reward_mean_ratio": segment.reward_mean,
+            "stageroute_segment_cost_mean_usd": segment.cost_mean_usd,
+        }
+        for name, value in shown.items():
+            if value is None:
+                assert (name, (("group", "chat"), ("segment", segment.name))) not in page.samples
+            else:
+                assert page.value(name, group="chat", segment=segment.name) == pytest.approx(value)
+        for arm, probability in segment.probabilities.items():
+            assert page.value(
+                "stageroute_segment_probability_ratio", group="chat", segment=segment.name, arm=arm
+            ) == pytest.approx(probability)
+    assert page.value("stageroute_segment_reward_mean_ratio", group="chat", segment="sql") == 0.75
+    worth = status.segment_worth
+    assert page.value("stageroute_segment_worth_ratio", group="chat") == pytest.approx(worth.gain)
+    assert page.value("stageroute_segment_worth_lower_bound_ratio", group="chat") == pytest.approx(
+        worth.lower
+    )
+    assert page.value("stageroute_segment_worth_upper_bound_ratio", group="chat") == pytest.approx(
+        worth.upper
+    )
+
+
 def test_every_series_names_its_worker_and_nothing_else_that_grows(start: Any, registry: Any) -> None:
     router = start()
     expose(router.stageroute, registry=registry)

@@ -158,11 +158,16 @@ def test_the_documentation_lists_the_metrics_there_are() -> None:
 
 @pytest.mark.calls_litellm
 def test_declared_and_shown_metrics_are_the_same(start: Any, shown: dict[str, set[str]]) -> None:
-    router, registry = start(), CollectorRegistry()
+    router = start(stageroute={"chat": {"budget_usd_per_call": 0.01, "segments": {"by": "label"}}})
+    registry = CollectorRegistry()
     expose(router.stageroute, registry=registry)
-    router.record_reward(
-        router.completion(model="chat", messages=[{"role": "user", "content": "hello"}]), 1.0
-    )
+    for segment in ("sql", "text"):
+        answer = router.completion(
+            model="chat",
+            messages=[{"role": "user", "content": "hello"}],
+            metadata={"stageroute": {"segment": segment}},
+        )
+        router.record_reward(answer, 1.0)
     router.stageroute.status()
     there = {sample.name: set(sample.labels) for family in registry.collect() for sample in family.samples}
     assert there == shown
