@@ -109,7 +109,7 @@ class BenchmarkTable:
 
 
 def read_benchmark(path: str | os.PathLike[str]) -> BenchmarkTable:
-    """Read a table of evaluated prompts, ``.csv`` (UTF-8) or ``.parquet`` (needs the ``parquet`` extra).
+    r"""Read a table of evaluated prompts, ``.csv`` (UTF-8) or ``.parquet`` (needs the ``parquet`` extra).
 
     Args:
         path: the file.
@@ -123,7 +123,7 @@ def read_benchmark(path: str | os.PathLike[str]) -> BenchmarkTable:
 
     from stageroute_router.benchmark_table import read_benchmark
 
-    Path("evaluated.csv").write_text("arm,score,cost\\nopenai/gpt-x,1,0.002\\nopenai/gpt-x,0,0.004\\n")
+    Path("evaluated.csv").write_text("arm,score,cost\nopenai/gpt-x,1,0.002\nopenai/gpt-x,0,0.004\n")
     known = read_benchmark("evaluated.csv").arms["openai/gpt-x"]
     assert (known.score, known.count, known.cost_usd) == (0.5, 2, 0.003)
     ```
