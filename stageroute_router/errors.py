@@ -84,7 +84,7 @@ class SchemaError(StoreError):
 
 
 class TableError(StageRouteError, ValueError):
-    """A table of recorded outcomes cannot be replayed: the message names the column, row and value."""
+    """A table of recorded outcomes, or of a benchmark, cannot be used: the message names column, row and value."""
 
 
 class ProxyError(StageRouteError):

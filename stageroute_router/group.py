@@ -10,6 +10,7 @@ import threading
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import asdict, replace
 
+from stageroute_router.benchmark_table import read_benchmark
 from stageroute_router.core.arm import Arm
 from stageroute_router.core.engine import Cells, Engine
 from stageroute_router.core.snapshot import Choice, Estimate, Snapshot, Stage, UsedMix
@@ -54,12 +55,18 @@ class Group:
         name: of the model group.
         settings: its settings.
         seed: of exploration.
+
+    Raises:
+        TableError: the settings name a benchmark that cannot be used.
     """
 
     def __init__(self, name: str, settings: GroupSettings, *, seed: int) -> None:
         self.name = name
         self.settings = settings
         self.policy = settings.policy()
+        self._benchmark = None if settings.benchmark is None else read_benchmark(settings.benchmark)
+        # What is wrong with the benchmark, for the status.
+        self.benchmark_warnings: Sequence[str] = ()
         self.snapshot: Snapshot | None = None
         # Rows that could not be used when the group was last read.
         self.problems: Sequence[StoredProblem] = ()
@@ -179,6 +186,9 @@ class Group:
         Raises:
             SettingsError: the arms cannot serve all calls: their shares sum to less than 1.
         """
+        if self._benchmark is not None:
+            self.benchmark_warnings = self._benchmark.warnings(arms)
+            arms = self._benchmark.priors(arms, weight=self.settings.most_benchmark_weight)
         with self._stepping:
             before = None if self.snapshot is None else self.snapshot.stage.number
             pinned = with_pins(arms, self._pins)

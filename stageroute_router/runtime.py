@@ -754,7 +754,7 @@ class Runtime(ForkAware):
         if snapshot is None:
             msg = f"group {state.name!r} has no deployments yet"
             raise SettingsError(msg)
-        notes = [*notes, *notes_on(state.problems)]
+        notes = [*notes, *state.benchmark_warnings, *notes_on(state.problems)]
         return describe(
             state.name, policy=state.policy, snapshot=snapshot, notes=notes, decided=state.overridden
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import inspect
 import math
+import os
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping
 from datetime import datetime, timezone
@@ -29,6 +30,7 @@ from pydantic import (
 )
 from pytimeparse2 import parse as parse_duration
 
+from stageroute_router.benchmark_table import DEFAULT_WEIGHT
 from stageroute_router.core.evidence import ExpectedTokens
 from stageroute_router.core.paper_rule import PaperRule
 from stageroute_router.core.posterior_rule import PosteriorRule
@@ -82,6 +84,15 @@ def _retention(value: object) -> float | None:
         )
         raise ValueError(msg)
     return float(seconds)
+
+
+def _table_path(value: object) -> str | None:
+    if value is None:
+        return None
+    if not isinstance(value, str | os.PathLike) or not str(value).endswith((".csv", ".parquet")):
+        msg = "must be the path of a .csv or .parquet file"
+        raise ValueError(msg)
+    return str(value)
 
 
 class _Strict(BaseModel):
@@ -259,6 +270,10 @@ class GroupSettings(_Strict):
         pace_priced_calls: whether calls that come with a price of their own, in
             ``metadata={"stageroute": {"price": 50}}``, are paid out of the budget like all others: what they spend
             more, others spend less. Default yes; with False, pacing is left to the calls without.
+        benchmark: path of a table of evaluated prompts (:mod:`stageroute_router.benchmark_table`), what arms are
+            believed to be worth until rewards say otherwise; read when the router is made. None (default) for none.
+        benchmark_weight: most observations that an arm's scores in it count as, > 0; only with ``benchmark``.
+            Default 20.
     """
 
     budget_usd_per_call: Dollars
@@ -273,6 +288,8 @@ class GroupSettings(_Strict):
     expected_prompt_tokens: Tokens = 500
     expected_completion_tokens: Tokens = 250
     segments: SegmentSettings | None = None
+    benchmark: Annotated[str, BeforeValidator(_table_path)] | None = None
+    benchmark_weight: Dollars | None = None
 
     @model_validator(mode="after")
     def _gamma_is_the_papers(self) -> GroupSettings:
@@ -280,6 +297,18 @@ class GroupSettings(_Strict):
             msg = '"gamma" belongs to confidence="paper"; remove it or choose that'
             raise ValueError(msg)
         return self
+
+    @model_validator(mode="after")
+    def _weight_is_of_a_benchmark(self) -> GroupSettings:
+        if self.benchmark_weight is not None and self.benchmark is None:
+            msg = '"benchmark_weight" needs "benchmark", the table that it weighs; remove it or add that'
+            raise ValueError(msg)
+        return self
+
+    @property
+    def most_benchmark_weight(self) -> float:
+        """Most observations that an arm's scores in the benchmark count as."""
+        return float(self.benchmark_weight or DEFAULT_WEIGHT)
 
     def policy(self) -> GroupPolicy:
         """Return what the engine needs of these settings."""

@@ -43,6 +43,10 @@ class ArmStatus:
         cost_mean_usd: their mean, or None without any.
         cost_lcb_usd: lower confidence bound of its cost.
         expected_cost_usd: what its next call is expected to cost.
+        prior_reward: what it was said to be worth beforehand, in [0, 1]; None where nobody said.
+        prior_weight: how many observations that counts as, unless the rewards speak against it; 0 where nobody said.
+        prior_source: who said so: "settings", those of its deployments, or "benchmark", the group's table; None where
+            nobody did.
     """
 
     name: str
@@ -64,6 +68,9 @@ class ArmStatus:
     cost_lcb_usd: float
     expected_cost_usd: float
     pinned_by: Literal["settings", "operator"] | None = None
+    prior_reward: float | None = None
+    prior_weight: float = 0.0
+    prior_source: Literal["settings", "benchmark"] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -276,6 +283,9 @@ def _describe_arm(
         cost_lcb_usd=float(bounds.cost_lcb[index]),
         expected_cost_usd=float(bounds.expected_cost[index]),
         pinned_by="operator" if is_decided else "settings" if arm.pinned else None,
+        prior_reward=arm.prior_reward,
+        prior_weight=arm.prior_weight,
+        prior_source=None if arm.prior_reward is None else arm.prior_source,
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -19,7 +20,9 @@ class Arm:
         prior_cost_usd: expected cost of one call in US dollars, where known better than from list prices
             (prices times the group's observed token counts); None otherwise.
         prior_reward: expected reward before any was seen, in [0, 1], or None for no opinion.
-        prior_weight: how many observations ``prior_reward`` is worth; 0 for none.
+        prior_weight: how many observations ``prior_reward`` is worth, as long as they do not speak against it; 0 for
+            none.
+        prior_source: who said so: the settings of the deployment, or the group's benchmark.
         pinned: always live, whatever the programme says.
     """
 
@@ -32,4 +35,5 @@ class Arm:
     prior_cost_usd: float | None = None
     prior_reward: float | None = None
     prior_weight: float = 0.0
+    prior_source: Literal["settings", "benchmark"] = "settings"
     pinned: bool = False

@@ -18,6 +18,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.special import betaln, expit, logit
 
 from stageroute_router.core.confidence import kl_ucb
 from stageroute_router.core.evidence import BoolArray, Evidence, FloatArray, IntArray
@@ -62,6 +63,7 @@ class PosteriorRule:
         calls_per_newcomer: a stage takes at most one arm without rewards per so many of its calls (at least one),
             once there are rewards of any arm; places beyond that stay free. Trying an arm costs about one reward, so
             it is under one per cent of a stage (costs up to 0.02 over 2,000 calls where there is no limit).
+        prior_trust: how probable it is beforehand that an arm's prior reward is right, in (0, 1).
         look_loss: fraction of a stage's reward that a second look may cost.
         look_pulls: most calls of a second look.
         look_spend: fraction of a stage's budget that a second look may cost.
@@ -80,6 +82,7 @@ class PosteriorRule:
     cost_tolerance: float = 0.015
     most_fill_draws: int = 64
     calls_per_newcomer: float = 100.0
+    prior_trust: float = 0.8
     look_loss: float = 0.001
     look_pulls: float = 20.0
     look_spend: float = 0.05
@@ -297,15 +300,41 @@ class PosteriorRule:
 
     def _reward_mean(self, evidence: Evidence) -> FloatArray:
         good, bad = self._reward_posterior(evidence)
-        return good / (good + bad)
+        seen = good / (good + bad)
+        if not evidence.prior_weight.any():
+            return seen
+        good_said, bad_said = _with_prior(good, bad, evidence)
+        trust = self._trust(good, bad, evidence)
+        return trust * good_said / (good_said + bad_said) + (1 - trust) * seen
 
     def _reward_posterior(self, evidence: Evidence) -> tuple[FloatArray, FloatArray]:
-        """Return the two parameters of the Beta posterior of each arm's mean reward."""
+        """Return the two parameters of the Beta posterior of each arm's mean reward, whatever was said beforehand."""
         n = evidence.reward_count
         strength = 1 + self.sharpening * n / (n + self.sharpening_at)
-        good = 1 + strength * evidence.reward_sum + evidence.prior_weight * evidence.prior_reward
-        bad = 1 + strength * (n - evidence.reward_sum) + evidence.prior_weight * (1 - evidence.prior_reward)
-        return good, bad
+        return 1 + strength * evidence.reward_sum, 1 + strength * (n - evidence.reward_sum)
+
+    def _trust(self, good: FloatArray, bad: FloatArray, evidence: Evidence) -> FloatArray:
+        """Return how probable it is by now that what was said of each arm beforehand is right.
+
+        A prior that is nothing but pseudo-observations never fades where it is needed most: an arm that it calls bad
+        gets no calls that could say otherwise. So the prior is a mixture of what was said and of knowing nothing, and
+        Bayes' rule decides between the two by the rewards seen.
+        """
+        said = (
+            evidence.prior_weight * evidence.prior_reward,
+            evidence.prior_weight * (1 - evidence.prior_reward),
+        )
+        informed = betaln(good + said[0], bad + said[1]) - betaln(1 + said[0], 1 + said[1])
+        return np.asarray(expit(logit(self.prior_trust) + informed - betaln(good, bad)))
+
+    def _draw_rewards(self, evidence: Evidence, *, draws: int, rng: np.random.Generator) -> FloatArray:
+        good, bad = self._reward_posterior(evidence)
+        shape = (draws, len(evidence))
+        if not evidence.prior_weight.any():
+            return rng.beta(good, bad, size=shape)
+        is_trusted = rng.random(shape) < self._trust(good, bad, evidence)
+        good_said, bad_said = _with_prior(good, bad, evidence)
+        return rng.beta(np.where(is_trusted, good_said, good), np.where(is_trusted, bad_said, bad))
 
     def _draw(
         self,
@@ -317,10 +346,8 @@ class PosteriorRule:
         draws: int,
         rng: np.random.Generator,
     ) -> Scenarios:
-        good, bad = self._reward_posterior(evidence)
-        shape = (draws, len(evidence))
-        noise = rng.standard_normal(shape)
-        reward = rng.beta(good, bad, size=shape)
+        noise = rng.standard_normal((draws, len(evidence)))
+        reward = self._draw_rewards(evidence, draws=draws, rng=rng)
         if cells is None:
             return Scenarios(reward=reward, cost=np.exp(log_mean + self.cost_draw_width * sd * noise))
         mean = cells.mean(reward)
@@ -333,6 +360,14 @@ class PosteriorRule:
             segments=cells.names,
             weight=cells.weight,
         )
+
+
+def _with_prior(good: FloatArray, bad: FloatArray, evidence: Evidence) -> tuple[FloatArray, FloatArray]:
+    """Return the parameters with what was said beforehand counted as observations."""
+    return (
+        good + evidence.prior_weight * evidence.prior_reward,
+        bad + evidence.prior_weight * (1 - evidence.prior_reward),
+    )
 
 
 class _Places:

@@ -17,6 +17,7 @@ from typing import Any, NoReturn
 
 import litellm
 
+from stageroute_router.benchmark_table import read_benchmark
 from stageroute_router.configuration import BLOCK, Configuration, read_configuration, read_document
 from stageroute_router.errors import StageRouteError
 from stageroute_router.group import check_shares
@@ -110,6 +111,7 @@ def _check(configuration: Configuration, document: Mapping[str, Any]) -> frozens
 
     Raises:
         SettingsError: a setting cannot be used, here or in a deployment's ``model_info.stageroute``.
+        TableError: a group's benchmark cannot be used.
     """
     deployments = [entry for entry in document.get("model_list") or () if isinstance(entry, Mapping)]
     general = document.get("general_settings") or {}
@@ -120,6 +122,8 @@ def _check(configuration: Configuration, document: Mapping[str, Any]) -> frozens
     parse_options(configuration.options, place=BLOCK)
     groups = parse_groups(configuration.groups, known_groups=known, place=f"{BLOCK}.groups")
     for name, settings in groups.items():
+        if settings.benchmark is not None:
+            read_benchmark(settings.benchmark)
         arms = read_arms(deployments, name).arms
         if arms:
             check_shares(name, arms, most_live=settings.max_live_models)

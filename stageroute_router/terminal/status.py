@@ -59,6 +59,13 @@ def show_group(group: GroupStatus, console: Console) -> None:
         )
     )
     console.print(_arms(group))
+    said = ", ".join(
+        f"{clean(arm.name)} {reward(arm.prior_reward)} like {arm.prior_weight:g} rewards ({arm.prior_source})"
+        for arm in group.arms
+        if arm.prior_source is not None
+    )
+    if said:
+        console.print(Text(f"said beforehand: {said}"))
     if group.segments:
         console.print(_segments(group))
     if group.segment_worth is not None:

@@ -1,0 +1,115 @@
+"""What a prior of each arm's reward is worth when it is right, and what it costs when it is wrong.
+
+Run: ``python -m benchmarks.priors``; a minute.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stageroute_router.core.account import Account
+from stageroute_router.core.arm import Arm
+from stageroute_router.core.engine import Engine
+from stageroute_router.core.posterior_rule import PosteriorRule
+from stageroute_router.core.schedule import EveryCalls
+from stageroute_router.core.snapshot import GroupPolicy
+from stageroute_router.core.statistics import ArmStatistics
+
+LOW, HIGH = 0.4, 0.8
+"""True mean reward of the worst and of the best arm."""
+
+COST_USD = 0.001
+
+OPINIONS: dict[str, Callable[[float], float]] = {
+    "right": lambda true: true,
+    "exchanged": lambda true: LOW + HIGH - true,
+    "opposite": lambda true: (HIGH - true) / (HIGH - LOW),
+}
+"""What is said of an arm, given the truth. ``"exchanged"``: the best is called the worst, and so on;
+``"opposite"``: the best is said to earn 0, the worst 1."""
+
+
+def earned(
+    opinion: str | None, *, weight: float, arms: int, live: int, calls: int, seeds: Iterable[int]
+) -> NDArray[np.float64]:
+    """Return the true mean reward of the arm chosen: a row per seed, a column per call.
+
+    Args:
+        opinion: what is said of the arms, one of :data:`OPINIONS`; None for nothing.
+        weight: how many observations that counts as.
+        arms: how many there are, their rewards evenly spaced, in a random order, all of one cost.
+        live: how many are live at once.
+        calls: of a stream.
+        seeds: one stream each; the same with every opinion.
+    """
+    return np.array(
+        [_stream(opinion, weight=weight, arms=arms, live=live, calls=calls, seed=seed) for seed in seeds]
+    )
+
+
+def _stream(
+    opinion: str | None, *, weight: float, arms: int, live: int, calls: int, seed: int
+) -> NDArray[np.float64]:
+    rng = np.random.default_rng([seed, 1])
+    true = {
+        f"arm{index}": float(mean) for index, mean in enumerate(rng.permutation(np.linspace(LOW, HIGH, arms)))
+    }
+    candidates = [
+        Arm(
+            name=name,
+            prior_cost_usd=COST_USD,
+            prior_reward=None if opinion is None else OPINIONS[opinion](mean),
+            prior_weight=0.0 if opinion is None else weight,
+        )
+        for name, mean in true.items()
+    ]
+    policy = GroupPolicy(
+        budget_usd=2 * COST_USD, max_live=live, schedule=EveryCalls(100), rule=PosteriorRule()
+    )
+    paid = ArmStatistics(pulls=1, cost_count=1, cost_sum=COST_USD, cost_sumsq=COST_USD**2)
+    engine = Engine(policy, seed=seed)
+    snapshot = engine.start(candidates, now=0.0)
+    reward = np.empty(calls)
+    for call in range(calls):
+        arm = engine.choose(snapshot, uniform=rng.random()).arm
+        reward[call] = true[arm]
+        told = ArmStatistics.of_reward(float(rng.random() < true[arm]))
+        account = Account(calls=call + 1, spend_usd=(call + 1) * COST_USD)
+        snapshot = engine.advance(snapshot, increments={arm: paid + told}, account=account, now=float(call))
+    return reward
+
+
+def _compared(parts: NDArray[np.float64], without: NDArray[np.float64]) -> str:
+    difference = parts.mean(axis=1) - without.mean(axis=1)
+    return f"{difference.mean():+.3f} ± {2 * difference.std(ddof=1) / len(difference) ** 0.5:.3f}"
+
+
+def main(*, seeds: int = 24, calls: int = 2000) -> None:
+    """Print a row per opinion and weight: reward per call less that without a prior, ± two standard errors."""
+    worlds = ((3, 2), (8, 3))
+    nothing = [
+        earned(None, weight=0, arms=arms, live=live, calls=calls, seeds=range(seeds)) for arms, live in worlds
+    ]
+    print(
+        "| the prior is | weight | "
+        + " | ".join(f"{arms} arms: first 100 | last 1,000 | all" for arms, _ in worlds)
+    )
+    for opinion in OPINIONS:
+        for weight in (5.0, 20.0, 100.0):
+            cells = []
+            for (arms, live), without in zip(worlds, nothing, strict=True):
+                with_it = earned(
+                    opinion, weight=weight, arms=arms, live=live, calls=calls, seeds=range(seeds)
+                )
+                cells += [
+                    _compared(with_it[:, part], without[:, part])
+                    for part in (slice(100), slice(-1000, None), slice(None))
+                ]
+            print(f"| {opinion} | {weight:g} | " + " | ".join(cells), flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,249 @@
+"""What is known of arms before they have served a call: a table of evaluated prompts, as a prior that fades.
+
+A CSV or Parquet file with the columns
+
+- ``arm``: an arm of the group, as its status names it (LiteLLM's ``model``, or ``model_info.stageroute.arm``);
+- ``score``: how good its answers were, in [0, 1], on the scale of the rewards;
+- ``cost`` (optional): what a call cost, in US dollars;
+- ``count`` (optional, 1 by default): how many prompts the row stands for, so that a table of averages works, too;
+- ``segment`` (optional): what the prompts were about. Averages are taken over all segments.
+
+Other columns are ignored. A cell of ``cost`` or ``count`` may be empty.
+"""
+
+from __future__ import annotations
+
+import csv
+import math
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from stageroute_router.core.arm import Arm
+from stageroute_router.errors import TableError
+
+DEFAULT_WEIGHT = 20.0
+"""Most observations that a table counts as, by arm: it is of other prompts than those that will come."""
+
+_REQUIRED = ("arm", "score")
+_KNOWN = (*_REQUIRED, "cost", "count", "segment")
+
+_Row = Mapping[str, object]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BenchmarkPrior:
+    """What a table says of one arm.
+
+    Args:
+        score: mean score, in [0, 1].
+        count: how many prompts it is a mean of, > 0.
+        cost_usd: mean cost of a call, US dollars; None where the table has none.
+    """
+
+    score: float
+    count: float
+    cost_usd: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BenchmarkTable:
+    """What a table says, by arm.
+
+    Args:
+        path: the file.
+        arms: what it says of each arm, by the arm's name.
+    """
+
+    path: str
+    arms: Mapping[str, BenchmarkPrior]
+
+    def priors(self, arms: Iterable[Arm], *, weight: float = DEFAULT_WEIGHT) -> tuple[Arm, ...]:
+        """Return arms with the table's priors; what was said of an arm by hand stays.
+
+        Args:
+            arms: a group's.
+            weight: most observations that an arm's scores count as, > 0; fewer scores count as what they are.
+
+        >>> table = BenchmarkTable(path="evaluated.csv", arms={"openai/gpt-x": BenchmarkPrior(score=0.7, count=300)})
+        >>> (arm,) = table.priors([Arm(name="openai/gpt-x")])
+        >>> arm.prior_reward, arm.prior_weight, arm.prior_source
+        (0.7, 20.0, 'benchmark')
+        """
+        return tuple(self._prior(arm, weight=weight) for arm in arms)
+
+    def _prior(self, arm: Arm, *, weight: float) -> Arm:
+        known = self.arms.get(arm.name)
+        if known is None:
+            return arm
+        if arm.prior_cost_usd is None:
+            arm = replace(arm, prior_cost_usd=known.cost_usd)
+        if arm.prior_reward is None:
+            arm = replace(
+                arm,
+                prior_reward=known.score,
+                prior_weight=min(known.count, weight),
+                prior_source="benchmark",
+            )
+        return arm
+
+    def warnings(self, arms: Iterable[Arm]) -> tuple[str, ...]:
+        """Return what an operator should know: arms of the table that the group does not have.
+
+        Args:
+            arms: the group's.
+
+        >>> table = BenchmarkTable(path="evaluated.csv", arms={"gpt-x": BenchmarkPrior(score=0.7, count=300)})
+        >>> table.warnings([Arm(name="openai/gpt-x")])
+        ("evaluated.csv has scores of gpt-x, but the group's arms are openai/gpt-x: these rows are not used",)
+        """
+        names = [arm.name for arm in arms]
+        unknown = sorted(self.arms.keys() - set(names))
+        if not unknown:
+            return ()
+        return (
+            f"{self.path} has scores of {', '.join(unknown)}, but the group's arms are {', '.join(sorted(names))}: "
+            "these rows are not used",
+        )
+
+
+def read_benchmark(path: str | os.PathLike[str]) -> BenchmarkTable:
+    r"""Read a table of evaluated prompts, ``.csv`` (UTF-8) or ``.parquet`` (needs the ``parquet`` extra).
+
+    Args:
+        path: the file.
+
+    Raises:
+        TableError: it cannot be read, or a column is missing or a value out of its domain; the message names file,
+            row, column, value and what is accepted.
+
+    ```python
+    from pathlib import Path
+
+    from stageroute_router.benchmark_table import read_benchmark
+
+    Path("evaluated.csv").write_text("arm,score,cost\nopenai/gpt-x,1,0.002\nopenai/gpt-x,0,0.004\n")
+    known = read_benchmark("evaluated.csv").arms["openai/gpt-x"]
+    assert (known.score, known.count, known.cost_usd) == (0.5, 2, 0.003)
+    ```
+    """
+    file = Path(path)
+    readers = {".csv": _csv_rows, ".parquet": _parquet_rows}
+    reader = readers.get(file.suffix.lower())
+    if reader is None:
+        message = f"{file}: a benchmark must be a .csv or .parquet file; convert it, or rename it"
+        raise TableError(message)
+    sums: dict[str, _Sums] = {}
+    try:
+        for place, row in reader(file):
+            arm = str(row["arm"] or "").strip()
+            if not arm:
+                raise TableError(f"{place}, column arm: is empty; name the arm that was evaluated")
+            sums.setdefault(arm, _Sums()).add(
+                score=_number(row, "score", place=place, most=1.0),
+                cost=_number(row, "cost", place=place, default=math.nan),
+                count=_number(row, "count", place=place, default=1.0),
+            )
+    except OSError as error:
+        raise TableError(f"{file} cannot be read ({error.strerror or error})") from None
+    known = {arm: total.prior() for arm, total in sums.items() if total.count > 0}
+    if not known:
+        raise TableError(f"{file}: no rows; a benchmark needs at least one evaluated prompt")
+    return BenchmarkTable(path=str(path), arms=known)
+
+
+@dataclass(slots=True)
+class _Sums:
+    """The rows of an arm so far."""
+
+    count: float = 0.0
+    score: float = 0.0
+    priced: float = 0.0
+    cost: float = 0.0
+
+    def add(self, *, score: float, cost: float, count: float) -> None:
+        self.count += count
+        self.score += count * score
+        if not math.isnan(cost):
+            self.priced += count
+            self.cost += count * cost
+
+    def prior(self) -> BenchmarkPrior:
+        return BenchmarkPrior(
+            # Rounding must not lead out of the domain.
+            score=min(self.score / self.count, 1.0),
+            count=self.count,
+            cost_usd=self.cost / self.priced if self.priced > 0 else None,
+        )
+
+
+def _number(
+    row: _Row, column: str, *, place: str, most: float = math.inf, default: float | None = None
+) -> float:
+    value = row.get(column)
+    if default is not None and (value is None or value == ""):
+        return default
+    accepted = "a finite number >= 0" if most == math.inf else f"a number in [0, {most:g}]"
+    try:
+        number = math.nan if value is None or isinstance(value, bool) else float(str(value))
+    except ValueError:
+        number = math.nan
+    if not (math.isfinite(number) and 0 <= number <= most):
+        raise TableError(
+            f"{place}, column {column}: {value!r} is not {accepted}; correct it, or remove the row"
+        )
+    return number
+
+
+def _csv_rows(file: Path) -> Iterator[tuple[str, _Row]]:
+    try:
+        with file.open(newline="", encoding="utf-8-sig") as opened:
+            reader = csv.reader(opened, strict=True)
+            header = [name.strip() for name in next(reader, [])]
+            _check_header(file, header)
+            for values in reader:
+                if not values:
+                    continue
+                place = f"{file}: line {reader.line_num}"
+                if len(values) != len(header):
+                    message = (
+                        f"{place} has {len(values)} fields, but the header has {len(header)}; correct it"
+                    )
+                    raise TableError(message)
+                yield place, dict(zip(header, (value.strip() for value in values), strict=True))
+    except (csv.Error, UnicodeDecodeError) as error:
+        raise TableError(f"{file}: not a CSV file in UTF-8 ({error})") from error
+
+
+def _parquet_rows(file: Path) -> Iterator[tuple[str, _Row]]:
+    try:
+        import pyarrow  # noqa: PLC0415 - of an extra
+        import pyarrow.parquet  # noqa: PLC0415 - of an extra
+    except ImportError as error:
+        message = (
+            f"{file}: Parquet needs pyarrow; install stageroute-router[parquet] or convert the table to CSV"
+        )
+        raise TableError(message) from error
+    try:
+        with pyarrow.parquet.ParquetFile(file) as opened:
+            header = [str(name) for name in opened.schema_arrow.names]
+            _check_header(file, header)
+            content = opened.read(columns=[name for name in header if name in _KNOWN])
+    except pyarrow.ArrowException as error:
+        raise TableError(f"{file}: not a Parquet file ({error})") from error
+    for index, row in enumerate(content.to_pylist()):
+        yield f"{file}: row {index}", row
+
+
+def _check_header(file: Path, header: Sequence[str]) -> None:
+    missing = [name for name in _REQUIRED if name not in header]
+    if missing:
+        found = ", ".join(header) or "none"
+        raise TableError(
+            f"{file}: the column(s) {', '.join(missing)} are missing; a benchmark needs {', '.join(_REQUIRED)} "
+            f"and has {found}"
+        )
+    twice = [name for name in _KNOWN if header.count(name) > 1]
+    if twice:
+        raise TableError(f"{file}: the column(s) {', '.join(twice)} appear twice; keep one of each")
