@@ -11,6 +11,7 @@ from stageroute_router.hook.observer import NOTE
 from stageroute_router.hook.origin import GIVEN, NOTES, ORIGIN, Origin, origin_of
 from stageroute_router.proxy.caller import Authenticated, alias_of, caller_of, teams_of
 from stageroute_router.proxy.headers import ResponseHeaders
+from stageroute_router.proxy.reward_key import key_in
 from stageroute_router.proxy.routing import AttachedRouting
 
 _CALL_ID_HEADER = "x-litellm-call-id"
@@ -48,9 +49,10 @@ class ProxyCallbacks(CustomLogger):
             held.pop(ORIGIN, None)
         if not notes:
             notes = [data.setdefault("metadata", {})]
+        caller = caller_of(user_api_key_dict)
         notes[0][ORIGIN] = Origin(
-            call_id=_trusted_call_id(data),
-            caller=caller_of(user_api_key_dict),
+            call_id=key_in(_headers(data), caller=caller) or _trusted_call_id(data),
+            caller=caller,
             alias=alias_of(user_api_key_dict),
             teams=teams_of(user_api_key_dict),
         )
@@ -92,6 +94,12 @@ class ProxyCallbacks(CustomLogger):
                 control.strategy.attempts_over(origin, serving=None)
             except Exception as error:  # noqa: BLE001 - whatever it is, the client gets LiteLLM's own error
                 self.routing.note_error(error)
+
+
+def _headers(data: Mapping[str, Any]) -> Mapping[str, Any]:
+    request = data.get("proxy_server_request")
+    headers = request.get("headers") if isinstance(request, Mapping) else None
+    return headers if isinstance(headers, Mapping) else {}
 
 
 def _trusted_call_id(data: Mapping[str, Any]) -> str | None:

@@ -25,6 +25,7 @@ from stageroute_router.proxy.api.problems import (
     shown,
     unknown_call,
 )
+from stageroute_router.proxy.reward_key import id_of
 from stageroute_router.receipt import RewardReceipt
 from stageroute_router.reward_token import is_token
 
@@ -143,9 +144,9 @@ class Rewards:
             msg = "a reward is taken back by the call's id: a token in a URL would end up in logs"
             raise Problem(400, "bad_token", msg)
         name = self._source(source, asker=asker)
-        caller = asker.own_calls_of()
+        caller, meant = asker.own_calls_of(), id_of(key, caller=asker.caller)
         with _naming(key):
-            return _taken(await control.arevoke_reward(key, source=name, caller=caller), key=key)
+            return _taken(await control.arevoke_reward(meant, source=name, caller=caller), key=key)
 
     async def _take_one(
         self, control: Steering, item: object, *, place: str, asker: Asker
@@ -178,7 +179,10 @@ class Rewards:
                 report.id, report.reward, caller=asker.caller, source=source
             )
         return await control.arecord_reward(
-            report.id, report.reward, source=source, caller=asker.own_calls_of()
+            id_of(report.id, caller=asker.caller),
+            report.reward,
+            source=source,
+            caller=asker.own_calls_of(),
         )
 
     def _source(self, given: str | None, *, asker: Asker) -> str:
