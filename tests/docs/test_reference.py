@@ -127,7 +127,11 @@ def in_docstrings(each: Public) -> set[str]:
 def test_examples_of_every_integration_run_somewhere() -> None:
     modules = {each.module.rpartition(".")[2] for each in surface() if each.module.startswith(INTEGRATIONS)}
     tests = "".join(
-        test.read_text() for test in (ROOT / "tests" / "integrations" / "frameworks").glob("test_*.py")
+        test.read_text()
+        for test in (
+            *(ROOT / "tests" / "integrations" / "frameworks").glob("test_*.py"),
+            ROOT / "tests" / "proxy" / "test_open_webui.py",  # needs the proxy, and no framework
+        )
     )
     adapters = set(re.findall(r"^    shows\(\"(\w+)\"", tests, re.MULTILINE))
     assert modules <= {*WAYS_IN, *adapters}, modules

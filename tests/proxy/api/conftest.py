@@ -34,6 +34,7 @@ from stageroute_router.hook.origin import ORIGIN, Origin
 from stageroute_router.proxy.api import api_router
 from stageroute_router.proxy.caller import caller_of
 from stageroute_router.proxy.ports import ProxyNotReadyError
+from stageroute_router.proxy.reward_key import HEADER, key_in
 from stageroute_router.testing.provider import SimulatedModel, SimulatedProvider
 
 DEADLINE_S = 20.0
@@ -100,11 +101,13 @@ class Served:
         headers = {} if key is None else {"authorization": f"Bearer {key}"}
         return httpx.Client(base_url=self.url, headers=headers, timeout=DEADLINE_S)
 
-    def call(self, key: str) -> Any:
+    def call(self, key: str, *, reward_key: str | None = None) -> Any:
         """Make a call as the proxy makes it for a key, and wait until it is stored."""
         assert self.routing.router is not None
         self.calls += 1
-        origin = Origin(caller=caller_of(_auth(key)))
+        caller = caller_of(_auth(key))
+        call_id = None if reward_key is None else key_in({HEADER: reward_key}, caller=caller)
+        origin = Origin(call_id=call_id, caller=caller)
         response = self.routing.router.completion(
             model=GROUP,
             messages=[{"role": "user", "content": f"question {self.calls}"}],

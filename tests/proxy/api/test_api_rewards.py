@@ -12,6 +12,7 @@ import pytest
 
 from stageroute_router.decision_id import new_decision_id
 from stageroute_router.errors import UnknownDecisionError
+from stageroute_router.proxy.reward_key import HEADER, key_in
 from stageroute_router.receipt import RewardReceipt
 
 if TYPE_CHECKING:
@@ -330,3 +331,23 @@ def test_many_clients_at_once_are_all_answered(served: Served) -> None:
         )
     assert {answer.status_code for answer in answers} == {200}
     assert all(rewards(served, response) == {"client": 0.5} for response in responses)
+
+
+def test_a_key_that_two_callers_chose_is_each_ones_own(served: Served) -> None:
+    annas = served.call("sk-anna", reward_key="m1")
+    given = {"id": "key:m1", "reward": 1.0}
+    with served.client("sk-ben") as ben, served.client("sk-anna") as anna:
+        refused = ben.post("/stageroute/reward", json=given)
+        assert (refused.status_code, refused.json()["error"]["code"]) == (404, "unknown_call")
+        stored = str(key_in({HEADER: "m1"}, caller=annas.origin.caller))
+        refused = ben.post("/stageroute/reward", json={**given, "id": stored})
+        assert (refused.status_code, refused.json()["error"]["code"]) == (403, "not_your_call")
+        bens = served.call("sk-ben", reward_key="m1")
+        taken = [client.post("/stageroute/reward", json=given).json() for client in (anna, ben)]
+        assert [one["status"] for one in taken] == ["recorded", "recorded"]
+        for response, one in zip((annas, bens), taken, strict=True):
+            receipt = served.routing.control().receipt(response.origin.call_id)
+            assert receipt is not None
+            assert receipt.decision_id == one["decision_id"]
+        gone = ben.delete("/stageroute/reward", params={"id": "key:m1"})
+        assert gone.json() == {"status": "revoked", "decision_id": taken[1]["decision_id"]}

@@ -1,0 +1,128 @@
+"""Thumbs given in Open WebUI as rewards, where Open WebUI's calls go through the proxy.
+
+The one-line change is a header of Open WebUI's connection to the proxy,
+``{"x-stageroute-reward-key": "{{MESSAGE_ID}}"}``. Then, once in a while::
+
+    import_ratings("http://webui:8080", webui_key, proxy_url="http://proxy:4000", proxy_key=proxy_key)
+
+Importing again changes nothing but what has changed there.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import httpx
+
+from stageroute_router.errors import ProxyError
+
+_EXPORT = "/api/v1/evaluations/feedbacks/all/export"
+_REWARDS = {1: 1.0, -1: 0.0}
+_BATCH = 500
+_TIMEOUT_S = 60.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Imported:
+    """What an import did.
+
+    Args:
+        taken: ratings that are rewards now, those that were before among them.
+        unknown: ratings of messages that the proxy knows no call of.
+        unusable: entries that are no thumb of a message.
+        newest: the latest ``updated_at`` seen, in seconds since 1970, for the next ``since``; None without any.
+    """
+
+    taken: int
+    unknown: int
+    unusable: int
+    newest: float | None
+
+
+def import_ratings(
+    webui_url: str,
+    webui_key: str,
+    *,
+    proxy_url: str,
+    proxy_key: str,
+    since: float = 0.0,
+    source: str | None = "open_webui",
+) -> Imported:
+    """Post all ratings of an Open WebUI to the proxy: thumbs up as 1, down as 0. Waits until they are durable.
+
+    Args:
+        webui_url: where Open WebUI is.
+        webui_key: an API key of one of its admins.
+        proxy_url: where the proxy is.
+        proxy_key: the very key that Open WebUI's connection has, because message ids are bound to it.
+        since: only ratings changed at this time or later, in seconds since 1970; all by default.
+        source: under which name they are kept. Any name but the default of the proxy needs a proxy admin's key: give
+            None where Open WebUI has none.
+
+    Returns:
+        What became of the ratings.
+
+    Raises:
+        ProxyError: one of the two cannot be reached, or refuses; the message says which.
+
+    >>> done = import_ratings(webui_url, webui_key, proxy_url=proxy_url, proxy_key=proxy_key)
+    >>> done.taken
+    3
+    """
+    with httpx.Client(timeout=_TIMEOUT_S) as client:
+        found = _asked(client, "GET", webui_url.rstrip("/") + _EXPORT, key=webui_key, who="Open WebUI")
+        if not isinstance(found, list):
+            msg = f"Open WebUI at {webui_url} exported no list of ratings; check the URL and its version"
+            raise ProxyError(msg)
+        fresh = sorted((one for one in found if _changed(one) >= since), key=_changed)
+        rewards = list(_rewards(fresh, source=source))
+        codes: Counter[int] = Counter()
+        for start in range(0, len(rewards), _BATCH):
+            url, batch = proxy_url.rstrip("/") + "/stageroute/reward", rewards[start : start + _BATCH]
+            for result in _asked(client, "POST", url, key=proxy_key, who="the proxy", body=batch):
+                codes[result["code"]] += 1
+                if result["code"] not in {200, 202, 404}:
+                    msg = f"the proxy refused a rating ({result['code']}): {result['error']['message']}"
+                    raise ProxyError(msg)
+    return Imported(
+        taken=codes[200] + codes[202],
+        unknown=codes[404],
+        unusable=len(fresh) - len(rewards),
+        newest=max(map(_changed, fresh), default=None),
+    )
+
+
+def _rewards(entries: list[Any], *, source: str | None) -> Iterator[dict[str, object]]:
+    """Make rewards of entries; where a message was rated more than once, the latest rating counts."""
+    for entry in entries:
+        data, meta = entry.get("data") or {}, entry.get("meta") or {}
+        message, rating = meta.get("message_id"), data.get("rating")
+        if isinstance(message, str) and message and isinstance(rating, int) and rating in _REWARDS:
+            reward: dict[str, object] = {"id": f"key:{message}", "reward": _REWARDS[rating]}
+            yield reward if source is None else {**reward, "source": source}
+
+
+def _changed(entry: Any) -> float:  # noqa: ANN401 - of a foreign export
+    return float(entry.get("updated_at") or 0) if isinstance(entry, dict) else -1.0
+
+
+def _asked(client: httpx.Client, method: str, url: str, *, key: str, who: str, body: object = None) -> Any:  # noqa: ANN401
+    try:
+        answer = client.request(method, url, headers={"Authorization": f"Bearer {key}"}, json=body)
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
+        msg = f"{who} cannot be reached at {url} ({type(error).__name__}); check the URL"
+        raise ProxyError(msg) from error
+    if answer.status_code in {401, 403}:
+        msg = f"{who} does not accept this key ({answer.status_code}); Open WebUI's export needs an admin's API key"
+        raise ProxyError(msg)
+    if not answer.is_success:
+        msg = f"{who} refused the request ({answer.status_code}) at {url}"
+        raise ProxyError(msg)
+    try:
+        return answer.json()
+    except ValueError as error:
+        msg = f"what answers at {url} is not {who}: its answer is not JSON"
+        raise ProxyError(msg) from error
