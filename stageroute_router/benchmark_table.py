@@ -6,30 +6,27 @@ A CSV or Parquet file with the columns
 - ``score``: how good its answers were, in [0, 1], on the scale of the rewards;
 - ``cost`` (optional): what a call cost, in US dollars;
 - ``count`` (optional, 1 by default): how many prompts the row stands for, so that a table of averages works, too;
-- ``segment`` (optional): what the prompts were about. Averages are taken over all segments.
 
-Other columns are ignored. A cell of ``cost`` or ``count`` may be empty.
+Other columns are ignored, also ``segment``: averages are taken over all segments. A cell of ``cost`` or
+``count`` may be empty.
 """
 
 from __future__ import annotations
 
-import csv
 import math
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from stageroute_router.core.arm import Arm
 from stageroute_router.errors import TableError
+from stageroute_router.table_file import TableColumns, read_csv_columns, read_parquet_columns
 
 DEFAULT_WEIGHT = 20.0
 """Most observations that a table counts as, by arm: it is of other prompts than those that will come."""
 
-_REQUIRED = ("arm", "score")
-_KNOWN = (*_REQUIRED, "cost", "count", "segment")
-
-_Row = Mapping[str, object]
+_COLUMNS = TableColumns(kind="benchmark", required=("arm", "score"), optional=("cost", "count"))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -129,24 +126,27 @@ def read_benchmark(path: str | os.PathLike[str]) -> BenchmarkTable:
     ```
     """
     file = Path(path)
-    readers = {".csv": _csv_rows, ".parquet": _parquet_rows}
+    readers = {".csv": read_csv_columns, ".parquet": read_parquet_columns}
     reader = readers.get(file.suffix.lower())
     if reader is None:
         message = f"{file}: a benchmark must be a .csv or .parquet file; convert it, or rename it"
         raise TableError(message)
-    sums: dict[str, _Sums] = {}
     try:
-        for place, row in reader(file):
-            arm = str(row["arm"] or "").strip()
-            if not arm:
-                raise TableError(f"{place}, column arm: is empty; name the arm that was evaluated")
-            sums.setdefault(arm, _Sums()).add(
-                score=_number(row, "score", place=place, most=1.0),
-                cost=_number(row, "cost", place=place, default=math.nan),
-                count=_number(row, "count", place=place, default=1.0),
-            )
+        table = reader(file, _COLUMNS)
     except OSError as error:
         raise TableError(f"{file} cannot be read ({error.strerror or error})") from None
+    sums: dict[str, _Sums] = {}
+    names = list(table.columns)
+    for index, values in enumerate(zip(*table.columns.values(), strict=True)):
+        place, row = f"{file}: {table.place(index)}", dict(zip(names, values, strict=True))
+        arm = str(row["arm"] or "").strip()
+        if not arm:
+            raise TableError(f"{place}, column arm: is empty; name the arm that was evaluated")
+        sums.setdefault(arm, _Sums()).add(
+            score=_number(row, "score", place=place, most=1.0),
+            cost=_number(row, "cost", place=place, default=math.nan),
+            count=_number(row, "count", place=place, default=1.0),
+        )
     known = {arm: total.prior() for arm, total in sums.items() if total.count > 0}
     if not known:
         raise TableError(f"{file}: no rows; a benchmark needs at least one evaluated prompt")
@@ -179,7 +179,12 @@ class _Sums:
 
 
 def _number(
-    row: _Row, column: str, *, place: str, most: float = math.inf, default: float | None = None
+    row: Mapping[str, object],
+    column: str,
+    *,
+    place: str,
+    most: float = math.inf,
+    default: float | None = None,
 ) -> float:
     value = row.get(column)
     if default is not None and (value is None or value == ""):
@@ -194,56 +199,3 @@ def _number(
             f"{place}, column {column}: {value!r} is not {accepted}; correct it, or remove the row"
         )
     return number
-
-
-def _csv_rows(file: Path) -> Iterator[tuple[str, _Row]]:
-    try:
-        with file.open(newline="", encoding="utf-8-sig") as opened:
-            reader = csv.reader(opened, strict=True)
-            header = [name.strip() for name in next(reader, [])]
-            _check_header(file, header)
-            for values in reader:
-                if not values:
-                    continue
-                place = f"{file}: line {reader.line_num}"
-                if len(values) != len(header):
-                    message = (
-                        f"{place} has {len(values)} fields, but the header has {len(header)}; correct it"
-                    )
-                    raise TableError(message)
-                yield place, dict(zip(header, (value.strip() for value in values), strict=True))
-    except (csv.Error, UnicodeDecodeError) as error:
-        raise TableError(f"{file}: not a CSV file in UTF-8 ({error})") from error
-
-
-def _parquet_rows(file: Path) -> Iterator[tuple[str, _Row]]:
-    try:
-        import pyarrow  # noqa: PLC0415 - of an extra
-        import pyarrow.parquet  # noqa: PLC0415 - of an extra
-    except ImportError as error:
-        message = (
-            f"{file}: Parquet needs pyarrow; install stageroute-router[parquet] or convert the table to CSV"
-        )
-        raise TableError(message) from error
-    try:
-        with pyarrow.parquet.ParquetFile(file) as opened:
-            header = [str(name) for name in opened.schema_arrow.names]
-            _check_header(file, header)
-            content = opened.read(columns=[name for name in header if name in _KNOWN])
-    except pyarrow.ArrowException as error:
-        raise TableError(f"{file}: not a Parquet file ({error})") from error
-    for index, row in enumerate(content.to_pylist()):
-        yield f"{file}: row {index}", row
-
-
-def _check_header(file: Path, header: Sequence[str]) -> None:
-    missing = [name for name in _REQUIRED if name not in header]
-    if missing:
-        found = ", ".join(header) or "none"
-        raise TableError(
-            f"{file}: the column(s) {', '.join(missing)} are missing; a benchmark needs {', '.join(_REQUIRED)} "
-            f"and has {found}"
-        )
-    twice = [name for name in _KNOWN if header.count(name) > 1]
-    if twice:
-        raise TableError(f"{file}: the column(s) {', '.join(twice)} appear twice; keep one of each")

@@ -89,7 +89,7 @@ def _retention(value: object) -> float | None:
 def _table_path(value: object) -> str | None:
     if value is None:
         return None
-    if not isinstance(value, str | os.PathLike) or not str(value).endswith((".csv", ".parquet")):
+    if not isinstance(value, str | os.PathLike) or not str(value).lower().endswith((".csv", ".parquet")):
         msg = "must be the path of a .csv or .parquet file"
         raise ValueError(msg)
     return str(value)

@@ -320,11 +320,10 @@ class PosteriorRule:
         gets no calls that could say otherwise. So the prior is a mixture of what was said and of knowing nothing, and
         Bayes' rule decides between the two by the rewards seen.
         """
-        said = (
-            evidence.prior_weight * evidence.prior_reward,
-            evidence.prior_weight * (1 - evidence.prior_reward),
+        nothing = np.ones_like(good)
+        informed = betaln(*_with_prior(good, bad, evidence)) - betaln(
+            *_with_prior(nothing, nothing, evidence)
         )
-        informed = betaln(good + said[0], bad + said[1]) - betaln(1 + said[0], 1 + said[1])
         return np.asarray(expit(logit(self.prior_trust) + informed - betaln(good, bad)))
 
     def _draw_rewards(self, evidence: Evidence, *, draws: int, rng: np.random.Generator) -> FloatArray:

@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-import csv
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 
 from stageroute_router.errors import TableError
 from stageroute_router.replay.outcomes import Floats, OutcomeTable
+from stageroute_router.table_file import TableColumns, TableFile, read_csv_columns, read_parquet_columns
 
-_REQUIRED = ("query", "model", "reward", "cost_usd")
-_OF_CALL = ("prompt_tokens", "completion_tokens")
-_OF_MODEL = ("input_usd_per_token", "output_usd_per_token", "release")
-_OF_QUERY = ("task", "prompt")
-_KNOWN = (*_REQUIRED, *_OF_CALL, *_OF_MODEL, *_OF_QUERY)
-
-Columns = Mapping[str, Sequence[object]]
+_COLUMNS = TableColumns(
+    kind="table",
+    required=("query", "model", "reward", "cost_usd"),
+    optional=(
+        *("prompt_tokens", "completion_tokens"),
+        *("input_usd_per_token", "output_usd_per_token", "release"),
+        *("task", "prompt"),
+    ),
+)
 
 
 def read_csv(path: Path) -> OutcomeTable:
@@ -26,27 +28,7 @@ def read_csv(path: Path) -> OutcomeTable:
     Raises:
         TableError: it is not such a file, or a column or value is missing, doubled or out of its domain.
     """
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.reader(file, strict=True)
-            header = [name.strip() for name in next(reader, [])]
-            _check_header(path, header)
-            columns: dict[str, list[object]] = {name: [] for name in header if name in _KNOWN}
-            lines: list[int] = []
-            for values in reader:
-                if not values:
-                    continue
-                if len(values) != len(header):
-                    place = f"{path}: line {reader.line_num}"
-                    message = f"{place} has {len(values)} fields, but the header has {len(header)}"
-                    raise TableError(message)
-                lines.append(reader.line_num)
-                for name, value in zip(header, values, strict=True):
-                    if name in columns:
-                        columns[name].append(value.strip())
-    except (csv.Error, UnicodeDecodeError) as error:
-        raise TableError(f"{path}: not a CSV file in UTF-8 ({error})") from error
-    return _LongTable(path, columns, place=lambda index: f"line {lines[index]}").build()
+    return _LongTable(path, read_csv_columns(path, _COLUMNS)).build()
 
 
 def read_parquet(path: Path) -> OutcomeTable:
@@ -55,46 +37,16 @@ def read_parquet(path: Path) -> OutcomeTable:
     Raises:
         TableError: as :func:`read_csv`, or pyarrow is not installed.
     """
-    try:
-        import pyarrow  # noqa: PLC0415 - of an extra
-        import pyarrow.parquet  # noqa: PLC0415 - of an extra
-    except ImportError as error:
-        message = (
-            f"{path}: Parquet needs pyarrow; install stageroute-router[parquet] or convert the table to CSV"
-        )
-        raise TableError(message) from error
-    try:
-        with pyarrow.parquet.ParquetFile(path) as file:
-            header = [str(name) for name in file.schema_arrow.names]
-            _check_header(path, header)
-            content = file.read(columns=[name for name in header if name in _KNOWN])
-    except (pyarrow.ArrowException, OSError) as error:
-        raise TableError(f"{path}: not a Parquet file ({error})") from error
-    columns = {str(name): content.column(name).to_pylist() for name in content.column_names}
-    return _LongTable(path, columns, place=lambda index: f"row {index}").build()
-
-
-def _check_header(path: Path, header: Sequence[str]) -> None:
-    missing = [name for name in _REQUIRED if name not in header]
-    if missing:
-        found = ", ".join(header) or "none"
-        message = (
-            f"{path}: the column(s) {', '.join(missing)} are missing; a table needs {', '.join(_REQUIRED)} "
-            f"and has {found}"
-        )
-        raise TableError(message)
-    twice = [name for name in _KNOWN if header.count(name) > 1]
-    if twice:
-        raise TableError(f"{path}: the column(s) {', '.join(twice)} appear twice; keep one of each")
+    return _LongTable(path, read_parquet_columns(path, _COLUMNS)).build()
 
 
 class _LongTable:
     """Lines of calls on their way to a rectangle of queries and models."""
 
-    def __init__(self, path: Path, columns: Columns, *, place: Callable[[int], str]) -> None:
+    def __init__(self, path: Path, table: TableFile) -> None:
         self._path = path
-        self._columns = columns
-        self._place = place
+        self._columns = table.columns
+        self._place = table.place
 
     def build(self) -> OutcomeTable:
         queries, models = self._names("query"), self._names("model")
