@@ -11,7 +11,6 @@ Importing again changes nothing but what has changed there.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,6 +22,11 @@ _EXPORT = "/api/v1/evaluations/feedbacks/all/export"
 _REWARDS = {1: 1.0, -1: 0.0}
 _BATCH = 500
 _TIMEOUT_S = 60.0
+_WEBUI, _PROXY = "Open WebUI", "the proxy"
+_KEY_NEEDED = {
+    _WEBUI: "its export needs an admin's API key",
+    _PROXY: "give the key that Open WebUI's connection to it has",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,8 +36,8 @@ class Imported:
     Args:
         taken: ratings that are rewards now, those that were before among them.
         unknown: ratings of messages that the proxy knows no call of.
-        unusable: entries that are no thumb of a message.
-        newest: the latest ``updated_at`` seen, in seconds since 1970, for the next ``since``; None without any.
+        unusable: entries of the export that are no thumb of a message, whenever they were made.
+        newest: the latest ``updated_at`` of a thumb, in seconds since 1970, for the next ``since``; None without any.
     """
 
     taken: int
@@ -73,16 +77,22 @@ def import_ratings(
     3
     """
     with httpx.Client(timeout=_TIMEOUT_S) as client:
-        found = _asked(client, "GET", webui_url.rstrip("/") + _EXPORT, key=webui_key, who="Open WebUI")
+        found = _asked(client, "GET", webui_url.rstrip("/") + _EXPORT, key=webui_key, who=_WEBUI)
         if not isinstance(found, list):
             msg = f"Open WebUI at {webui_url} exported no list of ratings; check the URL and its version"
             raise ProxyError(msg)
-        fresh = sorted((one for one in found if _changed(one) >= since), key=_changed)
-        rewards = list(_rewards(fresh, source=source))
+        thumbs = sorted(filter(None, map(_thumb, found)), key=lambda thumb: thumb.changed)
+        fresh = [thumb for thumb in thumbs if thumb.changed >= since]
+        named = {} if source is None else {"source": source}
+        # Of a message that was rated more than once the latest rating counts.
+        rewards = {
+            thumb.message: {"id": f"key:{thumb.message}", "reward": thumb.reward, **named} for thumb in fresh
+        }
+        bodies = list(rewards.values())
         codes: Counter[int] = Counter()
-        for start in range(0, len(rewards), _BATCH):
-            url, batch = proxy_url.rstrip("/") + "/stageroute/reward", rewards[start : start + _BATCH]
-            for result in _asked(client, "POST", url, key=proxy_key, who="the proxy", body=batch):
+        for start in range(0, len(bodies), _BATCH):
+            url, batch = proxy_url.rstrip("/") + "/stageroute/reward", bodies[start : start + _BATCH]
+            for result in _asked(client, "POST", url, key=proxy_key, who=_PROXY, body=batch):
                 codes[result["code"]] += 1
                 if result["code"] not in {200, 202, 404}:
                     msg = f"the proxy refused a rating ({result['code']}): {result['error']['message']}"
@@ -90,23 +100,28 @@ def import_ratings(
     return Imported(
         taken=codes[200] + codes[202],
         unknown=codes[404],
-        unusable=len(fresh) - len(rewards),
-        newest=max(map(_changed, fresh), default=None),
+        unusable=len(found) - len(thumbs),
+        newest=max((thumb.changed for thumb in fresh), default=None),
     )
 
 
-def _rewards(entries: list[Any], *, source: str | None) -> Iterator[dict[str, object]]:
-    """Make rewards of entries; where a message was rated more than once, the latest rating counts."""
-    for entry in entries:
-        data, meta = entry.get("data") or {}, entry.get("meta") or {}
-        message, rating = meta.get("message_id"), data.get("rating")
-        if isinstance(message, str) and message and isinstance(rating, int) and rating in _REWARDS:
-            reward: dict[str, object] = {"id": f"key:{message}", "reward": _REWARDS[rating]}
-            yield reward if source is None else {**reward, "source": source}
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Thumb:
+    """A rating of a message, as a reward."""
+
+    message: str
+    reward: float
+    changed: float
 
 
-def _changed(entry: Any) -> float:  # noqa: ANN401 - of a foreign export
-    return float(entry.get("updated_at") or 0) if isinstance(entry, dict) else -1.0
+def _thumb(entry: object) -> _Thumb | None:
+    """Return what an exported entry says; None where it is no thumb of a message."""
+    try:
+        data, meta, changed = entry["data"], entry["meta"], float(entry["updated_at"])  # type: ignore[index]
+        message, reward = meta["message_id"], _REWARDS[data["rating"]]
+    except (KeyError, TypeError, ValueError):
+        return None
+    return _Thumb(message=message, reward=reward, changed=changed) if isinstance(message, str) else None
 
 
 def _asked(client: httpx.Client, method: str, url: str, *, key: str, who: str, body: object = None) -> Any:  # noqa: ANN401
@@ -116,7 +131,7 @@ def _asked(client: httpx.Client, method: str, url: str, *, key: str, who: str, b
         msg = f"{who} cannot be reached at {url} ({type(error).__name__}); check the URL"
         raise ProxyError(msg) from error
     if answer.status_code in {401, 403}:
-        msg = f"{who} does not accept this key ({answer.status_code}); Open WebUI's export needs an admin's API key"
+        msg = f"{who} does not accept this key ({answer.status_code}); {_KEY_NEEDED[who]}"
         raise ProxyError(msg)
     if not answer.is_success:
         msg = f"{who} refused the request ({answer.status_code}) at {url}"

@@ -81,6 +81,8 @@ def test_thumbs_become_rewards_once(setup: Setup, webui: str) -> None:
         rating(down, -1, 6),
         rating(str(uuid.uuid4()), 1, 7),
         rating(up, None, 8),
+        {"meta": {"message_id": up}, "data": {"rating": 1}, "updated_at": "yesterday"},
+        "no rating",
     ]
     proxy = {
         "proxy_url": str(setup.client.base_url),
@@ -88,14 +90,18 @@ def test_thumbs_become_rewards_once(setup: Setup, webui: str) -> None:
     }
     for _ in range(2):
         done = import_ratings(webui, "admin", **proxy)
-        assert (done.taken, done.unknown, done.unusable, done.newest) == (2, 1, 1, 8)
+        assert (done.taken, done.unknown, done.unusable, done.newest) == (2, 1, 3, 7)
     given = [
         setup.client.get(f"/stageroute/decisions/{call.headers['x-stageroute-decision-id']}").json()
         for call in calls
     ]
     assert [one["rewards"] for one in given] == [{"open_webui": 1.0}, {"open_webui": 0.0}]
     assert import_ratings(webui, "admin", **proxy, since=6).taken == 1
-    with pytest.raises(ProxyError, match=r"Open WebUI does not accept this key \(401\)"):
+    EXPORTED[:] = [rating(up, -1, 10), rating(up, 1, 9)]  # thought better of it
+    assert import_ratings(webui, "admin", **proxy, since=9).taken == 1
+    thought = setup.client.get(f"/stageroute/decisions/{calls[0].headers['x-stageroute-decision-id']}").json()
+    assert thought["rewards"] == {"open_webui": 0.0}
+    with pytest.raises(ProxyError, match=r"Open WebUI does not accept this key \(401\); .* admin"):
         import_ratings(webui, "wrong", **proxy)
-    with pytest.raises(ProxyError, match=r"the proxy does not accept this key"):
+    with pytest.raises(ProxyError, match=r"the proxy does not accept this key .* connection"):
         import_ratings(webui, "admin", proxy_url=proxy["proxy_url"], proxy_key="sk-wrong")

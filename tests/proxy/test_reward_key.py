@@ -7,6 +7,7 @@ import uuid
 import httpx
 import pytest
 
+from stageroute_router.proxy import reward_key
 from stageroute_router.proxy.reward_key import HEADER, key_in
 from tests.proxy.conftest import Setup
 
@@ -33,6 +34,17 @@ def test_a_key_that_cannot_be_used_is_ignored(setup: Setup, key: str) -> None:
     answer = setup.chat(headers={HEADER: key})
     assert "x-stageroute-decision-id" in answer.headers
     assert setup.decision(answer).decision.call_id == answer.headers["x-litellm-call-id"]
+
+
+def test_a_key_that_cannot_be_used_is_said_once_and_not_shown(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reward_key, "_said", set())
+    for _ in range(2):
+        assert key_in({HEADER: "two words"}, caller="one") is None
+    (said,) = caplog.records
+    assert HEADER in said.getMessage()
+    assert "two words" not in said.getMessage()
 
 
 def test_equal_keys_of_two_callers_are_two_ids() -> None:
