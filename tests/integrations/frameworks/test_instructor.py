@@ -97,6 +97,15 @@ def rewards(router: StageRouteRouter, *, count: int) -> list[float]:
         time.sleep(0.01)
 
 
+def kept(router: StageRouteRouter, response_id: str) -> dict[str, float]:
+    """Return the rewards of a response, once its own id is known: LiteLLM reports it from a thread of its own."""
+    deadline = time.monotonic() + 10
+    while (receipt := router.stageroute.receipt(response_id)) is None:
+        assert time.monotonic() < deadline, f"no decision of the response {response_id}"
+        time.sleep(0.01)
+    return dict(receipt.rewards)
+
+
 def calls(router: StageRouteRouter) -> int:
     return int(router.stageroute.status("chat").calls)
 
@@ -111,7 +120,7 @@ def test_an_answer_that_validates_is_worth_1(router: StageRouteRouter, client: A
     user, answer = client.create_with_completion(model="chat", messages=ASK, response_model=User)
     assert user.model_dump() == GOOD
     assert rewards(router, count=2) == [2, 2.0]
-    assert router.stageroute.receipt(answer.id).rewards == {"instructor": 1.0}
+    assert kept(router, answer.id) == {"instructor": 1.0}
     # What the application reports is kept beside it.
     router.record_reward(answer.id, 0.5)
     assert router.stageroute.receipt(answer.id).rewards == {"instructor": 1.0, "app": 0.5}
