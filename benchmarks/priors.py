@@ -1,17 +1,18 @@
-"""What a prior of each arm's reward is worth when it is right, and what it costs when it is wrong.
+"""What priors of the arms' rewards are worth when they are right, and what they cost when they are wrong.
 
-Run: ``python -m benchmarks.priors``; a minute.
+Run: ``python -m benchmarks.priors``; two minutes. First priors of arms, then those of arms in segments.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from stageroute_router.core.account import Account
-from stageroute_router.core.arm import Arm
+from stageroute_router.core.arm import Arm, SegmentPrior
 from stageroute_router.core.engine import Engine
 from stageroute_router.core.posterior_rule import PosteriorRule
 from stageroute_router.core.schedule import EveryCalls
@@ -23,7 +24,10 @@ LOW, HIGH = 0.4, 0.8
 
 COST_USD = 0.001
 
-OPINIONS: dict[str, Callable[[float], float]] = {
+SEGMENTS = 4
+"""How many there are in the world of segments."""
+
+OPINIONS: dict[str, Callable[[Any], Any]] = {
     "right": lambda true: true,
     "exchanged": lambda true: LOW + HIGH - true,
     "opposite": lambda true: (HIGH - true) / (HIGH - LOW),
@@ -82,6 +86,84 @@ def _stream(
     return reward
 
 
+def earned_by_segment(
+    opinion: str | None,
+    *,
+    weight: float,
+    arms: int,
+    live: int,
+    calls: int,
+    seeds: Iterable[int],
+    only_arms: bool = False,
+) -> NDArray[np.float64]:
+    """Return the same in a world of segments, in each of which the arms come in another order.
+
+    Args:
+        opinion: as of :func:`earned`, of each arm in each segment; ``"displaced"`` is the truth of another segment.
+        weight: how many observations that counts as, for each arm and for each arm in each segment.
+        arms: how many there are.
+        live: how many are live at once.
+        calls: of a stream, each of a segment by chance.
+        seeds: one stream each; the same with every opinion.
+        only_arms: say only what arms are worth over all segments.
+    """
+    return np.array(
+        [
+            _stream_by_segment(
+                opinion, weight=weight, arms=arms, live=live, calls=calls, seed=seed, only_arms=only_arms
+            )
+            for seed in seeds
+        ]
+    )
+
+
+def _stream_by_segment(
+    opinion: str | None, *, weight: float, arms: int, live: int, calls: int, seed: int, only_arms: bool
+) -> NDArray[np.float64]:
+    rng = np.random.default_rng([seed, 2])
+    true = np.array([rng.permutation(np.linspace(LOW, HIGH, arms)) for _ in range(SEGMENTS)])
+    if opinion is None:
+        candidates = [Arm(name=str(arm), prior_cost_usd=COST_USD) for arm in range(arms)]
+    else:
+        said = np.roll(true, 1, axis=0) if opinion == "displaced" else OPINIONS[opinion](true)
+        candidates = [
+            Arm(
+                name=str(arm),
+                prior_cost_usd=COST_USD,
+                prior_reward=float(said[:, arm].mean()),
+                prior_weight=weight,
+                segment_priors=()
+                if only_arms
+                else tuple(
+                    SegmentPrior(segment=str(segment), reward=float(said[segment, arm]), weight=weight)
+                    for segment in range(SEGMENTS)
+                ),
+            )
+            for arm in range(arms)
+        ]
+    policy = GroupPolicy(
+        budget_usd=2 * COST_USD, max_live=live, schedule=EveryCalls(100), rule=PosteriorRule()
+    )
+    paid = ArmStatistics(pulls=1, cost_count=1, cost_sum=COST_USD, cost_sumsq=COST_USD**2)
+    engine = Engine(policy, seed=seed)
+    snapshot = engine.start(candidates, now=0.0, cells={})
+    reward = np.empty(calls)
+    for call in range(calls):
+        segment = int(rng.integers(SEGMENTS))
+        arm = engine.choose(snapshot, uniform=rng.random(), segment=str(segment)).arm
+        reward[call] = true[segment, int(arm)]
+        told = paid + ArmStatistics.of_reward(float(rng.random() < reward[call]))
+        account = Account(calls=call + 1, spend_usd=(call + 1) * COST_USD)
+        snapshot = engine.advance(
+            snapshot,
+            increments={arm: told},
+            cells={(str(segment), arm): told},
+            account=account,
+            now=float(call),
+        )
+    return reward
+
+
 def _compared(parts: NDArray[np.float64], without: NDArray[np.float64]) -> str:
     difference = parts.mean(axis=1) - without.mean(axis=1)
     return f"{difference.mean():+.3f} ± {2 * difference.std(ddof=1) / len(difference) ** 0.5:.3f}"
@@ -109,6 +191,24 @@ def main(*, seeds: int = 24, calls: int = 2000) -> None:
                     for part in (slice(100), slice(-1000, None), slice(None))
                 ]
             print(f"| {opinion} | {weight:g} | " + " | ".join(cells), flush=True)
+    _by_segment(seeds=seeds, calls=calls)
+
+
+def _by_segment(*, seeds: int, calls: int) -> None:
+    arms, live = 8, 4
+    world: dict[str, Any] = {"arms": arms, "live": live, "calls": calls, "seeds": range(seeds)}
+    without = earned_by_segment(None, weight=0, **world)
+    print(f"| {SEGMENTS} segments, {arms} arms: the prior is | weight | first 100 | last 1,000 | all")
+    for opinion in (*OPINIONS, "displaced"):
+        for only_arms in (True, False):
+            for weight in (5.0, 20.0):
+                with_it = earned_by_segment(opinion, weight=weight, only_arms=only_arms, **world)
+                cells = [
+                    _compared(with_it[:, part], without[:, part])
+                    for part in (slice(100), slice(-1000, None), slice(None))
+                ]
+                told = "of arms" if only_arms else "of arms in segments"
+                print(f"| {opinion}, {told} | {weight:g} | " + " | ".join(cells), flush=True)
 
 
 if __name__ == "__main__":

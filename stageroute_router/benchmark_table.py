@@ -6,9 +6,10 @@ A CSV or Parquet file with the columns
 - ``score``: how good its answers were, in [0, 1], on the scale of the rewards;
 - ``cost`` (optional): what a call cost, in US dollars;
 - ``count`` (optional, 1 by default): how many prompts the row stands for, so that a table of averages works, too;
+- ``segment`` (optional): the segment that the prompts belong to, as the group's calls name it; without a name, or in a
+  group that does not tell its calls apart, a row counts for the arm as a whole only.
 
-Other columns are ignored, also ``segment``: averages are taken over all segments. A cell of ``cost`` or
-``count`` may be empty.
+Other columns are ignored. A cell of ``cost``, ``count`` or ``segment`` may be empty.
 """
 
 from __future__ import annotations
@@ -16,17 +17,18 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from stageroute_router.core.arm import Arm
+from stageroute_router.core.arm import Arm, SegmentPrior
 from stageroute_router.errors import TableError
+from stageroute_router.segment_names import AUTO_PREFIX, LONGEST_SEGMENT, is_segment
 from stageroute_router.table_file import TableColumns, read_csv_columns, read_parquet_columns
 
 DEFAULT_WEIGHT = 20.0
-"""Most observations that a table counts as, by arm: it is of other prompts than those that will come."""
+"""Most observations that a table counts as, by arm, and by arm and segment: it is of other prompts than will come."""
 
-_COLUMNS = TableColumns(kind="benchmark", required=("arm", "score"), optional=("cost", "count"))
+_COLUMNS = TableColumns(kind="benchmark", required=("arm", "score"), optional=("cost", "count", "segment"))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,11 +39,13 @@ class BenchmarkPrior:
         score: mean score, in [0, 1].
         count: how many prompts it is a mean of, > 0.
         cost_usd: mean cost of a call, US dollars; None where the table has none.
+        segments: the same of the prompts of each segment that the table names.
     """
 
     score: float
     count: float
     cost_usd: float | None = None
+    segments: Mapping[str, BenchmarkPrior] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,7 +65,8 @@ class BenchmarkTable:
 
         Args:
             arms: a group's.
-            weight: most observations that an arm's scores count as, > 0; fewer scores count as what they are.
+            weight: most observations that an arm's scores count as, > 0, over all segments and in each; fewer scores
+                count as what they are.
 
         >>> table = BenchmarkTable(path="evaluated.csv", arms={"openai/gpt-x": BenchmarkPrior(score=0.7, count=300)})
         >>> (arm,) = table.priors([Arm(name="openai/gpt-x")])
@@ -82,6 +87,10 @@ class BenchmarkTable:
                 prior_reward=known.score,
                 prior_weight=min(known.count, weight),
                 prior_source="benchmark",
+                segment_priors=tuple(
+                    SegmentPrior(segment=name, reward=known.score, weight=min(known.count, weight))
+                    for name, known in sorted(known.segments.items())
+                ),
             )
         return arm
 
@@ -136,18 +145,30 @@ def read_benchmark(path: str | os.PathLike[str]) -> BenchmarkTable:
     except OSError as error:
         raise TableError(f"{file} cannot be read ({error.strerror or error})") from None
     sums: dict[str, _Sums] = {}
+    by_segment: dict[str, dict[str, _Sums]] = {}
     names = list(table.columns)
     for index, values in enumerate(zip(*table.columns.values(), strict=True)):
         place, row = f"{file}: {table.place(index)}", dict(zip(names, values, strict=True))
         arm = str(row["arm"] or "").strip()
         if not arm:
             raise TableError(f"{place}, column arm: is empty; name the arm that was evaluated")
-        sums.setdefault(arm, _Sums()).add(
-            score=_number(row, "score", place=place, most=1.0),
-            cost=_number(row, "cost", place=place, default=math.nan),
-            count=_number(row, "count", place=place, default=1.0),
+        score = _number(row, "score", place=place, most=1.0)
+        cost = _number(row, "cost", place=place, default=math.nan)
+        count = _number(row, "count", place=place, default=1.0)
+        sums.setdefault(arm, _Sums()).add(score=score, cost=cost, count=count)
+        if segment := _segment(row, place=place):
+            part = by_segment.setdefault(arm, {}).setdefault(segment, _Sums())
+            part.add(score=score, cost=cost, count=count)
+    known = {
+        arm: replace(
+            total.prior(),
+            segments={
+                segment: part.prior() for segment, part in by_segment.get(arm, {}).items() if part.count > 0
+            },
         )
-    known = {arm: total.prior() for arm, total in sums.items() if total.count > 0}
+        for arm, total in sums.items()
+        if total.count > 0
+    }
     if not known:
         raise TableError(f"{file}: no rows; a benchmark needs at least one evaluated prompt")
     return BenchmarkTable(path=str(path), arms=known)
@@ -176,6 +197,16 @@ class _Sums:
             count=self.count,
             cost_usd=self.cost / self.priced if self.priced > 0 else None,
         )
+
+
+def _segment(row: Mapping[str, object], *, place: str) -> str:
+    segment = "" if row.get("segment") is None else str(row["segment"]).strip()
+    if segment and not is_segment(segment):
+        raise TableError(
+            f"{place}, column segment: {segment!r} is no name of a segment, which has at most {LONGEST_SEGMENT} "
+            f"printable characters and does not begin with {AUTO_PREFIX}; correct it, or leave it empty"
+        )
+    return segment
 
 
 def _number(

@@ -5,10 +5,9 @@ Memory only. The runtime brings what is stored, and takes away the plans that ar
 
 from __future__ import annotations
 
-import json
 import threading
 from collections.abc import Callable, Collection, Iterable, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 
 from stageroute_router.benchmark_table import read_benchmark
 from stageroute_router.core.arm import Arm
@@ -29,7 +28,7 @@ from stageroute_router.store.base import (
     StoredGroup,
 )
 from stageroute_router.store.findings import StoredProblem
-from stageroute_router.stored_state import by_arm, mix_of, plan_of, stage_of
+from stageroute_router.stored_state import arms_as_text, by_arm, mix_of, plan_of, stage_of
 
 UNREAD_STAGE = 0
 """Number of the stage that calls belong to while the database has not been read yet: which stage the group is in,
@@ -202,7 +201,7 @@ class Group:
             configured = GroupConfigured(
                 group=self.name,
                 settings=self.settings.model_dump_json(exclude_unset=True),
-                arms=json.dumps([asdict(arm) for arm in arms]),
+                arms=arms_as_text(arms),
             )
             plan = self._step(snapshot, before=before)
             return [configured] if plan is None else [configured, plan]

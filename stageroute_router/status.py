@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Literal
 
 from stageroute_router.core.arm import Arm
@@ -85,6 +85,7 @@ class SegmentStatus:
         reward_mean: their mean, or None without any.
         cost_mean_usd: mean cost of a call, US dollars; None before any cost is known.
         probabilities: share of its calls that each live arm gets now, by arm, the largest first.
+        prior_rewards: what a benchmark said beforehand that arms are worth in it, in [0, 1], by arm.
     """
 
     name: str
@@ -94,6 +95,7 @@ class SegmentStatus:
     reward_mean: float | None
     cost_mean_usd: float | None
     probabilities: dict[str, float]
+    prior_rewards: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -245,6 +247,12 @@ def _describe_segments(snapshot: Snapshot) -> tuple[SegmentStatus, ...]:
                 reward_mean=one.reward_mean,
                 cost_mean_usd=one.cost_mean_usd,
                 probabilities=dict(sorted(shares.items(), key=lambda item: -item[1])),
+                prior_rewards={
+                    arm.name: prior.reward
+                    for arm in snapshot.arms
+                    for prior in arm.segment_priors
+                    if prior.segment == name
+                },
             )
         )
     return tuple(sorted(described, key=lambda one: (-one.pulls, one.name)))

@@ -7,7 +7,6 @@ import time
 from collections.abc import Sequence
 from types import TracebackType
 
-from stageroute_router.core.arm import Arm
 from stageroute_router.core.engine import Engine
 from stageroute_router.decision_receipts import receipt_of
 from stageroute_router.errors import SettingsError, StoreError, StoreOutageError
@@ -20,7 +19,7 @@ from stageroute_router.stage_reports import stages_of
 from stageroute_router.status import GroupStatus, Status, describe
 from stageroute_router.store.base import Store
 from stageroute_router.store.opening import open_existing_store
-from stageroute_router.stored_state import by_arm, notes_on, stage_of
+from stageroute_router.stored_state import arms_of_text, by_arm, notes_on, stage_of
 
 
 class StoredReports:
@@ -177,7 +176,7 @@ class StoredReports:
             return None
         settings = GroupSettings.model_validate(json.loads(stored.configuration.settings))
         policy = settings.policy()
-        arms = with_pins([Arm(**arm) for arm in json.loads(stored.configuration.arms)], stored.pins)
+        arms = with_pins(arms_of_text(stored.configuration.arms), stored.pins)
         snapshot = Engine(policy, seed=0).start(
             arms,
             now=time.time(),

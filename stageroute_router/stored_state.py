@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict, fields
 from functools import reduce
 from operator import add
 from typing import Literal
 
+from stageroute_router.core.arm import Arm, SegmentPrior
 from stageroute_router.core.snapshot import GroupPolicy, Snapshot, Stage, UsedMix
 from stageroute_router.core.statistics import ArmStatistics
 from stageroute_router.store.base import CellKey, MixedArm, MixRecorded, StagePlanned
@@ -20,6 +23,28 @@ def by_arm(statistics: Mapping[CellKey, ArmStatistics]) -> dict[str, ArmStatisti
     for (_, arm), cell in statistics.items():
         arms.setdefault(arm, []).append(cell)
     return {arm: reduce(add, cells) for arm, cells in arms.items()}
+
+
+def arms_as_text(arms: Sequence[Arm]) -> str:
+    """Return a group's candidates as they are stored."""
+    return json.dumps([asdict(arm) for arm in arms])
+
+
+def arms_of_text(text: str) -> tuple[Arm, ...]:
+    """Return a group's stored candidates; what a later release says of them besides is left out.
+
+    >>> arms_of_text(arms_as_text([Arm(name="openai/gpt-x", prior_reward=0.7)])) == (
+    ...     Arm(name="openai/gpt-x", prior_reward=0.7),
+    ... )
+    True
+    """
+    known = {field.name for field in fields(Arm)}
+    arms = []
+    for stored in json.loads(text):
+        given = {name: value for name, value in stored.items() if name in known}
+        given["segment_priors"] = tuple(SegmentPrior(**prior) for prior in given.get("segment_priors", ()))
+        arms.append(Arm(**given))
+    return tuple(arms)
 
 
 def notes_on(problems: Sequence[StoredProblem]) -> list[str]:

@@ -14,7 +14,7 @@ from rich.console import Console
 
 from benchmarks.priors import earned
 from stageroute_router.benchmark_table import BenchmarkPrior, read_benchmark
-from stageroute_router.core.arm import Arm
+from stageroute_router.core.arm import Arm, SegmentPrior
 from stageroute_router.errors import SettingsError, TableError
 from stageroute_router.runtime import Runtime
 from stageroute_router.settings import parse_groups
@@ -46,7 +46,29 @@ def test_scores_and_costs_are_averaged_over_prompts(table: Path) -> None:
     known = read_benchmark(table).arms
     assert known["large"].score == pytest.approx((30 * 0.9 + 10 * 0.6) / 40)
     assert (known["large"].count, known["large"].cost_usd) == (40, pytest.approx(0.004))
-    assert known["small"] == BenchmarkPrior(score=0.5, count=2, cost_usd=pytest.approx(0.002))
+    assert (known["small"].score, known["small"].count) == (0.5, 2)
+    assert known["small"].cost_usd == pytest.approx(0.002)
+
+
+def test_each_segment_has_its_own_averages(tmp_path: Path) -> None:
+    path = tmp_path / "t.csv"
+    path.write_text("segment,arm,score\nsql,large,1\nsql,large,0\ntext,large,1\n,large,0\n")
+    known = read_benchmark(path).arms["large"]
+    assert (known.score, known.count) == (0.5, 4)
+    assert known.segments == {
+        "sql": BenchmarkPrior(score=0.5, count=2),
+        "text": BenchmarkPrior(score=1, count=1),
+    }
+    (arm,) = read_benchmark(path).priors([Arm(name="large")], weight=1.5)
+    assert arm.segment_priors == (
+        SegmentPrior(segment="sql", reward=0.5, weight=1.5),
+        SegmentPrior(segment="text", reward=1.0, weight=1.0),
+    )
+
+
+def test_what_was_said_by_hand_is_all_that_is_said(table: Path) -> None:
+    (arm,) = read_benchmark(table).priors([Arm(name="large", prior_reward=0.1, prior_weight=3.0)])
+    assert (arm.prior_reward, arm.prior_source, arm.segment_priors) == (0.1, "settings", ())
 
 
 def test_parquet_says_the_same(tmp_path: Path, table: Path) -> None:
@@ -77,6 +99,10 @@ def test_a_table_of_two_columns_is_enough(tmp_path: Path) -> None:
         ("arm,score,score\nlarge,1,1\n", ["score", "twice"]),
         ("arm,score\nlarge,1\nlarge,high\n", ["line 3", "column score", "'high'", "[0, 1]"]),
         ("arm,score\nlarge,1.2\n", ["line 2", "column score", "'1.2'", "[0, 1]"]),
+        (
+            "segment,arm,score\nauto:1:3,large,1\n",
+            ["line 2", "column segment", "'auto:1:3'", "leave it empty"],
+        ),
         ("arm,score\nlarge,\n", ["line 2", "column score", "''"]),
         ("arm,score,cost\nlarge,1,-0.1\n", ["line 2", "column cost", "'-0.1'", ">= 0"]),
         ("arm,score,cost\nlarge,1,nan\n", ["line 2", "column cost", "'nan'"]),

@@ -75,6 +75,21 @@ def test_each_segment_goes_to_the_arm_that_is_good_at_it() -> None:
     assert sum(segment.pulls for segment in status.segments) == sum(arm.pulls for arm in status.arms)
 
 
+def test_a_benchmark_of_segments_is_shown_by_segment_and_kept(tmp_path: Path) -> None:
+    table, url = tmp_path / "evaluated.csv", f"sqlite:///{tmp_path}/stageroute.db"
+    table.write_text("segment,arm,score\ntext,words,0.8\nsql,words,0.2\nsql,code,1\nchat,code,0\n")
+    settings = parse_groups(groups(segments={"by": "label"}, benchmark=str(table)))
+    with Runtime(settings, store=open_store(url), seed=1) as runtime:
+        runtime.set_arms("chat", ARMS)
+        serve(runtime, calls=60)
+        shown = {segment.name: segment.prior_rewards for segment in group_status(runtime).segments}
+    assert shown == {"": {}, "text": {"words": 0.8}, "sql": {"words": 0.2, "code": 1.0}}
+    table.unlink()
+    with StoredReports(url) as reports:
+        stored = reports.group_status("chat").segments
+    assert {segment.name: segment.prior_rewards for segment in stored} == shown
+
+
 def test_without_the_setting_segments_are_kept_and_not_used() -> None:
     with Runtime(parse_groups(groups()), store=MemoryStore(), seed=1) as runtime:
         runtime.set_arms("chat", ARMS)

@@ -7,6 +7,21 @@ from typing import Literal
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SegmentPrior:
+    """What is said of an arm in one segment, before it is tried.
+
+    Args:
+        segment: the segment's name.
+        reward: expected reward of the arm's calls in it, in [0, 1].
+        weight: how many observations that is worth there, >= 0.
+    """
+
+    segment: str
+    reward: float
+    weight: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Arm:
     """One candidate model of a group.
 
@@ -23,6 +38,7 @@ class Arm:
         prior_weight: how many observations ``prior_reward`` is worth, as long as they do not speak against it; 0 for
             none.
         prior_source: who said so: the settings of the deployment, or the group's benchmark.
+        segment_priors: what the same source says of it by segment; matters where calls are told apart.
         pinned: always live, whatever the programme says.
     """
 
@@ -36,4 +52,5 @@ class Arm:
     prior_reward: float | None = None
     prior_weight: float = 0.0
     prior_source: Literal["settings", "benchmark"] = "settings"
+    segment_priors: tuple[SegmentPrior, ...] = ()
     pinned: bool = False

@@ -45,6 +45,8 @@ class SegmentEvidence:
     Args:
         names: the segments; ``""``, which stands for all others, is one of them.
         weight: each segment's share of the calls so far, shape (segments,), summing to 1. None is 0: a call may come.
+        prior_reward: what was said of each arm in each segment beforehand.
+        prior_weight: how many observations that is worth; 0 where nothing was said.
     """
 
     names: tuple[str, ...]
@@ -53,6 +55,8 @@ class SegmentEvidence:
     reward_sum: FloatArray
     cost_count: FloatArray
     cost_sum: FloatArray
+    prior_reward: FloatArray
+    prior_weight: FloatArray
 
     def take(self, indices: Sequence[int] | IntArray) -> SegmentEvidence:
         """Return the evidence of some of the arms, in the order given."""
@@ -63,6 +67,8 @@ class SegmentEvidence:
             reward_sum=self.reward_sum[:, indices],
             cost_count=self.cost_count[:, indices],
             cost_sum=self.cost_sum[:, indices],
+            prior_reward=self.prior_reward[:, indices],
+            prior_weight=self.prior_weight[:, indices],
         )
 
 
@@ -173,6 +179,11 @@ def _gather_segments(arms: Sequence[Arm], cells: Mapping[Cell, ArmStatistics]) -
     found = np.array(known, dtype=np.float64).reshape(-1, 6).T
     sums = np.zeros((4, len(names), len(arms)))
     sums[:, found[0].astype(np.intp), found[1].astype(np.intp)] = found[2:]
+    said = np.zeros((2, len(names), len(arms)))
+    for index, arm in enumerate(arms):
+        for prior in arm.segment_priors:
+            if prior.segment in row:
+                said[:, row[prior.segment], index] = prior.reward, prior.weight
     weight = np.array([calls.get(name, 0) + 1.0 for name in names])
     return SegmentEvidence(
         names=names,
@@ -181,6 +192,8 @@ def _gather_segments(arms: Sequence[Arm], cells: Mapping[Cell, ArmStatistics]) -
         reward_sum=sums[1],
         cost_count=sums[2],
         cost_sum=sums[3],
+        prior_reward=said[0],
+        prior_weight=said[1],
     )
 
 

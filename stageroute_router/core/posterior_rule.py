@@ -182,7 +182,11 @@ class PosteriorRule:
         if evidence.segments is None:
             return None
         return believe(
-            evidence, evidence.segments, arm_mean=self._reward_mean(evidence), arm_cost=expected_cost
+            evidence,
+            evidence.segments,
+            arm_mean=self._reward_mean(evidence),
+            arm_cost=expected_cost,
+            prior_trust=self._trust(*self._reward_posterior(evidence), evidence),
         )
 
     def _incumbents(
@@ -349,9 +353,14 @@ class PosteriorRule:
         reward = self._draw_rewards(evidence, draws=draws, rng=rng)
         if cells is None:
             return Scenarios(reward=reward, cost=np.exp(log_mean + self.cost_draw_width * sd * noise))
-        mean = cells.mean(reward)
         strength = cells.own + cells.leaning
         strength = strength * (1 + self.sharpening * cells.own / (cells.own + self.sharpening_at))
+        if cells.has_priors:
+            is_trusted = rng.random(reward.shape) < cells.trust
+            mean = cells.mean(reward, trust=is_trusted.astype(np.float64))
+            strength = strength + is_trusted[:, None, :] * cells.prior_weight
+        else:
+            mean = cells.mean(reward)
         spread = self.cell_draw_width * np.sqrt(np.maximum(mean * (1 - mean), 0.0) / strength)
         return Scenarios(
             reward=np.clip(mean + spread * rng.standard_normal(mean.shape), 0.0, 1.0),

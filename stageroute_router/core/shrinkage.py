@@ -14,11 +14,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.special import betaln, expit, logit
 
 from stageroute_router.core.evidence import Evidence, FloatArray, IntArray, SegmentEvidence
 
 _LEAST_VARIANCE = 0.01
 """Of a single reward: an arm that has always been right is not known to be so for ever."""
+
+_SUREST = 0.01
+"""How near to 0 or 1 an arm's average is taken to be, so that no single reward is a proof."""
 
 _SPREAD = 0.005
 _SPREAD_WEIGHT = 200.0
@@ -46,6 +50,9 @@ class CellBeliefs:
         own: how many rewards each cell has of its own.
         reward_sum: their sum.
         expected_cost: US dollars per call.
+        prior_reward: what was said of each cell beforehand.
+        prior_weight: how many rewards that counts as, if it is right; 0 where nothing was said.
+        trust: how probable it is by now that what was said of each arm's segments is right, shape (arms,).
     """
 
     names: tuple[str, ...]
@@ -54,19 +61,34 @@ class CellBeliefs:
     own: FloatArray
     reward_sum: FloatArray
     expected_cost: FloatArray
+    prior_reward: FloatArray
+    prior_weight: FloatArray
+    trust: FloatArray
 
-    def mean(self, arm_mean: FloatArray) -> FloatArray:
+    @property
+    def has_priors(self) -> bool:
+        """Whether anything was said of any cell beforehand."""
+        return bool(self.prior_weight.any())
+
+    def mean(self, arm_mean: FloatArray, *, trust: FloatArray | None = None) -> FloatArray:
         """Return each cell's expected reward, given what is believed of the arms.
 
         Args:
             arm_mean: shape (..., arms): one row, or one per draw.
+            trust: in what was said of each arm's segments, in [0, 1], of the same shape; None for :attr:`trust`.
 
         Returns:
             Shape (..., segments, arms).
         """
-        return np.asarray(
-            (self.reward_sum + self.leaning * arm_mean[..., None, :]) / (self.own + self.leaning)
+        weighed = self.reward_sum + self.leaning * arm_mean[..., None, :]
+        seen = weighed / (self.own + self.leaning)
+        if not self.has_priors:
+            return np.asarray(seen)
+        said = (weighed + self.prior_weight * self.prior_reward) / (
+            self.own + self.leaning + self.prior_weight
         )
+        right = (self.trust if trust is None else trust)[..., None, :]
+        return np.asarray(right * said + (1 - right) * seen)
 
     def cost_of(self, segment: str) -> FloatArray:
         """Return the expected costs of a segment, US dollars per call, shape (arms,)."""
@@ -81,11 +103,19 @@ class CellBeliefs:
             own=self.own[:, indices],
             reward_sum=self.reward_sum[:, indices],
             expected_cost=self.expected_cost[:, indices],
+            prior_reward=self.prior_reward[:, indices],
+            prior_weight=self.prior_weight[:, indices],
+            trust=self.trust[indices],
         )
 
 
 def believe(
-    evidence: Evidence, cells: SegmentEvidence, *, arm_mean: FloatArray, arm_cost: FloatArray
+    evidence: Evidence,
+    cells: SegmentEvidence,
+    *,
+    arm_mean: FloatArray,
+    arm_cost: FloatArray,
+    prior_trust: FloatArray,
 ) -> CellBeliefs:
     """Return what is believed of each arm in each segment.
 
@@ -94,15 +124,40 @@ def believe(
         cells: the same by segment.
         arm_mean: expected reward of each arm over all segments, in [0, 1], shape (arms,).
         arm_cost: its expected cost, US dollars per call, shape (arms,).
+        prior_trust: how probable it is, as far as its rewards over all segments tell, that what was said of each arm
+            is right, in (0, 1), shape (arms,).
     """
+    leaning = _leaning(evidence, cells, arm_mean=arm_mean)
     return CellBeliefs(
         names=cells.names,
         weight=cells.weight,
-        leaning=_leaning(evidence, cells, arm_mean=arm_mean),
+        leaning=leaning,
         own=cells.reward_count,
         reward_sum=cells.reward_sum,
         expected_cost=_expected_cost(cells, arm_cost=arm_cost),
+        prior_reward=cells.prior_reward,
+        prior_weight=cells.prior_weight,
+        trust=_trust(cells, leaning=leaning, arm_mean=arm_mean, prior_trust=prior_trust),
     )
+
+
+def _trust(
+    cells: SegmentEvidence, *, leaning: float, arm_mean: FloatArray, prior_trust: FloatArray
+) -> FloatArray:
+    """Return how probable it is that what was said of each arm's segments is right, by the rewards in all of them.
+
+    Together, because a segment in which an arm was wrongly called bad gets no calls that could say otherwise.
+    """
+    if not cells.prior_weight.any():
+        return prior_trust
+    mean = np.clip(arm_mean, _SUREST, 1 - _SUREST)
+    good, bad = leaning * mean, leaning * (1 - mean)
+    seen_good, seen_bad = cells.reward_sum, cells.reward_count - cells.reward_sum
+    said_good = good + cells.prior_weight * cells.prior_reward
+    said_bad = bad + cells.prior_weight * (1 - cells.prior_reward)
+    informed = betaln(said_good + seen_good, said_bad + seen_bad) - betaln(said_good, said_bad)
+    ignorant = betaln(good + seen_good, bad + seen_bad) - betaln(good, bad)
+    return np.asarray(expit(logit(prior_trust) + (informed - ignorant).sum(axis=0)))
 
 
 def _leaning(evidence: Evidence, cells: SegmentEvidence, *, arm_mean: FloatArray) -> float:

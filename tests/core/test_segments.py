@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stageroute_router.core.account import Account
-from stageroute_router.core.arm import Arm
+from stageroute_router.core.arm import Arm, SegmentPrior
 from stageroute_router.core.engine import Engine
 from stageroute_router.core.evidence import Evidence, ExpectedTokens, gather
 from stageroute_router.core.mix import priced_mix
@@ -67,11 +68,19 @@ def evidence_of(cells: dict[Cell, ArmStatistics], arms: list[Arm] | None = None)
     )
 
 
-def beliefs(cells: dict[Cell, ArmStatistics], *, arm_cost: float = 0.001) -> CellBeliefs:
-    evidence = evidence_of(cells)
+def beliefs(
+    cells: dict[Cell, ArmStatistics], *, arm_cost: float = 0.001, arms: list[Arm] | None = None
+) -> CellBeliefs:
+    evidence = evidence_of(cells, arms)
     assert evidence.segments is not None
     mean = evidence.reward_sum / np.maximum(evidence.reward_count, 1)
-    return believe(evidence, evidence.segments, arm_mean=mean, arm_cost=np.full(len(ARMS), arm_cost))
+    return believe(
+        evidence,
+        evidence.segments,
+        arm_mean=mean,
+        arm_cost=np.full(len(ARMS), arm_cost),
+        prior_trust=np.full(len(ARMS), 0.8),
+    )
 
 
 def the_engine(*, budget_usd: float = 0.002, seed: int = 1, max_live: int = 3) -> Engine:
@@ -82,7 +91,7 @@ def the_engine(*, budget_usd: float = 0.002, seed: int = 1, max_live: int = 3) -
 
 
 def serve(
-    engine: Engine, segments: list[str], *, told: bool, seed: int = 5
+    engine: Engine, segments: list[str], *, told: bool, seed: int = 5, candidates: list[Arm] | None = None
 ) -> tuple[list[str], float, Snapshot]:
     """Route calls with true rewards; return the arms, the mean reward and the last snapshot.
 
@@ -91,9 +100,10 @@ def serve(
         segments: of each call.
         told: whether the engine hears of them.
         seed: of the answers.
+        candidates: the arms, with what is said of them; by default nothing is.
     """
     rng = np.random.default_rng(seed)
-    snapshot = engine.start(ARMS, now=0.0)
+    snapshot = engine.start(candidates or ARMS, now=0.0)
     arms, reward = [], 0.0
     for call, segment in enumerate(segments):
         choice = engine.choose(snapshot, uniform=rng.random(), segment=segment if told else "")
@@ -159,12 +169,101 @@ def test_a_dear_segment_is_told_from_a_dear_arm() -> None:
     evidence = evidence_of(cells)
     assert evidence.segments is not None
     found = believe(
-        evidence, evidence.segments, arm_mean=np.full(3, 0.5), arm_cost=np.array([0.0025, 0.008, 0.002])
+        evidence,
+        evidence.segments,
+        arm_mean=np.full(3, 0.5),
+        arm_cost=np.array([0.0025, 0.008, 0.002]),
+        prior_trust=np.full(3, 0.8),
     )
     short = found.cost_of("short")
     assert short[0] == pytest.approx(0.001, rel=0.05)
     assert 0.0015 < short[1] < 0.0035  # about 0.002, which nobody has observed
     assert found.cost_of("long")[1] == pytest.approx(0.008, rel=0.05)
+
+
+# --- what was said of arms in segments beforehand -------------------------------------------------------------------
+
+
+def said_of(weight: float, **rewards: float) -> tuple[SegmentPrior, ...]:
+    return tuple(
+        SegmentPrior(segment=segment, reward=reward, weight=weight) for segment, reward in rewards.items()
+    )
+
+
+def said(weight: float, *, displaced: bool = False) -> list[Arm]:
+    """Return the arms with what is true of them said beforehand, or with one segment's truth said of the other."""
+    other = {"text": "sql", "sql": "text"}
+    return [
+        replace(
+            arm,
+            prior_reward=0.5,
+            prior_weight=weight,
+            segment_priors=said_of(
+                weight, **{s: REWARDS[other[s] if displaced else s, arm.name] for s in other}
+            ),
+        )
+        for arm in ARMS
+    ]
+
+
+def test_what_was_said_of_a_new_cell_counts_as_so_many_rewards() -> None:
+    arms = [replace(ARMS[0], segment_priors=said_of(30, sql=0.9)), *ARMS[1:]]
+    cells = {("text", "cheap"): some_calls(100, reward=0.5), ("sql", "words"): some_calls(1, reward=1.0)}
+    found = beliefs(cells, arms=arms)
+    row, leaning = found.names.index("sql"), found.leaning
+    trusted, doubted = (
+        found.mean(np.array([0.5, 0.5, 0.5]), trust=np.full(3, trust))[row, 0] for trust in (1.0, 0.0)
+    )
+    assert trusted == pytest.approx((leaning * 0.5 + 30 * 0.9) / (leaning + 30))
+    assert doubted == pytest.approx(0.5)
+    assert found.mean(np.array([0.5, 0.5, 0.5]))[row, 0] == pytest.approx(0.8 * trusted + 0.2 * doubted)
+    assert found.mean(np.array([0.5, 0.5, 0.5]))[found.names.index("text"), 0] == pytest.approx(0.5)
+
+
+def test_rewards_decide_whether_what_was_said_is_right() -> None:
+    arms = [replace(ARMS[0], segment_priors=said_of(20, text=0.9, sql=0.2)), *ARMS[1:]]
+    right = {("text", "cheap"): some_calls(30, reward=0.9), ("sql", "cheap"): some_calls(30, reward=0.2)}
+    wrong = {("text", "cheap"): some_calls(30, reward=0.2), ("sql", "cheap"): some_calls(30, reward=0.9)}
+    assert beliefs(right, arms=arms).trust[0] > 0.9
+    found = beliefs(wrong, arms=arms)
+    assert found.trust[0] < 0.05
+    # Whatever was said is as good as forgotten, also in a segment that has only one reward.
+    once = {**wrong, ("sql", "cheap"): some_calls(1, reward=1.0)}
+    assert beliefs(once, arms=arms).trust[0] < 0.2
+
+
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    rewards=st.lists(st.tuples(st.integers(0, 200), st.floats(0, 1)), min_size=6, max_size=6),
+)
+@settings(deadline=None, max_examples=30)
+def test_what_counts_as_no_observation_changes_nothing(seed: int, rewards: list[tuple[int, float]]) -> None:
+    names = [(segment, arm.name) for segment in ("text", "sql") for arm in ARMS]
+    cells = {name: some_calls(n, reward=reward) for name, (n, reward) in zip(names, rewards, strict=True)}
+    snapshots = [
+        Engine(the_engine().policy, seed=seed).start(arms, now=0.0, statistics=totals(cells), cells=cells)
+        for arms in (ARMS, said(0.0))
+    ]
+    assert snapshots[0].stage == snapshots[1].stage
+    assert snapshots[0].mix == snapshots[1].mix
+
+
+def test_a_table_of_segments_helps_from_the_start_and_a_wrong_one_fades() -> None:
+    segments = np.random.default_rng(0).choice(["text", "sql"], size=1_500).tolist()
+    best = {"text": "words", "sql": "code"}
+
+    def hits(arms: list[Arm], part: slice) -> float:
+        seeds = range(4)
+        chosen = [
+            serve(the_engine(seed=seed), segments, told=True, seed=seed, candidates=arms)[0] for seed in seeds
+        ]
+        return float(
+            np.mean([[a == best[s] for a, s in zip(c[part], segments[part], strict=True)] for c in chosen])
+        )
+
+    start, end = slice(5, 105), slice(-500, None)
+    assert hits(said(20), start) > hits(ARMS, start) + 0.1
+    assert hits(said(20, displaced=True), end) > 0.9
 
 
 # --- the engine -------------------------------------------------------------------------------------------------
