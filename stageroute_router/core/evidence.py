@@ -55,6 +55,7 @@ class SegmentEvidence:
     reward_sum: FloatArray
     cost_count: FloatArray
     cost_sum: FloatArray
+    cost_sumsq: FloatArray
     prior_reward: FloatArray
     prior_weight: FloatArray
 
@@ -67,6 +68,7 @@ class SegmentEvidence:
             reward_sum=self.reward_sum[:, indices],
             cost_count=self.cost_count[:, indices],
             cost_sum=self.cost_sum[:, indices],
+            cost_sumsq=self.cost_sumsq[:, indices],
             prior_reward=self.prior_reward[:, indices],
             prior_weight=self.prior_weight[:, indices],
         )
@@ -172,12 +174,20 @@ def _gather_segments(arms: Sequence[Arm], cells: Mapping[Cell, ArmStatistics]) -
     row = {name: index for index, name in enumerate(names)}
     column = {arm.name: index for index, arm in enumerate(arms)}
     known = [
-        (row[segment], column[name], seen.reward_count, seen.reward_sum, seen.cost_count, seen.cost_sum)
+        (
+            row[segment],
+            column[name],
+            seen.reward_count,
+            seen.reward_sum,
+            seen.cost_count,
+            seen.cost_sum,
+            seen.cost_sumsq,
+        )
         for (segment, name), seen in cells.items()
         if name in column
     ]
-    found = np.array(known, dtype=np.float64).reshape(-1, 6).T
-    sums = np.zeros((4, len(names), len(arms)))
+    found = np.array(known, dtype=np.float64).reshape(-1, 7).T
+    sums = np.zeros((5, len(names), len(arms)))
     sums[:, found[0].astype(np.intp), found[1].astype(np.intp)] = found[2:]
     said = np.zeros((2, len(names), len(arms)))
     for index, arm in enumerate(arms):
@@ -192,6 +202,7 @@ def _gather_segments(arms: Sequence[Arm], cells: Mapping[Cell, ArmStatistics]) -
         reward_sum=sums[1],
         cost_count=sums[2],
         cost_sum=sums[3],
+        cost_sumsq=sums[4],
         prior_reward=said[0],
         prior_weight=said[1],
     )

@@ -31,11 +31,13 @@ _SPREAD_WEIGHT = 200.0
 _WEAKEST, _STRONGEST = 2.0, 2000.0
 """Least and most rewards that an arm's average counts as in one of its segments."""
 
-_SEGMENT_COSTS = 10.0
-"""Observed costs that a segment's being as dear as all others counts as."""
+_COST_SPREAD = 0.1
+_COST_SPREAD_WEIGHT = 50.0
+"""How much segments, and the arms within one, are taken to differ in cost beforehand (variance of a cell's mean cost
+over what is expected of it), and how many calls that counts as."""
 
-_CELL_COSTS = 8.0
-"""Observed costs that arm and segment count as for the cost of a cell."""
+_COST_VARIATION_WEIGHT = 5.0
+"""Calls that a coefficient of variation of 1 counts as, for the costs within a cell."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -178,14 +180,40 @@ def _leaning(evidence: Evidence, cells: SegmentEvidence, *, arm_mean: FloatArray
 def _expected_cost(cells: SegmentEvidence, *, arm_cost: FloatArray) -> FloatArray:
     """Return the cost of each cell: the arm's, times how dear the segment is, corrected by what the cell cost.
 
-    In two passes, since an arm that got the long questions is not dear but its segments are.
+    In two passes, since an arm that got the long questions is not dear but its segments are. How much a segment's own
+    costs count against all others', and a cell's against its arm's and segment's, is estimated from the costs as for
+    rewards: where costs do not differ, chance would otherwise make cells cheap.
     """
     count, cost = cells.cost_count, cells.cost_sum
-    base = np.maximum(arm_cost, 1e-300)
-    dearness = np.ones(len(cells.names))
+    floor = np.maximum(arm_cost, 1e-300)
+    base, dearness = floor, np.ones(len(cells.names))
+    calls = count.sum(axis=1)
     for _ in range(2):
-        dearness = (_SEGMENT_COSTS + (cost / base).sum(axis=1)) / (_SEGMENT_COSTS + count.sum(axis=1))
+        expected = base * dearness[:, None]
+        relative = (cost / base).sum(axis=1)
+        strength = _strength(calls, relative, variation=_variation(cells, expected))
+        dearness = (strength + relative) / (strength + calls)
         dearness /= float(cells.weight @ dearness)
         met = (5 + count.T @ dearness) / (5 + count.sum(axis=0))
-        base = np.maximum(arm_cost, 1e-300) / met
-    return np.asarray((_CELL_COSTS * base * dearness[:, None] + cost) / (_CELL_COSTS + count))
+        base = floor / met
+    expected = base * dearness[:, None]
+    strength = _strength(count, cost / expected, variation=_variation(cells, expected))
+    return np.asarray((strength * expected + cost) / (strength + count))
+
+
+def _variation(cells: SegmentEvidence, expected: FloatArray) -> float:
+    """Return the variance of a single cost over what is expected of its cell, pooled over cells."""
+    count = np.maximum(cells.cost_count, 1)
+    within = np.maximum(cells.cost_sumsq - cells.cost_sum**2 / count, 0.0) / expected**2
+    free = float(np.maximum(cells.cost_count - 1, 0).sum())
+    return (float(within.sum()) + _COST_VARIATION_WEIGHT) / (free + _COST_VARIATION_WEIGHT)
+
+
+def _strength(count: FloatArray, relative: FloatArray, *, variation: float) -> float:
+    """Return how many costs the expectation counts as, where sums of costs relative to it were observed."""
+    seen = np.count_nonzero(count)
+    excess = float((count * (relative / np.maximum(count, 1) - 1) ** 2).sum()) - seen * variation
+    between = (max(0.0, excess) + _COST_SPREAD_WEIGHT * _COST_SPREAD) / (
+        float(count.sum()) + _COST_SPREAD_WEIGHT
+    )
+    return min(max(variation / between, _WEAKEST), _STRONGEST)

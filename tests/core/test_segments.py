@@ -181,6 +181,37 @@ def test_a_dear_segment_is_told_from_a_dear_arm() -> None:
     assert found.cost_of("long")[1] == pytest.approx(0.008, rel=0.05)
 
 
+def test_chance_does_not_make_a_segment_cheap() -> None:
+    """Costs of 20 segments that do not differ: what is expected of each is nearer to the truth than its own mean."""
+    rng = np.random.default_rng(4)
+    cells = {}
+    for segment in range(20):
+        for arm in ARMS:
+            costs = 0.002 * rng.exponential(size=30)
+            cells[f"s{segment}", arm.name] = replace(
+                some_calls(30, reward=0.5), cost_sum=costs.sum(), cost_sumsq=(costs**2).sum()
+            )
+    observed = np.array([cell.cost_sum / 30 for cell in cells.values()])
+    found = beliefs(cells, arm_cost=float(observed.mean()))
+    expected = found.expected_cost[[found.names.index(f"s{segment}") for segment in range(20)]].ravel()
+    assert np.abs(expected - 0.002).max() < 0.35 * np.abs(observed - 0.002).max()
+
+
+def test_segments_that_cost_differently_come_apart() -> None:
+    rng = np.random.default_rng(4)
+    cells = {}
+    for segment, dear in enumerate(np.geomspace(0.2, 5.0, 20)):
+        for arm in ARMS:
+            costs = 0.002 * dear * rng.exponential(size=30)
+            cells[f"s{segment}", arm.name] = replace(
+                some_calls(30, reward=0.5), cost_sum=costs.sum(), cost_sumsq=(costs**2).sum()
+            )
+    found = beliefs(cells, arm_cost=float(np.mean([cell.cost_sum / 30 for cell in cells.values()])))
+    rows = [found.names.index(f"s{segment}") for segment in range(20)]
+    expected = found.expected_cost[rows].mean(axis=1)
+    assert expected == pytest.approx(0.002 * np.geomspace(0.2, 5.0, 20), rel=0.4)
+
+
 # --- what was said of arms in segments beforehand -------------------------------------------------------------------
 
 
