@@ -8,10 +8,14 @@ from functools import reduce
 from operator import add
 from typing import Literal
 
+from stageroute_router.core.evidence import FloatArray
 from stageroute_router.core.snapshot import GroupPolicy, Snapshot, Stage, UsedMix
 from stageroute_router.core.statistics import ArmStatistics
 from stageroute_router.store.base import CellKey, MixedArm, MixRecorded, StagePlanned
 from stageroute_router.store.findings import StoredProblem
+
+_DIGITS = 6
+"""Of estimates that are recorded for people to look at."""
 
 
 def by_arm(statistics: Mapping[CellKey, ArmStatistics]) -> dict[str, ArmStatistics]:
@@ -69,6 +73,7 @@ def mix_of(group: str, snapshot: Snapshot, used: UsedMix, *, mix_id: str, made_a
     """
     estimate, mix = snapshot.estimate, used.mix
     probabilities = dict(zip(used.among, mix.probabilities, strict=True))
+    segment_rewards, segment_costs = _in_segment(snapshot, used)
 
     def kept_out(name: str) -> Literal["ineligible", "unproven"] | None:
         if name in probabilities:
@@ -86,6 +91,8 @@ def mix_of(group: str, snapshot: Snapshot, used: UsedMix, *, mix_id: str, made_a
             share_limit=limit.share,
             share_limited_by=limit.reason,
             kept_out=kept_out(name),
+            segment_reward=segment_rewards.get(name),
+            segment_cost_usd=segment_costs.get(name),
         )
 
     return MixRecorded(
@@ -100,4 +107,22 @@ def mix_of(group: str, snapshot: Snapshot, used: UsedMix, *, mix_id: str, made_a
         explore_share=mix.explore_share,
         outside_live_set=used.outside_live_set,
         cheapest_only=used.cheapest_only,
+        segment=used.segment,
+        priced=used.priced,
     )
+
+
+def _in_segment(snapshot: Snapshot, used: UsedMix) -> tuple[dict[str, float], dict[str, float]]:
+    """Return what calls of a mix's segment are expected to earn and to cost, by live arm; nothing without a segment."""
+    scenarios, bounds = snapshot.estimate.scenarios, snapshot.estimate.bounds
+    if used.segment is None or bounds.cells is None:
+        return {}, {}
+    rewards = scenarios.reward[:, scenarios.segments.index(used.segment)].mean(axis=0)
+    costs = bounds.cells.cost_of(used.segment)[[snapshot.estimate.position[name] for name in snapshot.live]]
+
+    def named(values: FloatArray) -> dict[str, float]:
+        return {
+            name: float(f"{value:.{_DIGITS}g}") for name, value in zip(snapshot.live, values, strict=True)
+        }
+
+    return named(rewards), named(costs)

@@ -23,7 +23,7 @@ from stageroute_router.page.series import (
 )
 from stageroute_router.page.verdict import mean_reward, verdict
 from stageroute_router.reports import DecisionReceipt
-from stageroute_router.wording import segment_worth_sentence, shadow_price_sentence
+from stageroute_router.wording import callers_price_sentence, segment_worth_sentence, shadow_price_sentence
 
 ChartKind = Literal["spend", "live-set", "arms"]
 
@@ -36,6 +36,7 @@ FEW_STAGES = 5
 _BINDING = {
     "none": "nothing: the arm with the highest reward bound was free to be taken",
     "budget": "the budget",
+    "price": "the price that its caller gave it",
     "share": "an arm's largest share of the calls",
     "second_look": "a second look, at an arm that may have been left too early",
     "outside_live_set": "no live arm could serve, so another candidate did",
@@ -152,8 +153,14 @@ class Rendering:
         """Return why a call went where it went."""
         return self._templates.get_template("receipt.html").render(
             receipt=receipt,
+            chosen=next((one for one in receipt.alternatives if one.arm == receipt.arm), None),
+            in_segment=any(one.segment_reward is not None for one in receipt.alternatives),
             price=_capital(
-                shadow_price_sentence(receipt.shadow_price, budget_usd_per_call=receipt.budget_usd_per_call)
+                callers_price_sentence(receipt.shadow_price)
+                if receipt.priced
+                else shadow_price_sentence(
+                    receipt.shadow_price, budget_usd_per_call=receipt.budget_usd_per_call
+                )
             ),
         )
 

@@ -248,6 +248,26 @@ def by_segment(
     )
 
 
+def in_a_segment(receipt: DecisionReceipt, segment: str = "sql") -> DecisionReceipt:
+    """Return the same receipt of a call in a segment, whose caller gave it a price."""
+    others = tuple(
+        replace(other, segment_reward=0.9 * other.reward_ucb, segment_cost_usd=1.5 * other.cost_lcb_usd)
+        if other.live or other.arm == receipt.arm
+        else replace(other, value=None)
+        for other in receipt.alternatives
+    )
+    return replace(
+        receipt,
+        segment=segment,
+        estimates_of=segment,
+        alternatives=others,
+        priced=True,
+        shadow_price=50.0,
+        binding="price",
+        explanation="this call's price was its caller's: 50 reward per dollar; at it, others are worth less",
+    )
+
+
 def many_segments(count: int = 64, *, arms: int = 200) -> SampleReports:
     """Return a group of many segments and live arms, some with long or hostile names."""
     sample = many_arms(arms)

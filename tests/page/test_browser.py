@@ -508,18 +508,23 @@ def test_the_keyboard_is_enough(watcher: Watcher, ran: SampleReports) -> None:
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("state", ["login", "empty", "works", "attention", "groups", "receipt"])
+@pytest.mark.parametrize(
+    "state", ["login", "empty", "works", "attention", "groups", "receipt", "receipt in a segment"]
+)
 def test_no_barriers(watcher: Watcher, ran: SampleReports, state: str, scheme: str) -> None:
     reports = {
         "empty": SampleReports([]),
         "attention": group_changed(ran, feasible=False, shadow_price=float("inf")),
         "groups": sample.many_groups(),
+        "receipt in a segment": SampleReports(
+            list(ran.groups.values()), receipts=[sample.in_a_segment(ran.receipts["call-1"])]
+        ),
     }.get(state, ran)
-    at = "#decision=call-1" if state == "receipt" else ""
+    at = "#decision=call-1" if state.startswith("receipt") else ""
     page = watcher.open(reports, scheme=scheme, log_in=state != "login", at=at)
     if state in ("works", "attention"):
         watcher.wait_for_charts(page, 3)
-    if state == "receipt":
+    if at:
         expect(page.get_by_role("heading", name="Why this call went to")).to_be_visible()
     _assert_accessible(page)
 
