@@ -8,7 +8,6 @@ from functools import reduce
 from operator import add
 from typing import Literal
 
-from stageroute_router.core.evidence import FloatArray
 from stageroute_router.core.snapshot import GroupPolicy, Snapshot, Stage, UsedMix
 from stageroute_router.core.statistics import ArmStatistics
 from stageroute_router.store.base import CellKey, MixedArm, MixRecorded, StagePlanned
@@ -117,12 +116,15 @@ def _in_segment(snapshot: Snapshot, used: UsedMix) -> tuple[dict[str, float], di
     scenarios, bounds = snapshot.estimate.scenarios, snapshot.estimate.bounds
     if used.segment is None or bounds.cells is None:
         return {}, {}
-    rewards = scenarios.reward[:, scenarios.segments.index(used.segment)].mean(axis=0)
-    costs = bounds.cells.cost_of(used.segment)[[snapshot.estimate.position[name] for name in snapshot.live]]
+    # As Python's numbers, which are many times as quick to round: this happens while a call waits.
+    rewards = scenarios.reward[:, scenarios.segments.index(used.segment)].mean(axis=0).tolist()
+    costs = bounds.cells.cost_of(used.segment).tolist()
+    position = snapshot.estimate.position
+    return (
+        {name: _rounded(value) for name, value in zip(snapshot.live, rewards, strict=True)},
+        {name: _rounded(costs[position[name]]) for name in snapshot.live},
+    )
 
-    def named(values: FloatArray) -> dict[str, float]:
-        return {
-            name: float(f"{value:.{_DIGITS}g}") for name, value in zip(snapshot.live, values, strict=True)
-        }
 
-    return named(rewards), named(costs)
+def _rounded(estimate: float) -> float:
+    return float(f"{estimate:.{_DIGITS}g}")

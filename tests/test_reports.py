@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
+from io import StringIO
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from stageroute_router.core.arm import Arm
 from stageroute_router.core.snapshot import ArmEvidence
@@ -23,6 +26,7 @@ from stageroute_router.store.bodies import mix_of_text, text_of_mix
 from stageroute_router.store.memory import MemoryStore
 from stageroute_router.store.sql import SqlStore
 from stageroute_router.stored_reports import StoredReports
+from stageroute_router.terminal.receipt import show_receipt
 from stageroute_router.testing.clock import FakeClock
 from stageroute_router.testing.writes import EPOCH, decided, failed, mixed, planned, rewarded, settled
 
@@ -179,8 +183,14 @@ def test_in_a_segment_arms_are_compared_by_what_is_expected_there() -> None:
     assert shown["tiny"] == (0.5, 0.0, 0.5)
     plan = replace(planned(1), evidence=(ArmEvidence(arm="old", pulls=12, reward_ucb=0.9, cost_lcb_usd=0.0),))
     # A bound over all calls is not compared with what is expected of some.
-    assert receipt(SQL, plan=plan).alternatives[-1].arm == "old"
-    assert receipt(SQL, plan=plan).alternatives[-1].value is None
+    told = receipt(SQL, plan=plan)
+    assert told.alternatives[-1].arm == "old"
+    assert told.alternatives[-1].value is None
+    console = Console(file=StringIO(), width=160)
+    show_receipt(told, console)
+    shown = console.file.getvalue()  # type: ignore[attr-defined]
+    assert re.search(r"old +not live +<= 0\.900 +>= \$0 +-", shown)
+    assert re.search(r"large +75\.0% +0\.800 +\$0\.00600 +\+0\.725", shown)
 
 
 def test_calls_that_share_a_record_have_a_receipt_of_their_own() -> None:

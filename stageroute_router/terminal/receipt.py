@@ -110,11 +110,16 @@ def _alternatives(receipt: DecisionReceipt) -> Table:
     table.add_column("why", overflow="fold", ratio=1)
     for other in receipt.alternatives:
         chosen = other.arm == receipt.arm
+        if other.segment_reward is not None:
+            expected = reward(other.segment_reward), usd(other.segment_cost_usd)
+        elif in_segment:  # of an arm that was not live, only bounds over all segments are known
+            expected = f"<= {reward(other.reward_ucb)}", f">= {usd(other.cost_lcb_usd)}"
+        else:
+            expected = reward(other.reward_ucb), usd(other.cost_lcb_usd)
         table.add_row(
             plain(("> " if chosen else "  ") + other.arm),
             share(other.probability) if other.live else "not live",
-            reward(other.segment_reward if in_segment else other.reward_ucb),
-            usd(other.segment_cost_usd if in_segment else other.cost_lcb_usd),
+            *expected,
             NOTHING if other.value is None else f"{other.value:+.3f}",
             plain(other.why),
             style="bold" if chosen else None if other.live else "dim",

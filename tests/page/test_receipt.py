@@ -41,6 +41,8 @@ def test_a_segment_has_its_own_estimates(receipt: DecisionReceipt) -> None:
     assert f"sql: {expected} in it" in text
     assert f"{reward(told.reward_ucb)} over all segments" in text
     assert "Reward expected Cost expected" in text
+    idle = next(one for one in told.alternatives if one.segment_reward is None)
+    assert f"at most {reward(idle.reward_ucb)} at least {usd(idle.cost_lcb_usd)}" in text
     unknown = text_of(replace(told, estimates_of=""))
     assert f"sql, of which nothing was known yet: {expected} for calls without a segment" in unknown
     assert "sql; the estimates are those of all calls" in text_of(replace(receipt, segment="sql"))
