@@ -7,6 +7,7 @@ import math
 from stageroute_router.core.snapshot import ArmEvidence
 from stageroute_router.reports import Alternative, Attempt, Binding, DecisionReceipt
 from stageroute_router.store.base import MixedArm, MixRecorded, StagePlanned, Store, StoredDecision
+from stageroute_router.wording import callers_price_sentence
 
 _HIGHER = 1e-9
 """By how much a bound has to be higher to count as higher."""
@@ -53,6 +54,8 @@ def receipt_of(store: Store, key: str, *, caller: str | None = None) -> Decision
         rewards=dict(stored.rewards),
         alternatives=view.alternatives(),
         attempts=tuple(_attempt(one) for one in store.decisions_of_call(made.call_id)),
+        priced=mix is not None and mix.priced,
+        estimates_of=None if mix is None else mix.segment,
     )
 
 
@@ -84,7 +87,7 @@ class _View:
         self._mix = mix
         self._evidence = () if plan is None else plan.evidence
         self._live = () if plan is None else plan.live
-        price = self._made.shadow_price if mix is None else mix.shadow_price
+        price = self._made.shadow_price if mix is None or mix.priced else mix.shadow_price
         self._price = None if price is None or not math.isfinite(price) else price
         arms = () if mix is None else mix.arms
         self._mixed = {one.arm: one for one in arms}
@@ -110,14 +113,15 @@ class _View:
         is_over = self._price is None or self._price > 0 or not mix.feasible
         found: tuple[tuple[bool, Binding], ...] = (
             (is_unproven, "unproven"),
-            (is_over, "budget"),
+            (is_over, "price" if mix.priced else "budget"),
             (bool(self._at_their_limit()), "share"),
         )
         return next((binding for binds, binding in found if binds), "none")
 
     def _better(self) -> list[MixedArm]:
         """Return the other arms whose reward may be higher."""
-        return [one for one in self._others if one.reward_ucb > self._chosen.reward_ucb + _HIGHER]
+        least = _reward(self._chosen) + _HIGHER
+        return [one for one in self._others if _reward(one) > least]
 
     def _at_their_limit(self) -> list[MixedArm]:
         return [
@@ -137,6 +141,17 @@ class _View:
             )
             found = constraint if self.binding == "budget" else "nothing kept it from the best by reward"
             return f"{found}; {arm} was chosen with {share} of the calls (the other arms were not recorded)"
+        if self._mix.priced:
+            said = callers_price_sentence(self._made.shadow_price)
+            if not self._mix.arms:
+                return (
+                    f"{said}; {arm} was chosen with {share} of such calls (the other arms were not recorded)"
+                )
+            return f"{said}; {self._explained()}"
+        return self._explained()
+
+    def _explained(self) -> str:
+        arm, share = self._made.arm, _share(self._made.probability)
         explained = {
             "outside_live_set": lambda: (
                 f"no live arm could serve this call (cooling down, or filtered), so it went outside the live set: to "
@@ -148,6 +163,7 @@ class _View:
             ),
             "unproven": self._unproven,
             "budget": self._budget,
+            "price": lambda: f"at it, {self._compared()}; {arm} gets {share} of such calls",
             "share": self._shares,
             "none": self._nothing,
         }
@@ -174,15 +190,25 @@ class _View:
                 "no mixture of the arms that could serve keeps the budget and the shares, so calls go to the nearly "
                 f"cheapest; {arm} gets {share} of them"
             )
+        return (
+            f"the budget binds: at a shadow price of {price:.3g} reward per dollar, {self._compared()}; {arm} gets "
+            f"{share} of the calls"
+        )
+
+    def _compared(self) -> str:
         rivals = [one for one in self._others if one.kept_out is None]
         best = max(rivals, key=self._value, default=None)
-        compared = f"{arm} is worth {self._value(self._chosen):.2f} after paying"
+        compared = f"{self._made.arm} is worth {self._value(self._chosen):.2f} after paying"
         if best is not None:
             compared += f" and {best.arm} {self._value(best):.2f}"
-        return (
-            f"the budget binds: at a shadow price of {price:.3g} reward per dollar, {compared}; {arm} gets {share} of "
-            "the calls"
-        )
+        return f"{compared}{self._where()}"
+
+    def _where(self) -> str:
+        """Return of which calls the estimates are, where they are not of all."""
+        segment = None if self._mix is None else self._mix.segment
+        if segment is None:
+            return ""
+        return f" in segment {segment}" if segment else " for calls without a segment"
 
     def _shares(self) -> str:
         limits = ", ".join(
@@ -195,6 +221,14 @@ class _View:
     def _nothing(self) -> str:
         arm, share = self._made.arm, _share(self._made.probability)
         better = self._better()
+        where = self._where()
+        if where and not better:
+            return f"nothing binds: {arm} is expected to earn most{where}, and gets {share} of the calls"
+        if where:
+            return (
+                f"nothing binds: {arm} may be the best by what is known so far, with {share} of the calls, although "
+                f"{better[0].arm} is expected to earn more{where}"
+            )
         if not better:
             return f"nothing binds: {arm} has the highest reward bound, and {share} of the calls"
         return (
@@ -239,16 +273,20 @@ class _View:
             cost_lcb_usd=one.cost_lcb_usd,
             value=None if self._price is None else self._value(one),
             why=why,
+            segment_reward=one.segment_reward,
+            segment_cost_usd=one.segment_cost_usd,
         )
 
     def _at_the_window(self, one: ArmEvidence) -> Alternative:
         """Return a candidate of which nothing was recorded but what was known at the stage's window."""
         value = None if self._price is None else one.reward_ucb - self._price * one.cost_lcb_usd
+        if self._mix is not None and self._mix.segment is not None:
+            value = None  # a bound over all calls, beside what is expected of those in a segment
         stage = self._made.stage
         if one.arm in self._live:
             why = f"live in stage {stage}; " + (
                 "what it was worth at this call was not recorded"
-                if self._mix is None
+                if self._mix is None or not self._mix.arms
                 else "its deployment had been removed"
             )
         elif not one.pulls:
@@ -257,7 +295,7 @@ class _View:
             why = f"not live in stage {stage}: others promised more reward for the budget at its window"
         return Alternative(
             arm=one.arm,
-            live=one.arm in self._live and self._mix is None,
+            live=one.arm in self._live and (self._mix is None or not self._mix.arms),
             probability=0.0,
             reward_ucb=one.reward_ucb,
             cost_lcb_usd=one.cost_lcb_usd,
@@ -267,7 +305,16 @@ class _View:
 
     def _value(self, one: MixedArm) -> float:
         """Return what an arm was worth after paying."""
-        return one.reward_ucb - (self._price or 0.0) * one.cost_lcb_usd
+        return _reward(one) - (self._price or 0.0) * _cost(one)
+
+
+def _reward(one: MixedArm) -> float:
+    """Return what an arm was judged by: what is expected in the segment, or else its bound."""
+    return one.reward_ucb if one.segment_reward is None else one.segment_reward
+
+
+def _cost(one: MixedArm) -> float:
+    return one.cost_lcb_usd if one.segment_cost_usd is None else one.segment_cost_usd
 
 
 def _share(probability: float) -> str:

@@ -35,6 +35,12 @@ UNREAD_STAGE = 0
 and whether it has ever had one, is not known then, so nothing is planned for others."""
 
 
+MOST_PRICED_MIXES = 8
+"""Mixes at callers' own prices that are recorded per estimate; calls at further prices share one record without arms.
+
+Applications have a few prices. Somebody who sends another one with every call must not fill the database.
+"""
+
 _MOST_UNUSED = 8
 """So many estimates are made without a choice between them: a call's decision, answer and rewards may each lead to
 one."""
@@ -92,7 +98,9 @@ class Group:
         self._unused = 0  # so many estimates were made since somebody has chosen
         # The recorded mixes of the latest estimate, with their ids and when they were recorded.
         self._estimate: Estimate | None = None
-        self._mix_ids: dict[UsedMix, tuple[str, float]] = {}
+        # None stands for the mixes of all further prices.
+        self._mix_ids: dict[UsedMix | None, tuple[str, float]] = {}
+        self._priced_mixes = 0
 
     # --- routing -------------------------------------------------------------------------------------------
 
@@ -144,13 +152,21 @@ class Group:
         """Return the id of what a choice was sampled from, recorded at its first use and then once an hour."""
         if self._estimate is not snapshot.estimate:
             self._estimate = snapshot.estimate
-            self._mix_ids = {}
-        known = self._mix_ids.get(used)
+            self._mix_ids, self._priced_mixes = {}, 0
+        kept: UsedMix | None = used
+        if used.priced and used not in self._mix_ids and self._priced_mixes >= MOST_PRICED_MIXES:
+            kept = None
+        known = self._mix_ids.get(kept)
         if known is not None and now - known[1] < MIX_LIFETIME_S:
             return known[0]
         mix_id = new_mix_id()
-        record(mix_of(self.name, snapshot, used, mix_id=mix_id, made_at=now))
-        self._mix_ids[used] = (mix_id, now)
+        mix = mix_of(self.name, snapshot, used, mix_id=mix_id, made_at=now)
+        if kept is None:
+            mix = replace(mix, arms=(), shadow_price=None, segment=None)
+        elif used.priced and known is None:
+            self._priced_mixes += 1
+        record(mix)
+        self._mix_ids[kept] = (mix_id, now)
         return mix_id
 
     def current(self) -> Snapshot | None:

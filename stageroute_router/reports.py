@@ -15,7 +15,7 @@ from stageroute_router.health import Health
 from stageroute_router.history import HistoryPoint as HistoryPoint  # noqa: PLC0414 - part of what is shown
 from stageroute_router.status import GroupStatus, Status
 
-Binding = Literal["none", "budget", "share", "second_look", "outside_live_set", "unproven"]
+Binding = Literal["none", "budget", "price", "share", "second_look", "outside_live_set", "unproven"]
 """What kept a decision from simply taking the arm with the highest reward bound."""
 
 
@@ -75,9 +75,12 @@ class Alternative:
         probability: the probability it had; 0 where it could not be chosen.
         reward_ucb: upper bound of its reward.
         cost_lcb_usd: lower bound of its cost.
-        value: ``reward_ucb - shadow_price * cost_lcb_usd``: what it was worth after paying; None where the shadow
-            price is infinite (no mixture keeps the budget) or nothing was recorded of the arm.
+        value: what it was worth after paying: ``reward_ucb - shadow_price * cost_lcb_usd``, or with ``segment_reward``
+            and ``segment_cost_usd`` where the decision used those; None where the shadow price is infinite (no
+            mixture keeps the budget) or nothing was recorded of the arm.
         why: why it was chosen, or was not, in plain words.
+        segment_reward: what a call of the receipt's ``estimates_of`` was expected to earn with it; None where that is.
+        segment_cost_usd: what such a call was expected to cost; None likewise.
     """
 
     arm: str
@@ -87,6 +90,8 @@ class Alternative:
     cost_lcb_usd: float
     value: float | None
     why: str
+    segment_reward: float | None = None
+    segment_cost_usd: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -129,11 +134,12 @@ class DecisionReceipt:
         arm: the arm chosen.
         served_arm: the arm that served.
         probability: the probability it was chosen with.
-        reward_ucb: upper bound of the arm's reward then.
-        cost_lcb_usd: lower bound of the arm's cost then.
+        reward_ucb: upper bound of the arm's reward then, over all segments.
+        cost_lcb_usd: lower bound of the arm's cost then, over all segments.
         expected_cost_usd: what the call was expected to cost.
         budget_usd_per_call: the group's budget then.
-        shadow_price: reward that one more dollar would have bought; 0 while the budget was slack.
+        shadow_price: reward that one more dollar would have bought; 0 while the budget was slack. The call's own
+            price where it was ``priced``.
         binding: what constrained the choice.
         explanation: the same in a sentence.
         state: "open", "settled", "failed" or "lost".
@@ -141,6 +147,9 @@ class DecisionReceipt:
         rewards: reward by source.
         alternatives: the candidates, the most valuable first.
         attempts: every decision of the same call in order, this one among them: the fallback path.
+        priced: whether the call's price was its caller's, in place of the budget's shadow price.
+        estimates_of: the segment whose estimates the decision used: ``segment``, or ``""`` before any were known of it.
+            None where it used those over all calls, or that was not recorded.
     """
 
     decision_id: str
@@ -165,6 +174,8 @@ class DecisionReceipt:
     rewards: Mapping[str, float]
     alternatives: tuple[Alternative, ...]
     attempts: tuple[Attempt, ...]
+    priced: bool = False
+    estimates_of: str | None = None
 
 
 class Reports(Protocol):

@@ -16,6 +16,9 @@ from stageroute_router.core.statistics import ArmStatistics
 from stageroute_router.store.base import CellKey, MixedArm, MixRecorded, StagePlanned
 from stageroute_router.store.findings import StoredProblem
 
+_DIGITS = 6
+"""Of estimates that are recorded for people to look at."""
+
 
 def by_arm(statistics: Mapping[CellKey, ArmStatistics]) -> dict[str, ArmStatistics]:
     """Return the statistics of each arm, added up over its segments."""
@@ -94,6 +97,7 @@ def mix_of(group: str, snapshot: Snapshot, used: UsedMix, *, mix_id: str, made_a
     """
     estimate, mix = snapshot.estimate, used.mix
     probabilities = dict(zip(used.among, mix.probabilities, strict=True))
+    segment_rewards, segment_costs = _in_segment(snapshot, used)
 
     def kept_out(name: str) -> Literal["ineligible", "unproven"] | None:
         if name in probabilities:
@@ -111,6 +115,8 @@ def mix_of(group: str, snapshot: Snapshot, used: UsedMix, *, mix_id: str, made_a
             share_limit=limit.share,
             share_limited_by=limit.reason,
             kept_out=kept_out(name),
+            segment_reward=segment_rewards.get(name),
+            segment_cost_usd=segment_costs.get(name),
         )
 
     return MixRecorded(
@@ -125,4 +131,25 @@ def mix_of(group: str, snapshot: Snapshot, used: UsedMix, *, mix_id: str, made_a
         explore_share=mix.explore_share,
         outside_live_set=used.outside_live_set,
         cheapest_only=used.cheapest_only,
+        segment=used.segment,
+        priced=used.priced,
     )
+
+
+def _in_segment(snapshot: Snapshot, used: UsedMix) -> tuple[dict[str, float], dict[str, float]]:
+    """Return what calls of a mix's segment are expected to earn and to cost, by live arm; nothing without a segment."""
+    scenarios, bounds = snapshot.estimate.scenarios, snapshot.estimate.bounds
+    if used.segment is None or bounds.cells is None:
+        return {}, {}
+    # As Python's numbers, which are many times as quick to round: this happens while a call waits.
+    rewards = scenarios.reward[:, scenarios.segments.index(used.segment)].mean(axis=0).tolist()
+    costs = bounds.cells.cost_of(used.segment).tolist()
+    position = snapshot.estimate.position
+    return (
+        {name: _rounded(value) for name, value in zip(snapshot.live, rewards, strict=True)},
+        {name: _rounded(costs[position[name]]) for name in snapshot.live},
+    )
+
+
+def _rounded(estimate: float) -> float:
+    return float(f"{estimate:.{_DIGITS}g}")

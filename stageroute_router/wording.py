@@ -37,6 +37,18 @@ def shadow_price_sentence(shadow_price: float, *, budget_usd_per_call: float | N
     return f"$1 more per {calls:,} calls buys {_gain(shadow_price / calls)} reward per call"
 
 
+def callers_price_sentence(price: float) -> str:
+    """Return that a call had a price of its own, as a sentence without its full stop.
+
+    Args:
+        price: reward that a dollar had to buy.
+
+    >>> callers_price_sentence(50.0)
+    "this call's price was its caller's: 50 reward per dollar"
+    """
+    return f"this call's price was its caller's: {price:,.6g} reward per dollar"
+
+
 def segment_worth_sentence(worth: SegmentWorth) -> str:
     """Return what telling calls apart is worth, as a sentence without its full stop.
 

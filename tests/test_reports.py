@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
+from io import StringIO
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from stageroute_router.core.arm import Arm
 from stageroute_router.core.snapshot import ArmEvidence
@@ -18,9 +22,11 @@ from stageroute_router.settings import parse_groups
 from stageroute_router.stage_reports import stages_of
 from stageroute_router.status import GroupStatus
 from stageroute_router.store.base import MixRecorded, StagePlanned
+from stageroute_router.store.bodies import mix_of_text, text_of_mix
 from stageroute_router.store.memory import MemoryStore
 from stageroute_router.store.sql import SqlStore
 from stageroute_router.stored_reports import StoredReports
+from stageroute_router.terminal.receipt import show_receipt
 from stageroute_router.testing.clock import FakeClock
 from stageroute_router.testing.writes import EPOCH, decided, failed, mixed, planned, rewarded, settled
 
@@ -41,9 +47,9 @@ def receipt(
     store = MemoryStore(clock=FakeClock())
     made = replace(decided("d1", arm=arm), mix_id=None if mix is None else mix.mix_id)
     if mix is not None:
-        probability = {one.arm: one.probability for one in mix.arms}[arm]
+        probability = {one.arm: one.probability for one in mix.arms}.get(arm, made.probability)
         store.commit([mix])
-        made = replace(made, probability=probability)
+        made = replace(made, probability=probability, shadow_price=50.0 if mix.priced else made.shadow_price)
     store.commit([made, *([] if plan is None else [plan])])
     found = receipt_of(store, "d1")
     assert found is not None
@@ -53,6 +59,18 @@ def receipt(
 MIX = mixed("m1")
 SMALL, LARGE, TINY = MIX.arms
 SLACK = replace(MIX, shadow_price=0.0, explored=None, explore_share=0.0)
+
+SQL = replace(
+    MIX,
+    arms=(
+        replace(SMALL, segment_reward=0.4, segment_cost_usd=0.001),
+        replace(LARGE, segment_reward=0.8, segment_cost_usd=0.006),
+        replace(TINY, segment_reward=0.5, segment_cost_usd=0.0),
+    ),
+    segment="sql",
+    explored=None,
+    explore_share=0.0,
+)
 
 
 @pytest.mark.parametrize(
@@ -88,6 +106,35 @@ SLACK = replace(MIX, shadow_price=0.0, explored=None, explore_share=0.0)
             "small",
             "outside_live_set",
             "no live arm could serve this call",
+        ),
+        (
+            SQL,
+            "small",
+            "budget",
+            "the budget binds: at a shadow price of 12.5 reward per dollar, small is worth 0.39 after paying and large "
+            "0.73 in segment sql; small gets 25% of the calls",
+        ),
+        (replace(SQL, shadow_price=0.0), "large", "none", "large is expected to earn most in segment sql"),
+        (replace(SQL, shadow_price=0.0), "small", "none", "large is expected to earn more in segment sql"),
+        (
+            replace(SQL, shadow_price=0.0, segment=""),
+            "large",
+            "none",
+            "earn most for calls without a segment, and gets 75%",
+        ),
+        (
+            replace(MIX, priced=True, explored=None),
+            "small",
+            "price",
+            "this call's price was its caller's: 50 reward per dollar; at it, small is worth 0.88 after paying and "
+            "large 0.18; small gets 25% of such calls",
+        ),
+        (
+            replace(MIX, priced=True, explored=None, arms=(), shadow_price=None),
+            "small",
+            "price",
+            "this call's price was its caller's: 50 reward per dollar; small was chosen with 25% of such calls (the "
+            "other arms were not recorded)",
         ),
     ],
 )
@@ -126,6 +173,51 @@ def test_an_infinite_shadow_price_leaves_no_values() -> None:
     found = receipt(replace(MIX, shadow_price=None, feasible=False))
     assert {one.value for one in found.alternatives} == {None}
     assert [one.arm for one in found.alternatives] == ["small", "tiny", "large"]  # by their bounds
+
+
+def test_in_a_segment_arms_are_compared_by_what_is_expected_there() -> None:
+    found = receipt(SQL, plan=planned(1))
+    assert found.estimates_of == "sql"
+    shown = {one.arm: (one.segment_reward, one.segment_cost_usd, one.value) for one in found.alternatives}
+    assert shown["large"] == (0.8, 0.006, pytest.approx(0.8 - 12.5 * 0.006))
+    assert shown["tiny"] == (0.5, 0.0, 0.5)
+    plan = replace(planned(1), evidence=(ArmEvidence(arm="old", pulls=12, reward_ucb=0.9, cost_lcb_usd=0.0),))
+    # A bound over all calls is not compared with what is expected of some.
+    told = receipt(SQL, plan=plan)
+    assert told.alternatives[-1].arm == "old"
+    assert told.alternatives[-1].value is None
+    console = Console(file=StringIO(), width=160)
+    show_receipt(told, console)
+    shown = console.file.getvalue()  # type: ignore[attr-defined]
+    assert re.search(r"old +not live +<= 0\.900 +>= \$0 +-", shown)
+    assert re.search(r"large +75\.0% +0\.800 +\$0\.00600 +\+0\.725", shown)
+
+
+def test_calls_that_share_a_record_have_a_receipt_of_their_own() -> None:
+    found = receipt(replace(MIX, priced=True, arms=(), shadow_price=None, explored=None), plan=planned(1))
+    assert found.priced
+    assert found.shadow_price == 50.0
+    assert [(one.arm, one.live, one.why) for one in found.alternatives] == [
+        ("small", True, "chosen: 25% of the calls"),
+        ("large", True, "live in stage 1; what it was worth at this call was not recorded"),
+    ]
+
+
+@pytest.mark.parametrize("mix", [MIX, SQL, replace(SLACK, priced=True, segment="")])
+def test_a_record_is_read_as_it_was_written(mix: MixRecorded) -> None:
+    text = text_of_mix(mix)
+    assert mix_of_text(mix.mix_id, mix.group, mix.made_at, text) == mix
+    # As a release before this one wrote it: every field, but no more.
+    if mix is MIX:
+        before = {name: value for name, value in asdict(mix).items() if name not in ("segment", "priced")}
+        for name in ("mix_id", "group", "made_at"):
+            del before[name]
+        for arm in before["arms"]:
+            del arm["segment_reward"], arm["segment_cost_usd"]
+        assert mix_of_text(mix.mix_id, mix.group, mix.made_at, json.dumps(before)) == mix
+        # And what is written now is what that release can read.
+        assert set(json.loads(text)) <= set(before)
+        assert all(set(arm) <= set(before["arms"][0]) for arm in json.loads(text)["arms"])
 
 
 def test_outside_the_live_set_what_was_live_could_not_serve() -> None:

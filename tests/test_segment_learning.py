@@ -10,12 +10,15 @@ import pytest
 from rich.console import Console
 
 from stageroute_router.core.arm import Arm
+from stageroute_router.group import MOST_PRICED_MIXES, Group
 from stageroute_router.runtime import Routed, Runtime
 from stageroute_router.settings import parse_groups
 from stageroute_router.status import GroupStatus
+from stageroute_router.store.base import MixRecorded
 from stageroute_router.store.memory import MemoryStore
 from stageroute_router.store.opening import open_store
 from stageroute_router.stored_reports import StoredReports
+from stageroute_router.terminal.receipt import show_receipt
 from stageroute_router.terminal.status import show_group
 
 ARMS = [
@@ -213,3 +216,93 @@ def test_a_call_with_a_price_is_recorded_with_it() -> None:
         receipt = runtime.receipt(routed.decision_id)
     assert receipt is not None
     assert receipt.shadow_price == 250.0
+
+
+def test_a_receipt_shows_what_its_segment_was_expected_to_bring(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/stageroute.db"
+    with Runtime(parse_groups(groups(segments={"by": "label"})), store=open_store(url), seed=1) as runtime:
+        runtime.set_arms("chat", ARMS)
+        first, *_, text, sql = serve(runtime, calls=300)
+        runtime.choose("chat", eligible={"words", "code"}, call_id="new", segment="never met")
+        runtime.flush()
+    with StoredReports(url) as stored:
+        early, of_text, of_sql, new = (
+            stored.receipt(key) for key in (first.decision_id, text.decision_id, sql.decision_id, "new")
+        )
+    assert early is not None
+    assert early.estimates_of is None  # there was one segment only
+    expected = {}
+    for receipt in (of_text, of_sql):
+        assert receipt is not None
+        assert receipt.estimates_of == receipt.segment
+        expected[receipt.segment] = {one.arm: one.segment_reward for one in receipt.alternatives}
+        costs = {one.arm: one.segment_cost_usd for one in receipt.alternatives}
+        assert costs[receipt.arm] == pytest.approx(receipt.expected_cost_usd, rel=1e-5)
+        assert f"in segment {receipt.segment}" in receipt.explanation
+    # What few calls of a segment say leans on all others.
+    assert expected["text"]["words"] > expected["sql"]["words"] + 0.2
+    assert expected["sql"]["code"] > expected["sql"]["words"] + 0.2
+    assert new is not None
+    assert (new.segment, new.estimates_of) == ("never met", "")
+    console = Console(file=StringIO(), width=160)
+    show_receipt(new, console)
+    shown = console.file.getvalue()  # type: ignore[attr-defined]
+    assert "never met, of which nothing was known yet: reward 0." in shown
+
+
+def test_distinct_prices_do_not_fill_the_database() -> None:
+    group = Group(
+        "chat", parse_groups(groups())["chat"], seed=1
+    )  # without a store: one estimate for all calls
+    group.set_arms(ARMS, now=0.0)
+    recorded: list[MixRecorded] = []
+
+    def call(price: float, *, now: float = 0.0) -> str:
+        made = group.choose(
+            decision_id=f"d{price}",
+            uniform=0.5,
+            eligible={"words", "code"},
+            segment="",
+            price=price,
+            now=now,
+            record=recorded.append,
+        )
+        assert made is not None
+        group.ended([f"d{price}"])
+        assert made[0].shadow_price == price
+        return made[1]
+
+    named = [call(float(price)) for price in range(600)]
+    assert len(recorded) == MOST_PRICED_MIXES + 1
+    assert named[:MOST_PRICED_MIXES] == [mix.mix_id for mix in recorded[:-1]]
+    assert set(named[MOST_PRICED_MIXES:]) == {recorded[-1].mix_id}
+    assert [len(mix.arms) for mix in recorded] == [2] * MOST_PRICED_MIXES + [0]
+    assert all(mix.priced for mix in recorded)
+    call(600.0, now=3600.0)
+    call(601.0, now=3600.0)
+    assert [mix.made_at for mix in recorded[MOST_PRICED_MIXES:]] == [0.0, 3600.0]
+
+
+def test_a_receipt_says_whose_price_it_was() -> None:
+    with Runtime(parse_groups(groups()), store=MemoryStore(), seed=1) as runtime:
+        runtime.set_arms("chat", ARMS)
+        serve(runtime, calls=100)
+        for price in range(20, 20 + 2 * MOST_PRICED_MIXES):
+            runtime.choose("chat", eligible={"words", "code"}, call_id=f"at-{price}", price=float(price))
+        runtime.flush()
+        receipts = [runtime.receipt(f"at-{price}") for price in range(20, 20 + 2 * MOST_PRICED_MIXES)]
+    shared = 0
+    for price, receipt in enumerate(receipts, start=20):
+        assert receipt is not None
+        assert (receipt.priced, receipt.binding, receipt.shadow_price) == (True, "price", price)
+        assert f"this call's price was its caller's: {price} reward per dollar" in receipt.explanation
+        assert "budget" not in receipt.explanation
+        chances = sum(one.probability for one in receipt.alternatives)
+        shared += "were not recorded" in receipt.explanation
+        assert "were not recorded" in receipt.explanation or chances == pytest.approx(1.0)
+        console = Console(file=StringIO(), width=160)
+        show_receipt(receipt, console)
+        shown = console.file.getvalue()  # type: ignore[attr-defined]
+        assert "the price that its caller gave it" in shown
+        assert "shadow price" not in shown
+    assert shared < len(receipts)

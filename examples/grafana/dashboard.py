@@ -61,6 +61,16 @@ REWARDS = (
 )
 
 
+# Of many segments, those with most of the calls: more lines cannot be read.
+SEGMENT_SHARE = f"max by (group, segment) (stageroute_segment_share_ratio{GROUP})"
+BUSIEST = f"topk by (group) (12, {SEGMENT_SHARE})"
+
+
+def of_the_busiest(expression: str) -> str:
+    """Return what is asked of segments, of those with most calls only."""
+    return f"{expression} and on (group, segment) {BUSIEST}"
+
+
 def query(expression: str, legend: str) -> prometheus.Dataquery:
     """Return a query of a panel; panels name them themselves."""
     return prometheus.Dataquery().datasource(SOURCE).expr(expression).legend_format(legend)
@@ -81,9 +91,13 @@ def number(title: str, told: str, unit: str, *queries: prometheus.Dataquery) -> 
     return numbered(panel, list(queries))
 
 
-def curve(title: str, told: str, unit: str, *queries: prometheus.Dataquery) -> timeseries.Panel:
+def curve(
+    title: str, told: str, unit: str, *queries: prometheus.Dataquery, from_zero: bool = True
+) -> timeseries.Panel:
     """Return a panel with a line per series."""
-    panel = timeseries.Panel().title(title).description(told).unit(unit).height(8).span(8).min(0)
+    panel = timeseries.Panel().title(title).description(told).unit(unit).height(8).span(8)
+    if from_zero:
+        panel.min(0)
     panel.fill_opacity(5).show_points(VisibilityMode.NEVER)
     panel.legend(
         common.VizLegendOptions()
@@ -129,6 +143,9 @@ def dashboard() -> board.Dashboard:
     )
     identity = itertools.count(1)
     for panel in (*_overview(), *_money(), *_arms()):
+        made.with_panel(panel.id(next(identity)))
+    made.with_row(board.Row("Segments: groups whose calls are told apart").id(next(identity)))
+    for panel in _segments():
         made.with_panel(panel.id(next(identity)))
     made.with_row(board.Row("Workers and their store").id(next(identity)))
     for panel in _workers():
@@ -297,6 +314,60 @@ def _arms() -> list[Any]:
             "percentunit",
             query(
                 f"max by (group, arm) (stageroute_arm_reward_upper_bound_ratio{GROUP})", "{{group}} · {{arm}}"
+            ),
+        ),
+    ]
+
+
+def _segments() -> list[Any]:
+    worth = "stageroute_segment_worth"
+    probability = f"avg by (group, segment, arm) (stageroute_segment_probability_ratio{GROUP})"
+    return [
+        curve(
+            "What segments are worth",
+            "Reward per call gained by routing each segment for itself, at the same spend, and the interval that holds "
+            "it with 90 %. Around 0, telling calls apart is worth nothing.",
+            "none",
+            query(f"max by (group) ({worth}_ratio{GROUP})", "{{group}}"),
+            query(f"max by (group) ({worth}_lower_bound_ratio{GROUP})", "{{group}}: at least"),
+            query(f"max by (group) ({worth}_upper_bound_ratio{GROUP})", "{{group}}: at most"),
+            from_zero=False,
+        )
+        .decimals(3)
+        .override_by_regexp(
+            ".*: at (least|most)",
+            [DynamicConfigValue(id_val="custom.lineStyle", value={"fill": "dash", "dash": [4, 6]})],
+        ),
+        curve(
+            "Calls of each segment",
+            "Share of the group's calls, of the twelve segments with most of them. Without a name: calls of none.",
+            "percentunit",
+            query(BUSIEST, "{{group}} · {{segment}}"),
+        )
+        .stacking(common.StackingConfig().mode(StackingMode.NORMAL).group("A"))
+        .fill_opacity(40),
+        curve(
+            "Where the calls of each segment go",
+            "Share of a segment's calls that an arm gets, from a twentieth on; of the twelve segments with most calls.",
+            "percentunit",
+            query(of_the_busiest(f"{probability} >= 0.05"), "{{group}} · {{segment}} → {{arm}}"),
+        ).max(1),
+        curve(
+            "Reward of each segment",
+            "Mean of the rewards of its calls, since it was first seen; of the twelve segments with most calls.",
+            "percentunit",
+            query(
+                of_the_busiest(f"max by (group, segment) (stageroute_segment_reward_mean_ratio{GROUP})"),
+                "{{group}} · {{segment}}",
+            ),
+        ),
+        curve(
+            "Cost of each segment",
+            "Mean cost of its calls in US dollars, since it was first seen; of the twelve segments with most calls.",
+            "currencyUSD",
+            query(
+                of_the_busiest(f"max by (group, segment) (stageroute_segment_cost_mean_usd{GROUP})"),
+                "{{group}} · {{segment}}",
             ),
         ),
     ]

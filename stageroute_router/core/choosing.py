@@ -121,6 +121,8 @@ def _priced(
             usable=usable,
             outside_live_set=False,
             cheapest_only=False,
+            segment=segment if estimate.scenarios.segments else None,
+            priced=True,
         )
         if len(snapshot.priced) >= _MOST_PRICES:
             snapshot.priced.clear()
@@ -140,6 +142,7 @@ def _used(
     """Return what a segment's calls are sampled from while these arms can serve, and these of them take more."""
     used = snapshot.used.get((segment, usable, open_to_more))
     if used is None:
+        estimated = segment if snapshot.mix.by_segment and open_to_more and not outside else None
         if not open_to_more:
             mix = _cheapest(policy, snapshot, usable)
         elif open_to_more == snapshot.live:
@@ -152,6 +155,7 @@ def _used(
             usable=usable,
             outside_live_set=outside,
             cheapest_only=not open_to_more,
+            segment=estimated,
         )
         snapshot.used[segment, usable, open_to_more] = used
     return used

@@ -98,6 +98,8 @@ class UsedMix:
             fill of calls under way.
         outside_live_set: whether they are not live, because no live arm could serve.
         cheapest_only: whether all of ``usable`` had their fill, so that the calls go to the cheapest.
+        segment: the segment whose estimates it was made of; None where it was made of those over all calls.
+        priced: whether its shadow price is what callers said that reward is worth to them.
     """
 
     mix: Mix
@@ -105,6 +107,8 @@ class UsedMix:
     usable: tuple[str, ...]
     outside_live_set: bool
     cheapest_only: bool
+    segment: str | None = None
+    priced: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,6 +11,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from stageroute_router.page import numbers
 from stageroute_router.page.figures import Figure
 from stageroute_router.page.looking import GroupLook, GroupsLook
+from stageroute_router.page.segment_table import FEW_SEGMENTS, segment_table
 from stageroute_router.page.series import (
     MOST_ROWS,
     arms_figure,
@@ -22,7 +23,7 @@ from stageroute_router.page.series import (
 )
 from stageroute_router.page.verdict import mean_reward, verdict
 from stageroute_router.reports import DecisionReceipt
-from stageroute_router.wording import shadow_price_sentence
+from stageroute_router.wording import callers_price_sentence, segment_worth_sentence, shadow_price_sentence
 
 ChartKind = Literal["spend", "live-set", "arms"]
 
@@ -35,6 +36,7 @@ FEW_STAGES = 5
 _BINDING = {
     "none": "nothing: the arm with the highest reward bound was free to be taken",
     "budget": "the budget",
+    "price": "the price that its caller gave it",
     "share": "an arm's largest share of the calls",
     "second_look": "a second look, at an arm that may have been left too early",
     "outside_live_set": "no live arm could serve, so another candidate did",
@@ -102,13 +104,21 @@ class Rendering:
             troubled=sum(found.state == "attention" for _, found in judged),
         )
 
-    def group(self, look: GroupLook, *, all_arms: bool = False, all_stages: bool = False) -> str:
+    def group(
+        self,
+        look: GroupLook,
+        *,
+        all_arms: bool = False,
+        all_stages: bool = False,
+        all_segments: bool = False,
+    ) -> str:
         """Return everything there is to say of a group.
 
         Args:
             look: what was seen of it.
             all_arms: whether to list every arm, instead of the most interesting ones.
             all_stages: whether to list every stage, instead of the latest ones.
+            all_segments: whether to list as many segments as there is room for, instead of the busiest few.
         """
         group = look.status
         arms = by_interest(group)
@@ -127,6 +137,12 @@ class Rendering:
             few_arms=FEW_ARMS,
             all_arms=all_arms,
             drawn_arms=min(len(arms), MOST_ROWS),
+            segments=segment_table(group, every=all_segments),
+            worth=None
+            if group.segment_worth is None
+            else _capital(segment_worth_sentence(group.segment_worth)).replace(" %", "\u202f%"),
+            few_segments=FEW_SEGMENTS,
+            all_segments=all_segments,
             stages=list(reversed(look.stages))[: None if all_stages else FEW_STAGES],
             stages_in_all=len(look.stages),
             few_stages=FEW_STAGES,
@@ -137,8 +153,14 @@ class Rendering:
         """Return why a call went where it went."""
         return self._templates.get_template("receipt.html").render(
             receipt=receipt,
+            chosen=next((one for one in receipt.alternatives if one.arm == receipt.arm), None),
+            in_segment=any(one.segment_reward is not None for one in receipt.alternatives),
             price=_capital(
-                shadow_price_sentence(receipt.shadow_price, budget_usd_per_call=receipt.budget_usd_per_call)
+                callers_price_sentence(receipt.shadow_price)
+                if receipt.priced
+                else shadow_price_sentence(
+                    receipt.shadow_price, budget_usd_per_call=receipt.budget_usd_per_call
+                )
             ),
         )
 

@@ -104,15 +104,22 @@ def _add_fragments(router: APIRouter, looking: Looking, painting: Painting) -> N
         name: Annotated[str, Query(max_length=_LONGEST_NAME)],
         arms: Literal["few", "all"] = "few",
         stages: Literal["few", "all"] = "few",
+        segments: Literal["few", "all"] = "few",
     ) -> Response:
         def tell() -> Response:
             look = looking.group(name)
-            if not _has(request, f'"{look.version}-{arms}-{stages}"'):
+            tag = f"{look.version}-{arms}-{stages}-{segments}"
+            if not _has(request, f'"{tag}"'):
                 painting.prepare()  # charts are asked for next
             return _fragment(
                 request,
-                tag=f"{look.version}-{arms}-{stages}",
-                render=lambda: rendering.group(look, all_arms=arms == "all", all_stages=stages == "all"),
+                tag=tag,
+                render=lambda: rendering.group(
+                    look,
+                    all_arms=arms == "all",
+                    all_stages=stages == "all",
+                    all_segments=segments == "all",
+                ),
             )
 
         return await _told(threads, tell)

@@ -118,6 +118,9 @@ class MixedArm:
         share_limited_by: what set that: "max_share", "rpm" or "tpm"; None where nothing did.
         kept_out: why it was no part of the mix: "ineligible": it could not serve this call; "unproven": it had its
             fill of calls under way; None where it was.
+        segment_reward: what a call of the mix's segment was expected to earn with it: the mean over what the mix was
+            solved for; None where the mix is not that of a segment.
+        segment_cost_usd: what such a call was expected to cost, US dollars; None likewise.
     """
 
     arm: str
@@ -127,6 +130,8 @@ class MixedArm:
     share_limit: float = 1.0
     share_limited_by: str | None = None
     kept_out: Literal["ineligible", "unproven"] | None = None
+    segment_reward: float | None = None
+    segment_cost_usd: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -140,14 +145,18 @@ class MixRecorded:
         mix_id: unique.
         group: the model group.
         made_at: seconds since the epoch.
-        arms: the live arms, and those outside the live set that were mixed.
-        shadow_price: reward that one more dollar would buy; None where no mixture keeps the budget.
+        arms: the live arms, and those outside the live set that were mixed; none where calls of many prices share the
+            record.
+        shadow_price: reward that one more dollar would buy; None where no mixture keeps the budget, and where calls
+            of many prices share the record.
         paced_budget_usd: the budget it was solved with, US dollars per call.
         feasible: False where even the cheapest mixture exceeds the budget, or shares cannot sum to 1.
         explored: the arm that got calls for a second look, or None.
         explore_share: the share of calls it got for that.
         outside_live_set: whether no live arm could serve, so that others were mixed.
         cheapest_only: whether every arm had its fill of calls under way, so that calls went to the cheapest.
+        segment: the segment whose estimates it was solved for; None where it was solved for those over all calls.
+        priced: whether the shadow price is its callers' own, not the budget's.
     """
 
     mix_id: str
@@ -161,6 +170,8 @@ class MixRecorded:
     explore_share: float = 0.0
     outside_live_set: bool = False
     cheapest_only: bool = False
+    segment: str | None = None
+    priced: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, fields
+from typing import Any
 
 from stageroute_router.core.snapshot import ArmEvidence
 from stageroute_router.store.base import MixedArm, MixRecorded
@@ -26,8 +27,18 @@ def evidence_of_text(text: object) -> tuple[ArmEvidence, ...]:
 
 
 def text_of_mix(mix: MixRecorded) -> str:
-    """Return a mix as text, but what has columns of its own."""
-    return json.dumps({name: value for name, value in asdict(mix).items() if name not in _MIX_COLUMNS})
+    """Return a mix as text, but what has columns of its own, and what is as nearly always."""
+    body = _said(mix)
+    for name in _MIX_COLUMNS:
+        del body[name]
+    body["arms"] = [_said(arm) for arm in mix.arms]
+    return json.dumps(body)
+
+
+def _said(value: MixRecorded | MixedArm) -> dict[str, Any]:
+    """Return the fields that differ from their defaults: these rows are many."""
+    named = ((one, getattr(value, one.name)) for one in fields(value))
+    return {one.name: given for one, given in named if given != one.default}
 
 
 def mix_of_text(mix_id: str, group: str, made_at: float, text: str) -> MixRecorded | None:

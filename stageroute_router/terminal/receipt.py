@@ -8,11 +8,12 @@ from rich.text import Text
 
 from stageroute_router.reports import Binding, DecisionReceipt
 from stageroute_router.terminal.formats import NOTHING, clean, moment, plain, reward, share, usd
-from stageroute_router.wording import shadow_price_sentence
+from stageroute_router.wording import callers_price_sentence, shadow_price_sentence
 
 _BOUND_BY: dict[Binding, str] = {
     "none": "nothing: the arm worth most was free to take",
     "budget": "the budget",
+    "price": "the price that its caller gave it",
     "share": "a share: an arm may only get so much of the calls",
     "second_look": "a second look at an arm that may have been left too early",
     "outside_live_set": "the live set: a better arm was not live in this stage",
@@ -50,19 +51,34 @@ def _facts(receipt: DecisionReceipt) -> Table:
     facts.add_row("became", _outcome(receipt))
     facts.add_row("rewards", _rewards(receipt))
     facts.add_row("bound by", _BOUND_BY[receipt.binding])
-    facts.add_row("shadow price", shadow_price_sentence(receipt.shadow_price))
+    if receipt.priced:
+        facts.add_row("price", callers_price_sentence(receipt.shadow_price))
+    else:
+        facts.add_row("shadow price", shadow_price_sentence(receipt.shadow_price))
     facts.add_row(
         "estimates",
         f"reward at most {reward(receipt.reward_ucb)}; cost at least {usd(receipt.cost_lcb_usd)}, expected "
         f"{usd(receipt.expected_cost_usd)}, against a budget of {usd(receipt.budget_usd_per_call)} a call",
     )
     facts.add_row("decided", f"{moment(receipt.made_at, seconds=True)}, in stage {receipt.stage}")
-    if receipt.segment:
-        facts.add_row("segment", plain(receipt.segment))
+    if receipt.segment or receipt.estimates_of is not None:
+        facts.add_row("segment", _segment(receipt))
     facts.add_row("decision id", plain(receipt.decision_id))
     facts.add_row("call id", plain(receipt.call_id))
     facts.add_row("response id", plain(receipt.response_id or NOTHING))
     return facts
+
+
+def _segment(receipt: DecisionReceipt) -> Text:
+    """Return the segment, and what was expected of its calls."""
+    name = clean(receipt.segment) if receipt.segment else "none"
+    chosen = next((one for one in receipt.alternatives if one.arm == receipt.arm), None)
+    if receipt.estimates_of is None or chosen is None or chosen.segment_reward is None:
+        return Text(f"{name}; the estimates are those of all calls")
+    expected = f"reward {reward(chosen.segment_reward)} and cost {usd(chosen.segment_cost_usd)} expected"
+    if receipt.estimates_of == receipt.segment:
+        return Text(f"{name}: {expected} in it")
+    return Text(f"{name}, of which nothing was known yet: {expected} for calls without a segment")
 
 
 def _outcome(receipt: DecisionReceipt) -> Text:
@@ -85,18 +101,25 @@ def _rewards(receipt: DecisionReceipt) -> Text:
 
 
 def _alternatives(receipt: DecisionReceipt) -> Table:
+    in_segment = any(one.segment_reward is not None for one in receipt.alternatives)
     table = Table(box=None, pad_edge=False)
     table.add_column("arm", overflow="fold")
-    for heading in ("chance", "reward at most", "cost at least", "value"):
+    estimates = ("reward", "cost") if in_segment else ("reward at most", "cost at least")
+    for heading in ("chance", *estimates, "value"):
         table.add_column(heading, justify="right", no_wrap=True)
     table.add_column("why", overflow="fold", ratio=1)
     for other in receipt.alternatives:
         chosen = other.arm == receipt.arm
+        if other.segment_reward is not None:
+            expected = reward(other.segment_reward), usd(other.segment_cost_usd)
+        elif in_segment:  # of an arm that was not live, only bounds over all segments are known
+            expected = f"<= {reward(other.reward_ucb)}", f">= {usd(other.cost_lcb_usd)}"
+        else:
+            expected = reward(other.reward_ucb), usd(other.cost_lcb_usd)
         table.add_row(
             plain(("> " if chosen else "  ") + other.arm),
             share(other.probability) if other.live else "not live",
-            reward(other.reward_ucb),
-            usd(other.cost_lcb_usd),
+            *expected,
             NOTHING if other.value is None else f"{other.value:+.3f}",
             plain(other.why),
             style="bold" if chosen else None if other.live else "dim",

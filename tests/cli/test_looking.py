@@ -99,7 +99,8 @@ def test_why_answers_every_question_of_the_night(run: Any, proxy: Any) -> None:
         ({"shadow_price": math.inf}, "no mixture of the live arms keeps the budget"),
         ({"shadow_price": 0.0, "binding": "none"}, "the budget is slack"),
         ({"binding": "second_look"}, "a second look"),
-        ({"response_id": None, "segment": "legal"}, "legal"),
+        ({"response_id": None, "segment": "[b]"}, "[b]; the estimates are those of all calls"),
+        ({"priced": True, "binding": "price"}, "this call's price was its caller's: 12 reward per dollar"),
     ],
 )
 def test_why_says_how_a_call_stands(run: Any, proxy: Any, change: dict[str, object], text: str) -> None:

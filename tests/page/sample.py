@@ -15,6 +15,7 @@ import numpy as np
 from stageroute_router.core.arm import Arm
 from stageroute_router.core.engine import Engine
 from stageroute_router.core.schedule import EveryCalls
+from stageroute_router.core.segment_worth import SegmentWorth
 from stageroute_router.core.snapshot import GroupPolicy, Snapshot
 from stageroute_router.core.statistics import ArmStatistics
 from stageroute_router.errors import SettingsError, StoreOutageError
@@ -30,7 +31,7 @@ from stageroute_router.reports import (
     StageReport,
 )
 from stageroute_router.settings import GroupSettings
-from stageroute_router.status import ArmStatus, GroupStatus, Status, describe
+from stageroute_router.status import ArmStatus, GroupStatus, SegmentStatus, Status, describe
 
 HEALTHY = Health(
     state="ok", since=None, reason=None, queued=0, dropped=0, rejected=0, last_commit_at=1_767_225_600.0
@@ -207,6 +208,75 @@ def ran(
         history={name: history},
         receipts=[_receipt(name, status, last)],
     )
+
+
+def by_segment(
+    sample: SampleReports, *, names: Sequence[str] = ("sql", "prose", ""), seed: int = 5
+) -> SampleReports:
+    """Return the same group with its calls told apart: each segment has arms of its own."""
+    group = sample.groups["chat"]
+    random = np.random.default_rng(seed)
+    live = [arm for arm in group.arms if arm.live]
+    shares = np.array([0.8**place for place in range(len(names))])
+    shares = shares / shares.sum()
+    segments = []
+    for name, share in zip(names, shares, strict=True):
+        parts = random.dirichlet(np.full(len(live), 0.25))
+        pulls = int(share * group.calls)
+        earned = float(random.uniform(0.4, 0.9))
+        segments.append(
+            SegmentStatus(
+                name=name,
+                share=float(share),
+                pulls=pulls,
+                reward_count=pulls,
+                reward_mean=earned if pulls else None,
+                cost_mean_usd=group.budget_usd_per_call * float(random.uniform(0.4, 2.0)) if pulls else None,
+                probabilities={
+                    live[index].name: float(parts[index]) for index in np.argsort(-parts, kind="stable")
+                },
+            )
+        )
+    told_apart = replace(
+        group, segments=tuple(segments), segment_worth=SegmentWorth(gain=0.0312, lower=0.018, upper=0.0444)
+    )
+    return SampleReports(
+        [told_apart],
+        stages=sample.stages_of,
+        history=sample.history_of,
+        receipts=list(sample.receipts.values()),
+    )
+
+
+def in_a_segment(receipt: DecisionReceipt, segment: str = "sql") -> DecisionReceipt:
+    """Return the same receipt of a call in a segment, whose caller gave it a price."""
+    others = tuple(
+        replace(other, segment_reward=0.9 * other.reward_ucb, segment_cost_usd=1.5 * other.cost_lcb_usd)
+        if other.live or other.arm == receipt.arm
+        else replace(other, value=None)
+        for other in receipt.alternatives
+    )
+    return replace(
+        receipt,
+        segment=segment,
+        estimates_of=segment,
+        alternatives=others,
+        priced=True,
+        shadow_price=50.0,
+        binding="price",
+        explanation="this call's price was its caller's: 50 reward per dollar; at it, others are worth less",
+    )
+
+
+def many_segments(count: int = 64, *, arms: int = 200) -> SampleReports:
+    """Return a group of many segments and live arms, some with long or hostile names."""
+    sample = many_arms(arms)
+    group = sample.groups["chat"]
+    share = 1 / len(group.arms)
+    live = tuple(replace(arm, live=True, probability=share) for arm in group.arms)
+    sample.change("chat", arms=live)
+    names = ["", NASTY[:64], "s" * 64, *(f"auto:1:{number}" for number in range(count - 3))]
+    return by_segment(sample, names=names)
 
 
 def no_calls_yet() -> SampleReports:

@@ -350,6 +350,59 @@ def test_a_group_that_is_gone_leads_back(watcher: Watcher, ran: SampleReports) -
     expect(page.locator("#verdict h1")).to_contain_text("chat works")
 
 
+# --- segments ------------------------------------------------------------------------------------------
+
+
+def test_segments_say_what_they_are_worth_and_where_their_calls_go(
+    watcher: Watcher, ran: SampleReports
+) -> None:
+    reports = sample.by_segment(ran)
+    page = watcher.open(reports)
+    segments = page.locator("#segments")
+    expect(segments).to_contain_text(
+        "worth +0.031 reward per call at the same spend (90\u202f% interval +0.018"
+    )
+    table = page.get_by_role("region", name="Table of segments")
+    expect(table.get_by_role("caption")).to_be_visible()
+    group = reports.groups["chat"]
+    for one in group.segments:
+        name = one.name or "no segment"
+        row = table.get_by_role("row").filter(has=page.get_by_role("rowheader", name=name, exact=True))
+        expect(row).to_contain_text(f"{one.reward_mean:.3f}")
+        expect(row).to_contain_text(f"{one.pulls:,}")
+        most = max(one.probabilities.values())
+        darkest = row.locator("[class*=shade]").filter(has_text=f"{most:.1%}".replace("%", "\u202f%"))
+        expect(darkest).to_have_class(re.compile(r"shade-[3-5]"))
+    assert table.locator("thead th:not([scope])").count() == 0
+    assert watcher.said == []
+
+
+def test_a_group_without_segments_does_not_speak_of_them(watcher: Watcher, ran: SampleReports) -> None:
+    page = watcher.open(ran)
+    expect(page.locator("#arms")).to_be_visible()
+    expect(page.locator("#segments")).to_have_count(0)
+
+
+@pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (360, "dark")])
+def test_many_segments_and_arms_stay_readable(watcher: Watcher, width: int, scheme: str) -> None:
+    page = watcher.open(sample.many_segments(), width=width, scheme=scheme)
+    table = page.get_by_role("region", name="Table of segments")
+    expect(table).to_contain_text("194 other arms")
+    expect(table).to_contain_text(re.compile("The 12 segments with most calls; 52 more have"))
+    expect(table.locator("tbody tr")).to_have_count(12)
+    _assert_accessible(page, "#segments")
+    page.get_by_role("button", name="Show all 64 segments").click()
+    expect(table.locator("tbody tr")).to_have_count(64)
+    expect(page.get_by_role("button", name="Show fewer segments")).to_be_focused()
+    table.evaluate("box => { box.scrollLeft = 120; }")
+    first = table.get_by_role("rowheader", name="auto:1:0", exact=True)
+    assert first.evaluate("cell => cell.getBoundingClientRect().left >= 0")
+    widest = page.evaluate("[document.documentElement.scrollWidth, innerWidth]")
+    assert widest[0] <= widest[1]
+    expect(page.locator("#segments img, #segments script")).to_have_count(0)
+    assert watcher.said == []
+
+
 # --- why a call went where it went ----------------------------------------------------------------------
 
 
@@ -455,24 +508,29 @@ def test_the_keyboard_is_enough(watcher: Watcher, ran: SampleReports) -> None:
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("state", ["login", "empty", "works", "attention", "groups", "receipt"])
+@pytest.mark.parametrize(
+    "state", ["login", "empty", "works", "attention", "groups", "receipt", "receipt in a segment"]
+)
 def test_no_barriers(watcher: Watcher, ran: SampleReports, state: str, scheme: str) -> None:
     reports = {
         "empty": SampleReports([]),
         "attention": group_changed(ran, feasible=False, shadow_price=float("inf")),
         "groups": sample.many_groups(),
+        "receipt in a segment": SampleReports(
+            list(ran.groups.values()), receipts=[sample.in_a_segment(ran.receipts["call-1"])]
+        ),
     }.get(state, ran)
-    at = "#decision=call-1" if state == "receipt" else ""
+    at = "#decision=call-1" if state.startswith("receipt") else ""
     page = watcher.open(reports, scheme=scheme, log_in=state != "login", at=at)
     if state in ("works", "attention"):
         watcher.wait_for_charts(page, 3)
-    if state == "receipt":
+    if at:
         expect(page.get_by_role("heading", name="Why this call went to")).to_be_visible()
     _assert_accessible(page)
 
 
-def _assert_accessible(page: Page) -> None:
-    found = Axe().run(page)
+def _assert_accessible(page: Page, part: str | None = None) -> None:
+    found = Axe().run(page, context=part)
     assert [
         (violation["id"], [node["html"][:120] for node in violation["nodes"]])
         for violation in found.response["violations"]

@@ -118,6 +118,11 @@ def test_nothing_is_large(client: httpx.Client, page_server: PageServer) -> None
     answers += [
         client.get("page/chart", params={"group": "chat", "kind": kind, "width": 1200}) for kind in KINDS
     ]
+    page_server.reports = sample.many_segments()
+    answers += [
+        client.get("page/group", params={"name": "chat", "arms": arms, "stages": "all", "segments": "all"})
+        for arms in ("few", "all")
+    ]
     page_server.reports = sample.many_groups()
     answers.append(client.get("page/groups"))
     for answer in answers:

@@ -6,7 +6,7 @@ const $ = (id) => document.getElementById(id);
 const systemIsDark = matchMedia("(prefers-color-scheme: dark)");
 const sections = new Map();  // what each section was made of
 const pictures = new Map();  // drawn charts by address
-let timer = 0, turn = 0, paused = false, all = { arms: "few", stages: "few" }, headline = "", focusNext = false;
+let timer = 0, turn = 0, paused = false, all = { arms: "few", stages: "few", segments: "few" }, headline = "", focusNext = false;
 let shownAddress = null, shownTag = null;  // what is shown, and its entity tag
 let only = null;                           // the only group, where there is one only
 
@@ -82,7 +82,8 @@ async function showGroups(stale) {
 }
 
 async function showGroup(group, stale) {
-  const address = `page/group?name=${encodeURIComponent(group)}&arms=${all.arms}&stages=${all.stages}`;
+  const address = `page/group?name=${encodeURIComponent(group)}&arms=${all.arms}&stages=${all.stages}`
+    + `&segments=${all.segments}`;
   const html = await changed(address, stale);
   if (html !== null) shown(parsed(html));
 }
@@ -279,7 +280,7 @@ function start() {
     const now = place();
     if (now.decision === null) { sections.delete("answer"); $("answer").replaceChildren(); $("decision").value = ""; }
     else { sections.delete("answer"); $("decision").value = now.decision; }
-    if (now.group !== group) { group = now.group; all = { arms: "few", stages: "few" }; focusNext = true; }
+    if (now.group !== group) { group = now.group; all = { arms: "few", stages: "few", segments: "few" }; focusNext = true; }
     if ($("login").hidden) look();
   });
   document.addEventListener("visibilitychange", () => { if (!document.hidden && !paused && $("login").hidden) look(); else clearTimeout(timer); });

@@ -210,7 +210,11 @@ def _add_reports(router: APIRouter, proxy: Steered, *, known: Callable[..., Any]
         key: str = Path(alias="id", min_length=1, max_length=2048, description=_ID_OF_A_CALL),
         asker: Asker = Depends(known),
     ) -> Response:
-        """Tell the receipt of a decision. To a key that is no proxy admin's, calls of other keys are unknown ones."""
+        """Tell the receipt of a decision. To a key that is no proxy admin's, calls of other keys are unknown ones.
+
+        Where `estimates_of` names a segment, the alternatives' `segment_reward`, `segment_cost_usd` and `value` are
+        what was expected of its calls. Where `priced`, the shadow price is the caller's own.
+        """
         caller = None if asker.may_look else asker.own_calls_of()
         found = proxy.control().receipt(key, caller=caller)
         if found is None:
