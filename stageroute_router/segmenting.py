@@ -2,6 +2,9 @@
 
 Memory only. Of a call its numbers are kept until enough calls are there, and then nothing. Who has the database stores
 what :meth:`Segmenting.fit` returns, and hands what is stored to :meth:`Segmenting.adopt`.
+
+Numbers that somebody else finds (an embedding, which takes a request) are asked for once a text: see
+:meth:`Segmenting.known`.
 """
 
 from __future__ import annotations
@@ -16,6 +19,7 @@ from stageroute_router.core.clusters import Segmenter, as_row, check_row, fit_se
 from stageroute_router.core.features import BYTES, Featuriser
 from stageroute_router.errors import SettingsError
 from stageroute_router.forking import ForkAware, survive_fork
+from stageroute_router.recent_texts import RecentTexts
 
 FloatArray = NDArray[np.float64]
 
@@ -72,6 +76,8 @@ class Segmenting(ForkAware):
         self._seed = seed
         self._segmenter: Segmenter | None = None
         self._collected: list[FloatArray] = []
+        self._seen = 0
+        self._texts = RecentTexts()
         self._next_version = 1
         self._failures = 0
         self._last_failure: str | None = None
@@ -101,7 +107,7 @@ class Segmenting(ForkAware):
 
     @property
     def collected(self) -> int:
-        """How many calls wait to be fitted on; 0 once a segmenter is adopted."""
+        """How many calls' numbers wait to be fitted on; 0 once a segmenter is adopted."""
         return len(self._collected)
 
     @property
@@ -117,7 +123,9 @@ class Segmenting(ForkAware):
     @property
     def is_due(self) -> bool:
         """Whether enough calls are there to fit on, and no segmenter is."""
-        return self._segmenter is None and len(self._collected) >= self._calls
+        return (
+            self._segmenter is None and self._seen >= self._calls and len(self._collected) >= FEWEST_CALLS
+        )
 
     def segment(self, text: str) -> str:
         """Return the segment of a call by its text: ``""`` before a segmenter is known, or without usable numbers.
@@ -131,24 +139,59 @@ class Segmenting(ForkAware):
             vector = self._featuriser.vector(text)
         except Exception as error:  # noqa: BLE001 - a user's function may fail of anything; the call goes on
             # Not what it says: that may quote the text.
-            self._failed(f"featuriser {self._featuriser.name!r} raised {type(error).__name__}")
+            self.failed(f"featuriser {self._featuriser.name!r} raised {type(error).__name__}")
             return ""
         return self.segment_of(vector)
 
-    def segment_of(self, vector: Sequence[float] | FloatArray) -> str:
+    def known(self, text: str) -> str | None:
+        """Return the segment of a call if it can be told without its numbers; None where :meth:`segment_of` needs them.
+
+        It can be told of a text that was asked about a moment ago, as by the steps of an agent's task, and while
+        enough calls are there and their segmenter is not.
+
+        Args:
+            text: as for :meth:`segment`.
+        """
+        with self._lock:
+            if self.is_due:
+                return ""
+            found = self._texts.get(text)
+            if found is not None and self._segmenter is None:
+                self._seen += 1
+            return found
+
+    def segment_of(self, vector: Sequence[float] | FloatArray, *, text: str | None = None) -> str:
         """Return the segment of a call whose numbers the caller has found, as asynchronous embeddings need it.
 
         Args:
             vector: what the featuriser's ``vector`` would return.
+            text: what they were found for, if :meth:`known` is to know it from now on. A text is fitted on once then,
+                so that no centroid is that of one text.
         """
         segmenter = self._segmenter
         try:
-            if segmenter is not None:
-                return segmenter.segment_of(vector)
-            self._collect(vector)
+            if segmenter is None:
+                self._collect(vector, text=text)
+                return ""
+            segment = segmenter.segment_of(vector)
         except ValueError as error:
-            self._failed(str(error))
-        return ""
+            self.failed(str(error))
+            return ""
+        if text is not None:
+            with self._lock:
+                if self._segmenter is segmenter:
+                    self._texts.put(text, segment)
+        return segment
+
+    def failed(self, why: str) -> None:
+        """Count a call whose numbers could not be found.
+
+        Args:
+            why: must tell nothing of the text.
+        """
+        with self._lock:
+            self._failures += 1
+            self._last_failure = why
 
     def fit(self) -> Segmenter | None:
         """Return a segmenter of the calls collected, to be stored: the first one stored is everybody's to adopt.
@@ -204,23 +247,24 @@ class Segmenting(ForkAware):
                 return False
             self._segmenter = stored
             self._collected = []
+            self._texts.clear()
             return True
 
-    def _collect(self, vector: Sequence[float] | FloatArray) -> None:
+    def _collect(self, vector: Sequence[float] | FloatArray, *, text: str | None) -> None:
         row = as_row(vector).copy()  # theirs may change
         check_row(row)
         with self._lock:
-            if self._segmenter is not None or len(self._collected) >= self._calls:
+            if self._segmenter is not None or self.is_due:
                 return
             if self._collected and len(row) != len(self._collected[0]):
                 msg = f"a call has {len(row)} numbers, and those before have {len(self._collected[0])}"
                 raise ValueError(msg)
+            self._seen += 1
+            if text is not None:
+                if self._texts.get(text) is not None:  # asked about twice at once
+                    return
+                self._texts.put(text, "")
             self._collected.append(row)
-
-    def _failed(self, why: str) -> None:
-        with self._lock:
-            self._failures += 1
-            self._last_failure = why
 
 
 def _check(name: str, value: object, *, least: int, most: int | None) -> None:
