@@ -9,6 +9,7 @@ Numbers that somebody else finds (an embedding, which takes a request) are asked
 
 from __future__ import annotations
 
+import hashlib
 import threading
 from collections.abc import Sequence
 
@@ -29,6 +30,9 @@ MOST_SEGMENTS = 64
 FEWEST_CALLS = 20
 MOST_CALLS = 10_000
 """Bounds of how many calls can be fitted on: they wait in memory."""
+
+_EMBEDDING = "embedding-1:"
+"""What featurisers of embeddings are called first; the number is that of how they become segments' numbers."""
 
 
 class Segmenting(ForkAware):
@@ -123,9 +127,7 @@ class Segmenting(ForkAware):
     @property
     def is_due(self) -> bool:
         """Whether enough calls are there to fit on, and no segmenter is."""
-        return (
-            self._segmenter is None and self._seen >= self._calls and len(self._collected) >= FEWEST_CALLS
-        )
+        return self._segmenter is None and self._seen >= self._calls and len(self._collected) >= FEWEST_CALLS
 
     def segment(self, text: str) -> str:
         """Return the segment of a call by its text: ``""`` before a segmenter is known, or without usable numbers.
@@ -265,6 +267,32 @@ class Segmenting(ForkAware):
                     return
                 self._texts.put(text, "")
             self._collected.append(row)
+
+
+def embedding_featuriser(model: str) -> Featuriser:
+    """Return the featuriser of an embedding: under the model's name, so that another model's segments are others.
+
+    Its numbers take a request, so they are found elsewhere, see :meth:`Segmenting.known`: whoever asks it for a text's
+    is told so by an error.
+
+    Args:
+        model: the embedding model, by any name.
+
+    >>> embedding_featuriser("text-embedding-3-small").name
+    'embedding-1:text-embedding-3-small'
+    >>> embedding_featuriser("my model").name
+    'embedding-1:sha256:76eeb051b539717c'
+    """
+
+    def vector(_text: str) -> Sequence[float]:
+        msg = f"a text's embedding by {model!r} has to be asked for, and given to segment_of"
+        raise TypeError(msg)
+
+    try:
+        return Featuriser(name=f"{_EMBEDDING}{model}", vector=vector)
+    except ValueError:  # blanks, or too long
+        digest = hashlib.sha256(model.encode("utf-8", "surrogatepass")).hexdigest()
+        return Featuriser(name=f"{_EMBEDDING}sha256:{digest[:16]}", vector=vector)
 
 
 def _check(name: str, value: object, *, least: int, most: int | None) -> None:

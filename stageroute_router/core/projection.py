@@ -54,4 +54,5 @@ def _signs(count: int) -> FloatArray:
     """
     drawn = hashlib.shake_256(b"stageroute projection 1 of %d" % count).digest(PROJECTED * count // 8)
     bits = np.unpackbits(np.frombuffer(drawn, np.uint8)).reshape(PROJECTED, count)
-    return (2.0 * bits - 1.0) / np.sqrt(PROJECTED)
+    signs: FloatArray = (2.0 * bits - 1.0) / np.sqrt(PROJECTED)
+    return signs

@@ -180,9 +180,7 @@ class SimulatedModel:
                 message = f"simulated model {self.name!r}: {name} must be 0 or more, not {value!r}"
                 raise SettingsError(message)
         if self.embedding_size is not None and self.embedding_size < 1:
-            message = (
-                f"simulated model {self.name!r}: embedding_size must be 1 or more, not {self.embedding_size!r}"
-            )
+            message = f"simulated model {self.name!r}: embedding_size must be 1 or more, not {self.embedding_size!r}"
             raise SettingsError(message)
 
     @property

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
-import zlib
 
 import numpy as np
 
@@ -19,15 +19,16 @@ def word_vector(text: str, *, size: int) -> list[float]:
 
     >>> import numpy as np
     >>> one, other, third = (
-    ...     np.array(word_vector(text, size=256)) for text in ("the red fox", "the red cat", "select name from users")
+    ...     np.array(word_vector(text, size=1024)) for text in ("the red fox", "the red cat", "select name from users")
     ... )
     >>> round(float(one @ other), 2), round(abs(float(one @ third)), 2)
     (0.67, 0.0)
     """
     vector = np.zeros(size)
     for word in _WORD.findall(text.lower()):
-        drawn = zlib.crc32(word.encode("utf-8", "surrogatepass"))
-        vector[drawn % size] += 1.0 if drawn & 1 << 31 else -1.0
+        digest = hashlib.blake2b(word.encode("utf-8", "surrogatepass"), digest_size=8).digest()
+        drawn, sign = divmod(int.from_bytes(digest, "big"), 2)
+        vector[drawn % size] += 1.0 if sign else -1.0
     length = float(np.linalg.norm(vector))
     if length == 0.0:
         vector[0] = length = 1.0
