@@ -810,7 +810,12 @@ class Runtime(ForkAware):
         if snapshot is None:
             msg = f"group {state.name!r} has no deployments yet"
             raise SettingsError(msg)
-        notes = [*notes, *state.benchmark_warnings, *notes_on(state.problems)]
+        notes = [
+            *notes,
+            *state.benchmark_warnings,
+            *notes_on(state.problems),
+            *self._segment_notes(state.name),
+        ]
         return describe(
             state.name, policy=state.policy, snapshot=snapshot, notes=notes, decided=state.overridden
         )

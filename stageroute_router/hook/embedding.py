@@ -1,8 +1,8 @@
 """Ask a model of the router for the embedding of a call's text, before the call is routed.
 
-The question is a call of its own through the same router: with LiteLLM's retries, limits and logging, and left to
-LiteLLM's own choice, without fallbacks (another model's numbers would mean something else). Whatever becomes of it, the
-call goes on, after the deadline at the latest.
+The question is a call of its own through the same router, with LiteLLM's limits and logging, and left to LiteLLM's own
+choice. It is made once: another try would keep the call waiting, and another model's numbers would mean something else.
+Whatever becomes of it, the call goes on, after the deadline at the latest.
 
 An asynchronous call awaits it in its own event loop, and takes it along when it is cancelled. A synchronous one has it
 asked by a thread, synchronously: asking asynchronously, in an event loop of ours, would make LiteLLM's older versions
@@ -153,7 +153,12 @@ class Embedder:
         )
 
     def _said(self) -> dict[str, Any]:
-        return {"disable_fallbacks": True, "metadata": {NOTED: self._group}}
+        """Return what else is said: to try once, by this model, for a call waits for it."""
+        return {
+            "num_retries": 0,
+            "disable_fallbacks": True,
+            "metadata": {NOTED: self._group},
+        }
 
     def _found(self, text: str, response: object) -> str:
         try:
