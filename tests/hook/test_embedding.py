@@ -12,24 +12,13 @@ import litellm
 import pytest
 
 from stageroute_router import StageRouteRouter, attach
-from stageroute_router.core.clusters import fit_segmenter
-from stageroute_router.core.projection import projected
 from stageroute_router.errors import SettingsError
 from stageroute_router.hook import embedding as embedding_module
 from stageroute_router.hook.embedding import NOTED, READ_CHARACTERS, Embedder, Embedding, is_asking
-from stageroute_router.segmenting import embedding_featuriser
 from stageroute_router.settings import parse_groups
-from stageroute_router.store.base import SegmenterFitted
-from stageroute_router.store.opening import open_store
 from stageroute_router.testing.provider import SimulatedModel, SimulatedProvider
-from stageroute_router.testing.word_vectors import word_vector
+from tests.topics import COOK, QUERY, SIZE, store_segmenter
 
-SIZE = 256
-COOK = "how do i {} with butter in a pan".format
-QUERY = "select {} from users where id is null".format
-WORDS = [
-    f"{first} {second}" for first in ("red", "old", "big", "raw", "odd") for second in ("a", "b", "c", "d")
-]
 FAILING, HANGING, ODD = "failing", "hanging", "odd"
 EMBEDDERS = ("embedder", FAILING, HANGING, ODD)
 
@@ -52,13 +41,8 @@ def provider() -> Iterator[SimulatedProvider]:
 def database(tmp_path_factory: pytest.TempPathFactory) -> str:
     """A database with the segmenter of each group, as earlier calls have left it: one segment for each topic."""
     url = f"sqlite:///{tmp_path_factory.mktemp('embedding')}/stageroute.db"
-    rows = [projected(word_vector(topic(words), size=SIZE)) for topic in (COOK, QUERY) for words in WORDS]
-    store = open_store(url)
     for model in EMBEDDERS:
-        name = embedding_featuriser(model).name
-        fitted = fit_segmenter(rows, segments=2, featuriser=name).to_json()
-        store.commit([SegmenterFitted(group=f"by-{model}", version=1, fitted=fitted, fitted_at=1.0)])
-    store.close()
+        store_segmenter(url, group=f"by-{model}", model=model)
     return url
 
 
