@@ -51,7 +51,8 @@ def projected(vector: Sequence[float] | FloatArray) -> FloatArray:
         return row
     sums, signs = _places(len(row))
     # No product of matrices: its threads may wait for each other for tens of milliseconds on a busy machine.
-    return np.bincount(sums, weights=signs * row, minlength=PROJECTED)
+    found: FloatArray = np.bincount(sums, weights=signs * row, minlength=PROJECTED).astype(float)
+    return found
 
 
 @lru_cache(maxsize=8)
