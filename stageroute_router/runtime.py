@@ -20,6 +20,8 @@ from types import TracebackType
 
 from stageroute_router.core.arm import Arm
 from stageroute_router.core.clusters import Segmenter
+from stageroute_router.core.features import BYTES
+from stageroute_router.core.projection import projected
 from stageroute_router.core.snapshot import Choice
 from stageroute_router.decision_id import DECISION_PREFIX, new_decision_id
 from stageroute_router.decision_receipts import receipt_of
@@ -38,7 +40,7 @@ from stageroute_router.identifiers import stored_id
 from stageroute_router.live_hooks import LiveHook, LiveHooks
 from stageroute_router.reports import DecisionReceipt, HistoryPoint, StageReport
 from stageroute_router.rewards import Acknowledgement, checked_reward
-from stageroute_router.segmenting import Segmenting
+from stageroute_router.segmenting import Segmenting, embedding_featuriser
 from stageroute_router.segments import KnownSegments
 from stageroute_router.settings import GroupSettings, Options, parse_groups
 from stageroute_router.stage_reports import stages_of
@@ -138,14 +140,19 @@ class Runtime(ForkAware):
         }
         self._begin(seed)
         self._segmenting = {
-            name: Segmenting(segments=min(one.segments.most, _AUTOMATIC_SEGMENTS))
+            name: Segmenting(
+                featuriser=BYTES
+                if one.segments.embedding is None
+                else embedding_featuriser(one.segments.embedding),
+                segments=min(one.segments.most, _AUTOMATIC_SEGMENTS),
+            )
             for name, one in groups.items()
             if one.segments is not None and one.segments.by == "auto"
         }
         self._fitted: set[str] = set()  # groups whose segmenter is on its way to the database
         self._live_hooks = LiveHooks()
         self._errors = 0
-        self._last_logged = -math.inf
+        self._last_logged = self._segments_logged = -math.inf
         self._reading: Incident | None = None
         self._refresh_at = self._next_refresh()
         self._writer = Writer(
@@ -286,6 +293,41 @@ class Runtime(ForkAware):
         """
         segmenting = self._segmenting.get(group)
         return "" if segmenting is None else segmenting.segment(text)
+
+    def known_segment(self, group: str, text: str) -> str | None:
+        """Return the automatic segment of a call if it can be told without embedding its text; None where it cannot."""
+        segmenting = self._segmenting.get(group)
+        return "" if segmenting is None else segmenting.known(text)
+
+    def segment_of_embedding(self, group: str, text: str, numbers: Sequence[float]) -> str:
+        """Return the automatic segment of a call by its text's embedding, as :meth:`segment_of_text` does by the text.
+
+        Of the text a digest is kept for a while, in memory, under a key of this process's own.
+        """
+        segmenting = self._segmenting.get(group)
+        if segmenting is None:
+            return ""
+        failures = segmenting.failures
+        try:
+            return segmenting.segment_of(projected(numbers), text=text)
+        except ValueError as error:
+            segmenting.failed(f"what it was embedded as cannot be used: {error}")
+            return ""
+        finally:
+            if segmenting.failures != failures:
+                self._complain_of_segments(group, segmenting)
+
+    def segment_failed(self, group: str, why: str) -> None:
+        """Count a call whose text could not be embedded, and log it at most once a minute.
+
+        Args:
+            group: the model group.
+            why: must tell nothing of the text.
+        """
+        segmenting = self._segmenting.get(group)
+        if segmenting is not None:
+            segmenting.failed(why)
+            self._complain_of_segments(group, segmenting)
 
     # --- what a router reports -----------------------------------------------------------------------------
 
@@ -563,6 +605,17 @@ class Runtime(ForkAware):
 
     # --- inside --------------------------------------------------------------------------------------------
 
+    def _complain_of_segments(self, group: str, segmenting: Segmenting) -> None:
+        now = time.monotonic()
+        if now - self._segments_logged >= _LOG_INTERVAL_S:
+            self._segments_logged = now
+            logger.warning(
+                "calls of group %r go on without a segment, %d so far: %s",
+                group,
+                segmenting.failures,
+                segmenting.last_failure,
+            )
+
     def _record(
         self,
         group: str,
@@ -650,6 +703,9 @@ class Runtime(ForkAware):
         segmenting = self._segmenting.get(stored.group)
         if segmenting is None:
             return
+        present = segmenting.segmenter
+        if present is not None and stored.version <= present.version:
+            return  # read again because something else of the group is new
         try:
             segmenting.adopt(Segmenter.from_json(stored.fitted))
         except ValueError as error:  # of a later version of ours, perhaps
@@ -754,10 +810,24 @@ class Runtime(ForkAware):
         if snapshot is None:
             msg = f"group {state.name!r} has no deployments yet"
             raise SettingsError(msg)
-        notes = [*notes, *state.benchmark_warnings, *notes_on(state.problems)]
+        notes = [
+            *notes,
+            *state.benchmark_warnings,
+            *notes_on(state.problems),
+            *self._segment_notes(state.name),
+        ]
         return describe(
             state.name, policy=state.policy, snapshot=snapshot, notes=notes, decided=state.overridden
         )
+
+    def _segment_notes(self, group: str) -> list[str]:
+        segmenting = self._segmenting.get(group)
+        if segmenting is None or not segmenting.failures:
+            return []
+        return [
+            f"{segmenting.failures} calls went on without an automatic segment; the last one: "
+            f"{segmenting.last_failure}"
+        ]
 
     def _notes(self) -> list[str]:
         notes = []

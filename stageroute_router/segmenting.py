@@ -2,10 +2,14 @@
 
 Memory only. Of a call its numbers are kept until enough calls are there, and then nothing. Who has the database stores
 what :meth:`Segmenting.fit` returns, and hands what is stored to :meth:`Segmenting.adopt`.
+
+Numbers that somebody else finds (an embedding, which takes a request) are asked for once a text: see
+:meth:`Segmenting.known`.
 """
 
 from __future__ import annotations
 
+import hashlib
 import threading
 from collections.abc import Sequence
 
@@ -16,6 +20,7 @@ from stageroute_router.core.clusters import Segmenter, as_row, check_row, fit_se
 from stageroute_router.core.features import BYTES, Featuriser
 from stageroute_router.errors import SettingsError
 from stageroute_router.forking import ForkAware, survive_fork
+from stageroute_router.recent_texts import RecentTexts
 
 FloatArray = NDArray[np.float64]
 
@@ -25,6 +30,9 @@ MOST_SEGMENTS = 64
 FEWEST_CALLS = 20
 MOST_CALLS = 10_000
 """Bounds of how many calls can be fitted on: they wait in memory."""
+
+_EMBEDDING = "embedding-1:"
+"""What featurisers of embeddings are called first; the number is that of how they become segments' numbers."""
 
 
 class Segmenting(ForkAware):
@@ -72,6 +80,8 @@ class Segmenting(ForkAware):
         self._seed = seed
         self._segmenter: Segmenter | None = None
         self._collected: list[FloatArray] = []
+        self._seen = 0
+        self._texts = RecentTexts()
         self._next_version = 1
         self._failures = 0
         self._last_failure: str | None = None
@@ -101,7 +111,7 @@ class Segmenting(ForkAware):
 
     @property
     def collected(self) -> int:
-        """How many calls wait to be fitted on; 0 once a segmenter is adopted."""
+        """How many calls' numbers wait to be fitted on; 0 once a segmenter is adopted."""
         return len(self._collected)
 
     @property
@@ -117,7 +127,7 @@ class Segmenting(ForkAware):
     @property
     def is_due(self) -> bool:
         """Whether enough calls are there to fit on, and no segmenter is."""
-        return self._segmenter is None and len(self._collected) >= self._calls
+        return self._segmenter is None and self._seen >= self._calls and len(self._collected) >= FEWEST_CALLS
 
     def segment(self, text: str) -> str:
         """Return the segment of a call by its text: ``""`` before a segmenter is known, or without usable numbers.
@@ -131,24 +141,59 @@ class Segmenting(ForkAware):
             vector = self._featuriser.vector(text)
         except Exception as error:  # noqa: BLE001 - a user's function may fail of anything; the call goes on
             # Not what it says: that may quote the text.
-            self._failed(f"featuriser {self._featuriser.name!r} raised {type(error).__name__}")
+            self.failed(f"featuriser {self._featuriser.name!r} raised {type(error).__name__}")
             return ""
         return self.segment_of(vector)
 
-    def segment_of(self, vector: Sequence[float] | FloatArray) -> str:
+    def known(self, text: str) -> str | None:
+        """Return the segment of a call if it can be told without its numbers; None where :meth:`segment_of` needs them.
+
+        It can be told of a text that was asked about a moment ago, as by the steps of an agent's task, and while
+        enough calls are there and their segmenter is not.
+
+        Args:
+            text: as for :meth:`segment`.
+        """
+        with self._lock:
+            if self.is_due:
+                return ""
+            found = self._texts.get(text)
+            if found is not None and self._segmenter is None:
+                self._seen += 1
+            return found
+
+    def segment_of(self, vector: Sequence[float] | FloatArray, *, text: str | None = None) -> str:
         """Return the segment of a call whose numbers the caller has found, as asynchronous embeddings need it.
 
         Args:
             vector: what the featuriser's ``vector`` would return.
+            text: what they were found for, if :meth:`known` is to know it from now on. A text is fitted on once then,
+                so that no centroid is that of one text.
         """
         segmenter = self._segmenter
         try:
-            if segmenter is not None:
-                return segmenter.segment_of(vector)
-            self._collect(vector)
+            if segmenter is None:
+                self._collect(vector, text=text)
+                return ""
+            segment = segmenter.segment_of(vector)
         except ValueError as error:
-            self._failed(str(error))
-        return ""
+            self.failed(str(error))
+            return ""
+        if text is not None:
+            with self._lock:
+                if self._segmenter is segmenter:
+                    self._texts.put(text, segment)
+        return segment
+
+    def failed(self, why: str) -> None:
+        """Count a call whose numbers could not be found.
+
+        Args:
+            why: must tell nothing of the text.
+        """
+        with self._lock:
+            self._failures += 1
+            self._last_failure = why
 
     def fit(self) -> Segmenter | None:
         """Return a segmenter of the calls collected, to be stored: the first one stored is everybody's to adopt.
@@ -204,23 +249,50 @@ class Segmenting(ForkAware):
                 return False
             self._segmenter = stored
             self._collected = []
+            self._texts.clear()
             return True
 
-    def _collect(self, vector: Sequence[float] | FloatArray) -> None:
+    def _collect(self, vector: Sequence[float] | FloatArray, *, text: str | None) -> None:
         row = as_row(vector).copy()  # theirs may change
         check_row(row)
         with self._lock:
-            if self._segmenter is not None or len(self._collected) >= self._calls:
+            if self._segmenter is not None or self.is_due:
                 return
             if self._collected and len(row) != len(self._collected[0]):
                 msg = f"a call has {len(row)} numbers, and those before have {len(self._collected[0])}"
                 raise ValueError(msg)
+            self._seen += 1
+            if text is not None:
+                if self._texts.get(text) is not None:  # asked about twice at once
+                    return
+                self._texts.put(text, "")
             self._collected.append(row)
 
-    def _failed(self, why: str) -> None:
-        with self._lock:
-            self._failures += 1
-            self._last_failure = why
+
+def embedding_featuriser(model: str) -> Featuriser:
+    """Return the featuriser of an embedding: under the model's name, so that another model's segments are others.
+
+    Its numbers take a request, so they are found elsewhere, see :meth:`Segmenting.known`: whoever asks it for a text's
+    is told so by an error.
+
+    Args:
+        model: the embedding model, by any name.
+
+    >>> embedding_featuriser("text-embedding-3-small").name
+    'embedding-1:text-embedding-3-small'
+    >>> embedding_featuriser("my model").name
+    'embedding-1:sha256:76eeb051b539717c'
+    """
+
+    def vector(_text: str) -> Sequence[float]:
+        msg = f"a text's embedding by {model!r} has to be asked for, and given to segment_of"
+        raise TypeError(msg)
+
+    try:
+        return Featuriser(name=f"{_EMBEDDING}{model}", vector=vector)
+    except ValueError:  # blanks, or too long
+        digest = hashlib.sha256(model.encode("utf-8", "surrogatepass")).hexdigest()
+        return Featuriser(name=f"{_EMBEDDING}sha256:{digest[:16]}", vector=vector)
 
 
 def _check(name: str, value: object, *, least: int, most: int | None) -> None:

@@ -9,6 +9,7 @@ import os
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping
 from datetime import datetime, timezone
+from fnmatch import fnmatchcase
 from typing import Annotated, Any, Literal
 from zoneinfo import ZoneInfo
 
@@ -22,6 +23,7 @@ from pydantic import (
     StrictBool,
     StrictFloat,
     StrictInt,
+    StrictStr,
     ValidationError,
     ValidationInfo,
     field_serializer,
@@ -204,6 +206,10 @@ def _segment_names(value: object) -> tuple[str, ...]:
     return tuple(dict.fromkeys(value))
 
 
+DEFAULT_EMBEDDING_DEADLINE_S = 2.0
+"""How long a call waits for its embedding: several times what one takes, and short beside an answer."""
+
+
 class SegmentSettings(_Strict):
     """Where the segment of a call comes from, and how many of them there may be.
 
@@ -218,12 +224,18 @@ class SegmentSettings(_Strict):
         most: so many segments with a name, at most, in [1, 256]; calls of further ones share ``""``. Default 64.
         forget_after: what is known of a segment that no call had for so long is added to ``""``: seconds, or text such
             as ``"30d"`` (the default); at least a day.
+        embedding: the model of the router that prompts are embedded by, by its ``model_name``, to be told apart by what
+            they mean; only with ``by="auto"``, and no managed group. None (default): by what they look like.
+        embedding_deadline: a call waits for its embedding at most so long: seconds, or text; only with ``embedding``.
+            Default 2 seconds.
     """
 
     by: Annotated[Any, BeforeValidator(_source_of_segments)]
     names: Annotated[tuple[str, ...], BeforeValidator(_segment_names)] = ()
     most: Annotated[StrictInt, BeforeValidator(_number), Field(ge=1, le=256)] = 64
     forget_after: Annotated[float, BeforeValidator(_days)] = 30 * _DAY_S
+    embedding: Annotated[StrictStr, Field(min_length=1)] | None = None
+    embedding_deadline: _TimeSpan | None = None
 
     @field_serializer("by")
     def _place(self, by: str | SegmentFunction) -> str:
@@ -236,6 +248,27 @@ class SegmentSettings(_Strict):
             msg = f"has {len(self.names)} names, and most = {self.most}; raise most, or remove names"
             raise ValueError(msg)
         return self
+
+    @model_validator(mode="after")
+    def _embedding_is_of_automatic_segments(self) -> SegmentSettings:
+        if self.embedding is not None and self.by != "auto":
+            msg = '"embedding" belongs to by="auto"; remove it or choose that'
+            raise ValueError(msg)
+        if self.embedding_deadline is not None and self.embedding is None:
+            msg = (
+                '"embedding_deadline" needs "embedding", the model that is waited for; remove it or add that'
+            )
+            raise ValueError(msg)
+        return self
+
+    @property
+    def embedding_deadline_s(self) -> float:
+        """For how many seconds a call waits for its embedding."""
+        return (
+            DEFAULT_EMBEDDING_DEADLINE_S
+            if self.embedding_deadline is None
+            else float(self.embedding_deadline)
+        )
 
 
 def place_of_function(function: object) -> str:
@@ -448,9 +481,47 @@ def parse_groups(
                 *SegmentSettings.model_fields,
             )
             problems.extend(_readable(error, place=f"{place}[{name!r}]", names=names))
+    problems.extend(_wrong_embeddings(groups, managed=stageroute, known_groups=known_groups, place=place))
     if problems:
         raise SettingsError("; ".join(problems))
     return groups
+
+
+def is_model_of(model: str, names: Collection[str]) -> bool:
+    """Return whether a model is among a router's by name, where ``openai/*`` names all that begin so.
+
+    >>> is_model_of("openai/text-embedding-3-small", {"chat", "openai/*"})
+    True
+    """
+    return any(model == name or ("*" in name and fnmatchcase(model, name)) for name in names)
+
+
+def _wrong_embeddings(
+    groups: Mapping[str, GroupSettings],
+    *,
+    managed: Collection[str],
+    known_groups: Collection[str] | None,
+    place: str,
+) -> Iterable[str]:
+    """Return a line for each embedding model that cannot be one."""
+    for name, settings in groups.items():
+        model = None if settings.segments is None else settings.segments.embedding
+        if model is None:
+            continue
+        where = f"{place}[{name!r}].segments.embedding = {model!r}"
+        if model in managed:
+            whose = "the group itself" if model == name else "a group that StageRoute routes as well"
+            yield (
+                f"{where}: that is {whose}, whose models would embed alike texts differently; name a model of the "
+                "router that is not routed"
+            )
+        elif known_groups is not None and not is_model_of(model, known_groups):
+            near = difflib.get_close_matches(model, list(known_groups), n=1)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            yield (
+                f"{where}: no deployment in model_list has this model_name "
+                f"(there are: {', '.join(sorted(known_groups)) or 'none'}){hint}"
+            )
 
 
 def _readable(error: ValidationError, *, place: str, names: Iterable[str]) -> list[str]:

@@ -206,6 +206,67 @@ def test_no_text_of_a_call_is_stored(tmp_path: Path) -> None:
     assert b"auto:1:" in stored
 
 
+def embed(runtime: Runtime, number: int) -> str:
+    """Find the segment of a call by an embedding, as the hook does; its topic is the number's parity."""
+    text = f"a secret text {number}"
+    known = runtime.known_segment("chat", text)
+    if known is None:
+        numbers = [0.1 * ((number * place) % 7) + (place % 2 == number % 2) for place in range(1_536)]
+        known = runtime.segment_of_embedding("chat", text, numbers)
+    return known
+
+
+def test_segments_by_embedding_are_shared_and_another_model_has_its_own(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/stageroute.db"
+
+    def started(model: str) -> Runtime:
+        segments = {"by": "auto", "embedding": model, "most": 2}
+        runtime = Runtime(parse_groups(groups(segments=segments)), store=open_store(url), seed=1)
+        runtime.set_arms("chat", ARMS)
+        return runtime
+
+    def learned(runtime: Runtime) -> None:
+        assert {embed(runtime, number) for number in range(500)} == {""}
+        runtime.choose("chat", eligible={"words"}, call_id="c", segment="")  # what is stored next
+        assert runtime.flush()
+        assert runtime.flush()
+
+    with started("small") as one:
+        learned(one)
+        found = [embed(one, number) for number in range(500, 504)]
+        assert found[:2] == found[2:]
+        assert set(found) == {"auto:1:0", "auto:1:1"}
+    with started("small") as again:
+        assert [embed(again, number) for number in range(500, 504)] == found
+    with started("large") as other:
+        assert embed(other, 500) == ""
+        learned(other)
+        assert {embed(other, number) for number in range(500, 504)} == {"auto:2:0", "auto:2:1"}
+    stored = b"".join(path.read_bytes() for path in tmp_path.iterdir())
+    assert b"embedding-1:small" in stored
+    assert b"a secret text" not in stored
+
+
+def test_a_stored_segmenter_is_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is read again whenever anything of its group has changed, every few seconds."""
+    url = f"sqlite:///{tmp_path}/stageroute.db"
+    settings = parse_groups(groups(segments={"by": "auto"}))
+    with (
+        Runtime(settings, store=open_store(url), seed=1) as one,
+        Runtime(settings, store=open_store(url), seed=2) as other,
+    ):
+        one.set_arms("chat", ARMS)
+        assert {ask(one, number) for number in range(500)} == {""}
+        assert one.flush()
+        assert one.flush()
+        other.refresh()
+        monkeypatch.setattr("stageroute_router.runtime.Segmenter", None)
+        ask(one, 500)
+        assert one.flush()
+        other.refresh()
+        assert group_status(one).warnings == ()
+
+
 def test_a_call_with_a_price_is_recorded_with_it() -> None:
     with Runtime(parse_groups(groups()), store=MemoryStore(), seed=1) as runtime:
         runtime.set_arms("chat", ARMS)

@@ -14,7 +14,8 @@ from stageroute_router import segmenting as segmenting_module
 from stageroute_router.core.clusters import Segmenter, fit_segmenter
 from stageroute_router.core.features import BYTES, Featuriser, byte_features
 from stageroute_router.errors import SettingsError
-from stageroute_router.segmenting import Segmenting
+from stageroute_router.recent_texts import MOST_TEXTS, RecentTexts
+from stageroute_router.segmenting import Segmenting, embedding_featuriser
 
 TEXTS = ["Why?", "Write a long story about a fox and a crow.", "x = [1, 2, 3]", "ЧТО ЭТО?"]
 
@@ -126,6 +127,94 @@ def test_a_stored_segmenter_of_the_wrong_width_is_refused() -> None:
         made.adopt(broken)
     assert made.segmenter is None
     assert made.segment(TEXTS[0]) == ""
+
+
+# --- numbers that are asked for, as embeddings are ----------------------------------------------------------
+
+
+def asked(**options: Any) -> Segmenting:
+    return Segmenting(
+        **{"featuriser": embedding_featuriser("m"), "calls": 40, "segments": 4, **options},
+    )
+
+
+def test_a_text_is_asked_for_once_and_fitted_on_once() -> None:
+    """So that no centroid is one text's numbers, however often it was sent."""
+    made = asked()
+    for call in range(40):
+        assert not made.is_due
+        text = f"text {call % 25}"
+        known = made.known(text)
+        assert known == (None if call < 25 else "")
+        if known is None:
+            assert made.segment_of([float(call % 5), 1.0], text=text) == ""
+    assert made.is_due
+    assert made.collected == 25
+    assert made.known("one more would be thrown away") == ""
+    found = fitted(made)
+    assert (found.calls, found.featuriser) == (25, "embedding-1:m")
+    assert made.adopt(found)
+    assert made.known("text 0") is None, "it had no segment then"
+    segment = made.segment_of([0.0, 1.0], text="text 0")
+    assert segment.startswith("auto:1:")
+    assert made.known("text 0") == segment
+
+
+def test_texts_asked_for_at_once_are_fitted_on_once() -> None:
+    made = asked()
+    assert [made.known("twice") for _ in range(2)] == [None, None]
+    assert [made.segment_of([1.0], text="twice") for _ in range(2)] == ["", ""]
+    assert made.collected == 1
+
+
+def test_few_texts_are_waited_for_until_there_are_some() -> None:
+    made = asked()
+    for call in range(500):
+        text = f"text {call % 19}"
+        if made.known(text) is None:
+            made.segment_of([float(call)], text=text)
+    assert not made.is_due
+    made.segment_of([1.0], text="the twentieth")
+    assert made.is_due
+
+
+def test_a_text_whose_numbers_could_not_be_used_is_asked_for_again() -> None:
+    made = asked()
+    assert made.segment_of([float("nan")], text="a text") == ""
+    assert made.known("a text") is None
+
+
+def test_a_later_version_forgets_what_texts_were() -> None:
+    made = asked()
+    for version, text in ((1, "one"), (2, "two")):
+        rows = [[float(number)] for number in range(20)]
+        assert made.adopt(fit_segmenter(rows, segments=2, featuriser="embedding-1:m", version=version))
+        assert made.known("one") is None
+        made.segment_of([1.0], text=text)
+
+
+def test_an_embedding_cannot_be_had_from_its_featuriser() -> None:
+    made = asked()
+    assert made.segment("a secret") == ""
+    assert made.last_failure == "featuriser 'embedding-1:m' raised TypeError"
+
+
+def test_the_texts_of_the_last_calls_are_remembered_by_digest_only() -> None:
+    texts = RecentTexts()
+    for number in range(MOST_TEXTS):
+        texts.put(f"text {number}", "auto:1:0")
+    assert texts.get("text 0") == "auto:1:0"
+    texts.put("one more", "auto:1:1")
+    assert texts.get("text 1") is None
+    assert [texts.get("text 0"), texts.get("one more"), texts.get("half \ud83d")] == [
+        "auto:1:0",
+        "auto:1:1",
+        None,
+    ]
+    assert "text 5" not in repr(vars(texts))
+    other = RecentTexts()
+    other.put("text 5", "")
+    assert not other._segments.keys() & texts._segments.keys(), "nobody can look for a text of their own"
 
 
 # --- calls without usable numbers ----------------------------------------------------------------------------

@@ -30,6 +30,9 @@ _LLOYD_STEPS = 15
 _DECIMALS = 3
 """Of standardised numbers. Closer rows count as equal, and what is stored stays short."""
 
+_ONE_THREAD = 200_000
+"""Multiplications that OpenBLAS does in one thread; it has more do more than 262,144."""
+
 _LARGEST = 1e100
 """Of any number, so that squares are finite."""
 
@@ -302,13 +305,24 @@ def _one_clustering(
     """
     centroids, _ = kmeans2(rows, count, iter=1, minit="++", missing="raise", seed=rng)
     for _ in range(_LLOYD_STEPS):
-        _, labels, members = np.unique(vq(rows, centroids)[0], return_inverse=True, return_counts=True)
-        belongs = labels == np.arange(len(members))[:, None]
-        moved = belongs @ rows / members[:, None]
+        _, labels, members = np.unique(_nearest(rows, centroids), return_inverse=True, return_counts=True)
+        moved = np.zeros((len(members), rows.shape[1]))
+        np.add.at(moved, labels, rows)
+        moved /= members[:, None]
         if np.array_equal(moved, centroids):
             break
         centroids = moved
     return float(((rows - centroids[labels]) ** 2).sum()), centroids, members
+
+
+def _nearest(rows: FloatArray, centroids: FloatArray) -> NDArray[np.int64]:
+    """Return the position of each row's nearest centroid.
+
+    A few rows at a time, and sums are added up by numpy: larger products of matrices are shared among threads, which on
+    a busy machine wait for each other for tens of milliseconds, every time.
+    """
+    few = max(1, _ONE_THREAD // centroids.size)
+    return np.concatenate([vq(rows[first : first + few], centroids)[0] for first in range(0, len(rows), few)])
 
 
 def _table(vectors: ArrayLike) -> FloatArray:

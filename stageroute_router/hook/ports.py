@@ -69,6 +69,15 @@ class Routing(Protocol):
     def segment_of_text(self, group: str, text: str) -> str:
         """Return the automatic segment of a call by what it asks."""
 
+    def known_segment(self, group: str, text: str) -> str | None:
+        """Return it if it can be told without embedding the text; None where it cannot."""
+
+    def segment_of_embedding(self, group: str, text: str, numbers: Sequence[float]) -> str:
+        """Return it by the text's embedding. Numbers that cannot be used are counted, and raise nothing."""
+
+    def segment_failed(self, group: str, why: str) -> None:
+        """Count a call whose text could not be embedded; ``why`` tells nothing of the text."""
+
     def settled(
         self,
         decision_id: str,

@@ -14,6 +14,7 @@ from litellm.router import Router
 from stageroute_router.configuration import DEFAULT_DATABASE, read_configuration, read_document, resolved
 from stageroute_router.errors import SettingsError
 from stageroute_router.hook.control import Control
+from stageroute_router.hook.embedding import Embedding, embeddings
 from stageroute_router.hook.seam import Seam
 from stageroute_router.hook.segment import SegmentSource, segment_sources
 from stageroute_router.hook.strategy import StageRouteStrategy
@@ -35,12 +36,14 @@ class Prepared:
         tokens: makes and checks reward tokens.
         options: of the router as a whole.
         segments: where the segments of calls come from, by model group.
+        embeddings: how their texts are embedded, where they are.
     """
 
     routing: Runtime
     tokens: RewardTokens
     options: Options
     segments: Mapping[str, SegmentSource]
+    embeddings: Mapping[str, Embedding]
 
 
 def prepare(
@@ -69,7 +72,9 @@ def prepare(
     groups = parse_groups(stageroute, known_groups=known_groups)
     segments = segment_sources(groups)
     routing = open_runtime(groups, known_groups=known_groups, database_url=database_url, options=given)
-    return Prepared(routing=routing, tokens=tokens, options=given, segments=segments)
+    return Prepared(
+        routing=routing, tokens=tokens, options=given, segments=segments, embeddings=embeddings(groups)
+    )
 
 
 def take_over(
@@ -97,6 +102,7 @@ def take_over(
         predecessor=predecessor,
         strict=strict,
         segments=prepared.segments,
+        embeddings=prepared.embeddings,
     )
     strategy.listen()
     if predecessor is not None:

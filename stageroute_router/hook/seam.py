@@ -23,6 +23,8 @@ from __future__ import annotations
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any
 
+from stageroute_router.settings import is_model_of
+
 Deployment = Mapping[str, Any]
 """One entry of a router's model list, as LiteLLM keeps it."""
 
@@ -112,6 +114,11 @@ class Seam:
         if isinstance(target, Mapping):  # {"model": ..., "hidden": ...}
             target = target.get("model")
         return model if target is None else str(target)
+
+    def has_model(self, name: str) -> bool:
+        """Return whether the router has deployments of that name, or of a pattern that it fits."""
+        names = {str(deployment.get("model_name")) for deployment in self.deployments()}
+        return is_model_of(self.group_of(name), names)
 
     def has_routing_plugins(self) -> bool:
         """Return whether the router was built with ``plugins=[...]``, which a strategy would bypass."""

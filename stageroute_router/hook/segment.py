@@ -114,11 +114,14 @@ def price_of(request: Mapping[str, Any]) -> float | None:
     return float(price)
 
 
+def text_of(request: Mapping[str, Any], asked: Mapping[str, Any]) -> str:
+    """Return the text that tells what a call is about; the arguments are those of :class:`Call`."""
+    seen = {**asked, **request}
+    return asked_text(messages=seen.get("messages"), prompt=seen.get("prompt"), input=seen.get("input"))
+
+
 def _by_text(call: Call) -> str:
-    seen = {**call.asked, **call.request}
-    return call.by_text(
-        asked_text(messages=seen.get("messages"), prompt=seen.get("prompt"), input=seen.get("input"))
-    )
+    return call.by_text(text_of(call.request, call.asked))
 
 
 def given_with(request: Mapping[str, Any]) -> object:

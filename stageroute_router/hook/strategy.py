@@ -25,6 +25,7 @@ from litellm.types.router import CustomRoutingStrategyBase
 from stageroute_router.errors import SettingsError
 from stageroute_router.forking import ForkAware, survive_fork
 from stageroute_router.hook.deployments import GroupArms, model_id, read_arms
+from stageroute_router.hook.embedding import Embedder, Embedding, is_asking
 from stageroute_router.hook.episode import open_episodes
 from stageroute_router.hook.identify import key_of
 from stageroute_router.hook.ledger import Ledger, MadeDecision, OpenDecision
@@ -32,7 +33,14 @@ from stageroute_router.hook.observer import NOTE, Report, observer, read_respons
 from stageroute_router.hook.origin import GIVEN, NOTES, origin_of
 from stageroute_router.hook.ports import Routing
 from stageroute_router.hook.seam import Deployment, Request, Seam
-from stageroute_router.hook.segment import Call, SegmentSource, WrongPriceError, WrongSegmentError, price_of
+from stageroute_router.hook.segment import (
+    Call,
+    SegmentSource,
+    WrongPriceError,
+    WrongSegmentError,
+    price_of,
+    text_of,
+)
 from stageroute_router.hook.stepping import Stepper
 from stageroute_router.hook.tally import Leaving, Tally
 from stageroute_router.hook.watching import watching
@@ -64,6 +72,7 @@ class StageRouteStrategy(CustomRoutingStrategyBase, ForkAware):
         predecessor: the strategy of the router that this one replaces: what becomes of its calls is heard here.
         strict: whether a deployment that cannot be used is an error, or is left out and logged.
         segments: where the segments of each group's calls come from; a group that is not named has none.
+        embeddings: how the texts of calls are embedded, for groups whose segments are found so.
 
     Attributes:
         tally: what it counts of its own work.
@@ -81,6 +90,7 @@ class StageRouteStrategy(CustomRoutingStrategyBase, ForkAware):
         predecessor: StageRouteStrategy | None = None,
         strict: bool = True,
         segments: Mapping[str, SegmentSource] | None = None,
+        embeddings: Mapping[str, Embedding] | None = None,
     ) -> None:
         self._seam = Seam(router)
         self._routing = routing
@@ -95,6 +105,10 @@ class StageRouteStrategy(CustomRoutingStrategyBase, ForkAware):
         survive_fork(self)
         self._unpriced: set[str] = set()
         self._segments: Mapping[str, SegmentSource] = segments or {}
+        self._embedders = {
+            group: Embedder(router, routing, group=group, embedding=one, has_model=self._seam.has_model)
+            for group, one in (embeddings or {}).items()
+        }
         self._complained_at = -math.inf
         self._closed = False
         if self._seam.has_routing_plugins():
@@ -196,7 +210,7 @@ class StageRouteStrategy(CustomRoutingStrategyBase, ForkAware):
         """Return the deployment for an asynchronous call."""
         request = {} if request_kwargs is None else request_kwargs
         asked = {"messages": messages, "input": input, "specific_deployment": specific_deployment}
-        group = self._managed(model, pinned=specific_deployment)
+        group = None if is_asking() else self._managed(model, pinned=specific_deployment)
         if group is not None:
             before = dict(request)
             try:
@@ -204,11 +218,15 @@ class StageRouteStrategy(CustomRoutingStrategyBase, ForkAware):
             except _SEAM_BROKE as error:
                 self._went_wrong(error, group=group)
             else:
-                routed = self._route(group, healthy, request, asked={"model": model, **asked})
+                segment = await self._embedded(group, healthy, request, asked=asked)
+                routed = self._route(
+                    group, healthy, request, asked={"model": model, **asked}, segment=segment
+                )
                 if routed is not None:
                     return routed
             _rewind(request, before)
-        self._leave(group or model, request)
+        if not is_asking():
+            self._leave(group or model, request)
         token = _leaving_to_litellm.set(True)
         try:
             chosen = await self._seam.ordinary_async(model, request, **asked)
@@ -226,7 +244,7 @@ class StageRouteStrategy(CustomRoutingStrategyBase, ForkAware):
     ) -> Any:  # noqa: ANN401
         """Return the deployment for a synchronous call."""
         asked = {"messages": messages, "input": input, "specific_deployment": specific_deployment}
-        if _leaving_to_litellm.get():
+        if _leaving_to_litellm.get() or is_asking():
             return self._seam.ordinary_sync(model, request_kwargs, **asked)
         # Older versions do not show the request of some synchronous calls to a strategy.
         request: Request = {} if request_kwargs is None else request_kwargs
@@ -241,7 +259,10 @@ class StageRouteStrategy(CustomRoutingStrategyBase, ForkAware):
             except _SEAM_BROKE as error:
                 self._went_wrong(error, group=group)
             else:
-                routed = self._route(group, healthy, request, asked={"model": model, **asked})
+                segment = self._embedded_now(group, healthy, request, asked=asked)
+                routed = self._route(
+                    group, healthy, request, asked={"model": model, **asked}, segment=segment
+                )
                 if routed is not None:
                     _name_the_model(routed, request, model=model)
                     return routed if request_kwargs is not None else _with_call_id(routed, request)
@@ -354,8 +375,9 @@ class StageRouteStrategy(CustomRoutingStrategyBase, ForkAware):
         request: Request,
         *,
         asked: Mapping[str, Any],
+        segment: str | None,
     ) -> Deployment | None:
-        """Choose among healthy deployments; None to leave the call to LiteLLM."""
+        """Choose among healthy deployments, in a segment that was found already; None to leave the call to LiteLLM."""
         began = time.perf_counter()
         try:
             if isinstance(healthy, Mapping):  # the caller pinned one: LiteLLM's own strategy takes it, too
@@ -379,7 +401,7 @@ class StageRouteStrategy(CustomRoutingStrategyBase, ForkAware):
                 group,
                 eligible=replicas.keys(),
                 call_id=call_id,
-                segment=self._segment(group, request, asked=asked),
+                segment=self._segment(group, request, asked=asked) if segment is None else segment,
                 price=self._price(group, request),
                 caller=None if origin is None else origin.caller,
             )
@@ -414,6 +436,45 @@ class StageRouteStrategy(CustomRoutingStrategyBase, ForkAware):
             self._went_wrong(error, group=group)
             return None
         return deployment
+
+    async def _embedded(
+        self,
+        group: str,
+        healthy: object,
+        request: Request,
+        *,
+        asked: Mapping[str, Any],
+    ) -> str | None:
+        """Return the segment of a call by its text's embedding; None in groups whose segments are not found so.
+
+        LiteLLM has listed who is healthy before: a call that none can serve costs no embedding.
+        """
+        embedder = self._embedders.get(group)
+        if embedder is None or isinstance(healthy, Mapping):
+            return None
+        try:
+            return await embedder.segment(text_of(request, asked))
+        except Exception as error:  # noqa: BLE001 - whatever it is, the user's call goes on
+            self._routing.internal_error(error)
+            return ""
+
+    def _embedded_now(
+        self,
+        group: str,
+        healthy: object,
+        request: Request,
+        *,
+        asked: Mapping[str, Any],
+    ) -> str | None:
+        """Do the same in a synchronous call."""
+        embedder = self._embedders.get(group)
+        if embedder is None or isinstance(healthy, Mapping):
+            return None
+        try:
+            return embedder.segment_now(text_of(request, asked))
+        except Exception as error:  # noqa: BLE001 - whatever it is, the user's call goes on
+            self._routing.internal_error(error)
+            return ""
 
     def _segment(self, group: str, request: Request, *, asked: Mapping[str, Any]) -> str:
         """Return the segment of a call; ``""`` where it has none, and where what names it cannot be used."""

@@ -161,7 +161,7 @@ class ProviderApp:
             route,
             outcome,
             model,
-            inputs=bodies.input_count(body),
+            inputs=bodies.embedded_texts(body),
             call=bodies.tool_call(body, model.tool_arguments),
         )
         breaks = state.faults.random() < model.broken_rate
@@ -210,7 +210,7 @@ class ProviderApp:
         outcome: Outcome,
         model: SimulatedModel,
         *,
-        inputs: int,
+        inputs: Sequence[str],
         call: tuple[str, Mapping[str, Any]] | None,
     ) -> bodies.Answer:
         self._answers += 1
@@ -220,6 +220,7 @@ class ProviderApp:
             text=outcome.to_text() if model.answer is None else model.answer,
             outcome=outcome,
             inputs=inputs,
+            embedding_size=model.embedding_size,
             call=call,
         )
         self.outcomes[answer.id] = outcome

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from stageroute_router.testing.simulated_model import Outcome
+from stageroute_router.testing.word_vectors import word_vector
 
 Body = dict[str, Any]
 _CHUNK = 24
@@ -23,7 +24,8 @@ class Answer:
         created: seconds since the epoch.
         text: the answer text.
         outcome: what the call came to; its token counts become the usage.
-        inputs: how many texts were to be embedded; 1 elsewhere.
+        inputs: the texts to embed; one that is given as tokens is empty. Of no meaning elsewhere.
+        embedding_size: how many numbers an embedding has that depends on the text; None for one with the reward.
         call: the tool that is called instead of a text, with its arguments; None for a text.
     """
 
@@ -31,7 +33,8 @@ class Answer:
     created: int
     text: str
     outcome: Outcome
-    inputs: int = 1
+    inputs: Sequence[str] = ("",)
+    embedding_size: int | None = None
     call: tuple[str, Mapping[str, Any]] | None = None
 
 
@@ -92,10 +95,12 @@ def responses_prompt(body: Body) -> str | None:
     return asked if isinstance(asked, str) else _last_user_text(asked)
 
 
-def input_count(body: Body) -> int:
-    """Return how many texts an embedding request has; a list of numbers is one text as tokens."""
+def embedded_texts(body: Body) -> Sequence[str]:
+    """Return the texts that an embedding request has; one that is given as tokens is empty."""
     asked = body.get("input")
-    return len(asked) if isinstance(asked, list) and asked and not isinstance(asked[0], int) else 1
+    if not isinstance(asked, list) or not asked or isinstance(asked[0], int):
+        asked = [asked]
+    return [text if isinstance(text, str) else "" for text in asked]
 
 
 def tool_call(body: Body, arguments: Mapping[str, Mapping[str, Any]]) -> tuple[str, Mapping[str, Any]] | None:
@@ -209,15 +214,19 @@ def as_embedding(outcome: Outcome, *, input_usd_per_token: float) -> Outcome:
 
 
 def embedding(answer: Answer) -> Body:
-    """Build an embedding: per text a vector of four numbers, the first of which is the reward."""
-    outcome = answer.outcome
-    vector = [outcome.reward, 1.0, 0.0, 0.0]
+    """Build an embedding: per text a vector of its words, or of four numbers, the first of which is the reward."""
+    outcome, size = answer.outcome, answer.embedding_size
+    vectors = [
+        [outcome.reward, 1.0, 0.0, 0.0] if size is None else word_vector(text, size=size)
+        for text in answer.inputs
+    ]
     return {
         "id": answer.id,
         "object": "list",
         "model": outcome.model,
         "data": [
-            {"object": "embedding", "index": index, "embedding": vector} for index in range(answer.inputs)
+            {"object": "embedding", "index": index, "embedding": vector}
+            for index, vector in enumerate(vectors)
         ],
         "usage": {"prompt_tokens": outcome.prompt_tokens, "total_tokens": outcome.prompt_tokens},
     }

@@ -125,6 +125,9 @@ class SimulatedModel:
         answer: fixed answer text; None answers with the outcome as JSON (:meth:`Outcome.from_text`).
         tool_arguments: arguments by name of a tool. A chat that offers such tools is answered by a call of the first
             one that it has not had a call of yet; when it has had all of them, by text.
+        embedding_size: how many numbers an embedding has that depends on its text alone, as a real model's do: texts
+            that share words are near each other, see :func:`~stageroute_router.testing.word_vectors.word_vector`.
+            None (default): four numbers, of which the first is the reward.
         latency_s: seconds until a whole answer.
         first_chunk_s: seconds until a stream's first chunk; None means ``latency_s``. The rest of
             ``latency_s`` is spread over the other chunks.
@@ -140,7 +143,7 @@ class SimulatedModel:
         broken_rate: fraction of answers that break off in the middle.
 
     Raises:
-        SettingsError: a rate outside [0, 1], or a negative count, price or time.
+        SettingsError: a rate outside [0, 1], a negative count, price or time, or an embedding without numbers.
     """
 
     name: str
@@ -153,6 +156,7 @@ class SimulatedModel:
     recording: Recording | None = None
     answer: str | None = None
     tool_arguments: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    embedding_size: int | None = None
     latency_s: float = 0.0
     first_chunk_s: float | None = None
     always_stream_usage: bool = True
@@ -175,6 +179,9 @@ class SimulatedModel:
             if value is not None and not 0.0 <= value < float("inf"):
                 message = f"simulated model {self.name!r}: {name} must be 0 or more, not {value!r}"
                 raise SettingsError(message)
+        if self.embedding_size is not None and self.embedding_size < 1:
+            message = f"simulated model {self.name!r}: embedding_size must be 1 or more, not {self.embedding_size!r}"
+            raise SettingsError(message)
 
     @property
     def mean_cost_usd(self) -> float:

@@ -19,6 +19,7 @@ from stageroute_router.store.base import StoredDecision
 from stageroute_router.store.sql import SqlStore
 from stageroute_router.testing.provider import SimulatedModel, SimulatedProvider
 from stageroute_router.testing.proxy_process import ProxyProcess
+from tests.topics import SIZE, store_segmenter
 
 PRICES = {"small": 1e-7, "medium": 5e-7, "large": 2e-6}
 MESSAGES = [{"role": "user", "content": "hello"}]
@@ -26,7 +27,7 @@ MESSAGES = [{"role": "user", "content": "hello"}]
 
 @pytest.fixture(scope="session")
 def provider() -> Iterator[SimulatedProvider]:
-    """Three models at different prices, 100 prompt and 50 completion tokens a call, and a slow and a failing one."""
+    """Three models at different prices, 100 prompt and 50 completion tokens a call; others are slow, fail, or embed."""
     models = [
         SimulatedModel(name=name, input_usd_per_token=price, output_usd_per_token=2 * price)
         for name, price in PRICES.items()
@@ -35,7 +36,8 @@ def provider() -> Iterator[SimulatedProvider]:
         name="slow", input_usd_per_token=1e-6, output_usd_per_token=1e-6, first_chunk_s=0.0, latency_s=1.0
     )
     failing = SimulatedModel(name="failing", error_rate=1.0, error_status=500)
-    with SimulatedProvider([*models, slow, failing], seed=1) as provider:
+    embedder = SimulatedModel(name="embedder", embedding_size=SIZE)
+    with SimulatedProvider([*models, slow, failing, embedder], seed=1) as provider:
         yield provider
 
 
@@ -116,7 +118,17 @@ def setup(provider: SimulatedProvider, tmp_path_factory: pytest.TempPathFactory)
     settings = configuration(provider)
     settings["model_list"] += provider.model_list("doomed", ["failing"])
     settings["stageroute_settings"]["groups"]["doomed"] = {"budget_usd_per_call": 0.002}
-    with started(settings, folder=folder, database_url=f"sqlite:///{folder}/stageroute.db") as setup:
+    settings["model_list"] += [
+        *provider.model_list("meant", ["small"]),
+        provider.deployment("embedder", "embedder"),
+    ]
+    settings["stageroute_settings"]["groups"]["meant"] = {
+        "budget_usd_per_call": 0.002,
+        "segments": {"by": "auto", "embedding": "embedder"},
+    }
+    url = f"sqlite:///{folder}/stageroute.db"
+    store_segmenter(url, group="meant", model="embedder")
+    with started(settings, folder=folder, database_url=url) as setup:
         yield setup
 
 

@@ -15,7 +15,9 @@ from stageroute_router.errors import TokenCallerError
 from stageroute_router.reward_keys import key_source
 from stageroute_router.reward_token import RewardTokens
 from stageroute_router.runtime import Runtime, open_runtime
+from stageroute_router.testing.provider import SimulatedProvider
 from tests.proxy.conftest import MESSAGES, PRICES, Setup, eventually
+from tests.topics import COOK, QUERY
 
 HEADERS = {f"x-stageroute-{name}" for name in ("decision-id", "token", "arm", "probability", "stage")}
 COST_IN_TOKENS = 200
@@ -83,6 +85,22 @@ def test_every_kind_of_call_is_routed_and_costed_and_can_be_rewarded(
     rewarded = setup.store.decision(claims.decision_id)
     assert rewarded is not None
     assert rewarded.rewards == {"client": 0.75}
+
+
+def test_calls_are_told_apart_by_a_model_that_embeds(setup: Setup, provider: SimulatedProvider) -> None:
+    asked = provider.counts("embedder")["requests"]
+
+    def segment(text: str, **more: Any) -> str:
+        response = setup.chat("meant", messages=[{"role": "user", "content": text}], **more)
+        found = setup.decision(response)
+        assert found.cost_usd == pytest.approx(COST_IN_TOKENS * PRICES["small"]), "an embedding costs more"
+        return found.decision.segment
+
+    segments = [segment(topic("onions")) for topic in (COOK, QUERY)]
+    assert sorted(segments) == ["auto:1:0", "auto:1:1"]
+    assert [segment(topic("carrots"), **STREAM) for topic in (COOK, QUERY)] == segments
+    assert [segment(topic("carrots")) for topic in (COOK, QUERY)] == segments, "known already"
+    assert provider.counts("embedder")["requests"] == asked + 4
 
 
 def test_a_call_of_text_completions_does_not_make_later_ones_free(setup: Setup) -> None:

@@ -49,6 +49,10 @@ MISTAKES: dict[str, tuple[Any, str]] = {
         {"groups": {"chatt": GROUPS["chat"]}},
         r"groups\['chatt'\]: no deployment in model_list has this model_name \(there are: chat\); did you mean",
     ),
+    "unknown embedding": (
+        {"groups": {"chat": {**GROUPS["chat"], "segments": {"by": "auto", "embedding": "vectors"}}}},
+        r"groups\['chat'\]\.segments\.embedding = 'vectors': no deployment in model_list has this model_name",
+    ),
     "not set": (
         {"groups": GROUPS, "database_url": "os.environ/SR_NOWHERE"},
         "'SR_NOWHERE', which is not set",
