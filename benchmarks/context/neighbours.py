@@ -6,6 +6,10 @@ the first calls of a stream. Where this differs: both have every arm's score on 
 has rewards of the calls that it answered, learned on the way, so that the mean is shrunk toward the arm's own and gets
 an upper bound; search is exact, among an arm's latest rewards; numbers are the built-in featuriser's, not an
 embedding's.
+
+Tried on two streams of 5,000 calls in each of nine cells, other than those that are reported, each change by itself:
+nearest 20, 50, 100 (0.985, 0.984, 0.982 of the optimum), leaning 5, 20, 80 (0.985, 0.984, 0.987), memory 1,000 and
+4,000 (0.984, 0.986), optimism 1, 0.5, 0.25, 0 (0.984, 0.986, 0.979, 0.985): noise.
 """
 
 from __future__ import annotations
