@@ -1,7 +1,10 @@
 """What segments are worth: reward over the best without context, told apart by labels, prompts, or chance.
 
-    python -m benchmarks.segments TABLE.npz [TABLE ...] [--by none label auto random:32] [--seeds 5] [--calls 20000]
-        [--fractions 0.1 0.3 1.0] [--processes 2]
+    python -m benchmarks.segments TABLE.npz [TABLE ...] [--by none label auto linucb neighbours random:32]
+        [--seeds 5] [--calls 20000] [--fractions 0.1 0.3 1.0] [--processes 2]
+
+``linucb`` and ``neighbours`` are no segments but other ways to use a prompt, in the same engine: benchmarks/context.
+``linucb:chance`` and ``neighbours:chance`` are their controls, in which each query has the prompt of another one.
 
 Streams by the protocol of stageroute_router/replay/stream.py; every cell is a table and a budget. ``random:K`` puts
 each query into one of K segments by chance: the control, which must cost nothing, and whose gain (rows repeat) is not
@@ -12,7 +15,7 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
 from functools import cache
@@ -24,15 +27,23 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
+from benchmarks.context.estimator import Estimator
+from benchmarks.context.linucb import LinUcb
+from benchmarks.context.neighbours import Neighbours
+from benchmarks.context.numbers import PromptNumbers
+from benchmarks.context.policy import ContextPolicy
 from stageroute_router.core.posterior_rule import PosteriorRule
 from stageroute_router.replay.outcomes import OutcomeTable
-from stageroute_router.replay.run import EnginePolicy, run_policy
+from stageroute_router.replay.run import EnginePolicy, Policy, run_policy
 from stageroute_router.replay.segments import SegmentOf, segments_of
-from stageroute_router.replay.stream import draw_stream
+from stageroute_router.replay.stream import Stream, draw_stream
 from stageroute_router.replay.table import load_table
 
 NONE = "none"
 RANDOM = "random:"
+ESTIMATORS: dict[str, Callable[..., Estimator]] = {"linucb": LinUcb, "neighbours": Neighbours}
+CHANCE = ":chance"
+WAYS = [NONE, "label", "auto", *ESTIMATORS, *(name + CHANCE for name in ESTIMATORS)]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,18 +81,32 @@ def _segments(table: OutcomeTable, by: str, *, seed: int) -> SegmentOf | None:
     return segments_of(table, by, seed=seed)  # type: ignore[arg-type] - checked by the argument parser
 
 
+def policy_of(table: OutcomeTable, stream: Stream, *, by: str, seed: int) -> Policy:
+    """Return who routes a stream.
+
+    Args:
+        table: recorded outcomes.
+        stream: the stream.
+        by: how calls are told apart.
+        seed: of exploration, and of chance.
+
+    Raises:
+        SettingsError: the table has nothing to tell its queries apart by.
+    """
+    name = by.removesuffix(CHANCE)
+    if name in ESTIMATORS:
+        numbers = PromptNumbers(table, seed=seed, by_chance=by.endswith(CHANCE))
+        estimator = ESTIMATORS[name](arms=len(table.models), numbers=numbers.size)
+        return ContextPolicy(table, stream, estimator=estimator, numbers=numbers, seed=seed)
+    segment_of = _segments(table, by, seed=seed)
+    return EnginePolicy(table, stream, rule=PosteriorRule(), seed=seed, segment_of=segment_of)
+
+
 def run(task: Task) -> Outcome:
     """Route one stream."""
     table = _table(task.table)
     stream = draw_stream(table, seed=task.seed, budget_fraction=task.fraction, calls=task.calls)
-    policy = EnginePolicy(
-        table,
-        stream,
-        rule=PosteriorRule(),
-        seed=task.seed,
-        segment_of=_segments(table, task.by, seed=task.seed),
-    )
-    result = run_policy(table, stream, policy, name=task.by)
+    result = run_policy(table, stream, policy_of(table, stream, by=task.by, seed=task.seed), name=task.by)
     return Outcome(
         table=task.table.stem,
         fraction=task.fraction,
@@ -121,9 +146,9 @@ def show(outcomes: Sequence[Outcome], console: Console) -> None:
 
 
 def _way(text: str) -> str:
-    if text in {NONE, "label", "auto"} or (text.startswith(RANDOM) and text[len(RANDOM) :].isdigit()):
+    if text in WAYS or (text.startswith(RANDOM) and text[len(RANDOM) :].isdigit()):
         return text
-    msg = f"{text!r} is none of none, label, auto, random:K"
+    msg = f"{text!r} is none of {', '.join(WAYS)}, {RANDOM}K"
     raise argparse.ArgumentTypeError(msg)
 
 

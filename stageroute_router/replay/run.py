@@ -14,11 +14,12 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from stageroute_router.core.account import Charge
 from stageroute_router.core.arm import Arm
 from stageroute_router.core.engine import Engine
 from stageroute_router.core.rule import ConfidenceRule
 from stageroute_router.core.schedule import EveryCalls
-from stageroute_router.core.snapshot import Choice, GroupPolicy, Snapshot
+from stageroute_router.core.snapshot import GroupPolicy, Snapshot
 from stageroute_router.core.statistics import ArmStatistics
 from stageroute_router.replay.oracle import Oracle, oracle
 from stageroute_router.replay.outcomes import OutcomeTable, prior_costs
@@ -217,7 +218,8 @@ class EnginePolicy:
         self._segments: list[str] = []  # of the calls so far, if they have any: rewards may come late
         self._uniform = np.random.default_rng([seed, 1]).random(stream.calls)
         self._snapshot: Snapshot
-        self._choice: Choice
+        self._arm: str  # of the call that is under way
+        self._charge: Charge
 
     @property
     def stage(self) -> int:
@@ -244,22 +246,23 @@ class EnginePolicy:
         if self._segment_of is not None:
             segment = self._segment_of(int(self._rows[call]))
             self._segments.append(segment)
-        self._choice = self._engine.choose(self._snapshot, uniform=self._uniform[call], segment=segment)
-        return self._index_of[self._choice.arm]
+        choice = self._engine.choose(self._snapshot, uniform=self._uniform[call], segment=segment)
+        self._arm, self._charge = choice.arm, choice.charge
+        return self._index_of[choice.arm]
 
     def observe(self, call: int, *, model: int, cost_usd: float, rewards: Sequence[TimelyReward]) -> None:
         """Settle the call and add what was observed to the statistics."""
-        choice = self._choice
+        charge = self._charge
         paid = ArmStatistics(pulls=1, cost_count=1, cost_sum=cost_usd, cost_sumsq=cost_usd * cost_usd)
-        increments = {choice.arm: paid}
-        cells = {(self._segments[call], choice.arm): paid} if self._segments else None
+        increments = {self._arm: paid}
+        cells = {(self._segments[call], self._arm): paid} if self._segments else None
         for reward in rewards:
             arm, told = self._arms[reward.model].name, ArmStatistics.of_reward(reward.value)
             increments[arm] = increments[arm] + told if arm in increments else told
             if cells is not None:
                 cell = (self._segments[reward.call], arm)
                 cells[cell] = cells[cell] + told if cell in cells else told
-        account = self._snapshot.account.dispatched(choice.charge).settled(choice.charge, cost_usd=cost_usd)
+        account = self._snapshot.account.dispatched(charge).settled(charge, cost_usd=cost_usd)
         self._snapshot = self._engine.advance(
             self._snapshot, increments=increments, account=account, now=float(call), cells=cells
         )

@@ -45,24 +45,38 @@ def segments_of(table: OutcomeTable, by: By, *, seed: int) -> SegmentOf | None:
             return _automatic(table, seed=seed)
 
 
-def _automatic(table: OutcomeTable, *, seed: int) -> SegmentOf:
+def prompts_of(table: OutcomeTable, *, seed: int) -> list[str]:
+    """Return the prompt of each query; for one that is not recorded another one, so that its lack tells nothing.
+
+    Args:
+        table: recorded outcomes.
+        seed: of the draw of these others.
+
+    Raises:
+        SettingsError: the table has no prompts.
+    """
     texts = table.prompts
     recorded = [] if texts is None else [row for row, text in enumerate(texts) if text is not None]
     if texts is None or not recorded:
         msg = f"table {table.name!r} has no prompts to tell queries apart by; use --segments label or none"
         raise SettingsError(msg)
     instead = np.random.default_rng([seed, 2]).choice(recorded, size=table.queries).tolist()
+    chosen = (text if text is not None else texts[instead[row]] for row, text in enumerate(texts))
+    return [text or "" for text in chosen]
+
+
+def _automatic(table: OutcomeTable, *, seed: int) -> SegmentOf:
+    prompts = prompts_of(table, seed=seed)
     segmenting = Segmenting(seed=seed)
-    prompts = [text if text is not None else texts[instead[row]] for row, text in enumerate(texts)]
 
     @cache
     def later(row: int) -> str:
-        return segmenting.segment(prompts[row] or "")
+        return segmenting.segment(prompts[row])
 
     def segment_of(row: int) -> str:
         if segmenting.segmenter is not None:
             return later(row)
-        segment = segmenting.segment(prompts[row] or "")
+        segment = segmenting.segment(prompts[row])
         fitted = segmenting.fit()
         if fitted is not None:
             segmenting.adopt(fitted)
