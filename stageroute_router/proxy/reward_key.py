@@ -15,7 +15,7 @@ HEADER = "x-stageroute-reward-key"
 """The request's header."""
 
 TASK_HEADER = "x-stageroute-task"
-"""Beside it: what else a call is for, such as a chat's title. A call that says so has no key, as it is not what is rated."""
+"""Beside it: what else a call is for, such as a chat's title. A call that says so has no key: it is not rated."""
 
 PREFIX = "key:"
 """What stands before the key where a reward names it: ``key:MESSAGE_ID``."""

@@ -88,7 +88,7 @@ class WebUi:
         history = self.asked("GET", f"/api/v1/chats/{asked.chat}")["chat"]["history"]["messages"]
         return [history.get(message, {}) for message in asked.messages]
 
-    def rate(self, asked: Asked, thumb: int, *, message: int = 0) -> str:
+    def rate(self, asked: Asked, thumb: int | str, *, message: int = 0) -> str:
         """Give a message a thumb; return the rating's id."""
         return str(self.asked("POST", "/api/v1/evaluations/feedback", _rating(asked, thumb, message))["id"])
 
@@ -126,7 +126,7 @@ class Asked:
     messages: list[str]
 
 
-def _rating(asked: Asked, thumb: int, message: int) -> dict[str, Any]:
+def _rating(asked: Asked, thumb: int | str, message: int) -> dict[str, Any]:
     return {
         "type": "rating",
         "data": {"rating": thumb, "model_id": "chat"},
@@ -258,7 +258,7 @@ def test_thumbs_become_rewards_once_and_change_with_them(webui: WebUi) -> None:
     before = len(webui.stored())
     first = webui.ask()
     second = webui.ask(chat=first.chat, after=first.messages[0], stream=False)
-    good, bad = webui.rate(first, UP), webui.rate(second, DOWN)
+    good, bad = webui.rate(first, UP), webui.rate(second, str(DOWN))  # its API takes both
     done = webui.take()
     assert (done.unknown, done.unusable) == (0, 0)
     found = webui.decisions(since=before, count=2)
@@ -309,5 +309,14 @@ def test_the_documented_import_runs(webui: WebUi) -> None:
 
 
 def test_who_may_not_export_is_told_so(webui: WebUi) -> None:
-    with pytest.raises(ProxyError, match=r"Open WebUI does not accept this key \(40[13]\); .* admin"):
+    refused = pytest.raises(
+        ProxyError, match=r"Open WebUI does not accept this key \(40[13]\); .* admin.* allowed"
+    )
+    with refused:
         import_ratings(str(webui.client.base_url), "sk-wrong", **webui.ours())
+    settings = webui.asked("GET", "/api/v1/auths/admin/config")
+    webui.asked("POST", "/api/v1/auths/admin/config", {**settings, "ENABLE_API_KEYS": False})
+    with refused:
+        webui.take()
+    webui.asked("POST", "/api/v1/auths/admin/config", settings)
+    webui.take()
