@@ -84,6 +84,20 @@ class WebUi:
         eventually(lambda: all(one.get("done") for one in self._messages(asked)))
         return asked
 
+    def go_on(self, asked: Asked) -> None:
+        """Have an answer continued, as the front end does."""
+        [message] = asked.messages
+        body = {
+            "model": "chat",
+            "messages": [{"role": "user", "content": "hello"}, {"role": "assistant", "content": "so"}],
+            "stream": True,
+            "session_id": "a-browser",
+            "chat_id": asked.chat,
+            "id": message,
+            "assistant_message_id": message,
+        }
+        self.asked("POST", "/api/chat/completions", body)
+
     def _messages(self, asked: Asked) -> list[dict[str, Any]]:
         history = self.asked("GET", f"/api/v1/chats/{asked.chat}")["chat"]["history"]["messages"]
         return [history.get(message, {}) for message in asked.messages]
@@ -287,17 +301,25 @@ def test_answers_side_by_side_have_each_its_own_thumb(webui: WebUi) -> None:
     assert sorted(one.rewards["open_webui"] for one in again) == [0.0, 1.0]
 
 
-def test_a_message_that_took_tools_is_rewarded_at_its_last_call(webui: WebUi) -> None:
+def test_of_several_calls_for_a_message_the_last_is_rewarded(webui: WebUi) -> None:
     before = len(webui.stored())
-    webui.asked(
-        "POST",
-        "/api/v1/tools/create",
-        {"id": "clock", "name": "Clock", "content": TOOL, "meta": {"description": ""}},
-    )
+    clock = {"id": "clock", "name": "Clock", "content": TOOL, "meta": {"description": ""}}
+    webui.asked("POST", "/api/v1/tools/create", clock)
     asked = webui.ask(tool_ids=["clock"])
     webui.rate(asked, UP)
     webui.take()
     assert given(webui.decisions(since=before, count=2)) == [("", {}), ("", {"open_webui": 1.0})]
+
+
+def test_a_message_that_is_continued_is_rewarded_at_its_last_call(webui: WebUi) -> None:
+    before = len(webui.stored())
+    asked = webui.ask()
+    webui.decisions(since=before, count=1)
+    webui.go_on(asked)
+    webui.decisions(since=before, count=2)
+    webui.rate(asked, DOWN)
+    webui.take()
+    assert given(webui.decisions(since=before, count=2)) == [("", {}), ("", {"open_webui": 0.0})]
 
 
 def test_the_documented_import_runs(webui: WebUi) -> None:
