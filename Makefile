@@ -76,10 +76,12 @@ lock:
 
 # Pin the frameworks anew, each with the newest LiteLLM it works with.
 lock-frameworks:
-	for input in requirements/frameworks/*.in; do \
+	for input in $(filter-out %/open_webui.in,$(wildcard requirements/frameworks/*.in)); do \
 		uv pip compile --quiet --override requirements/frameworks/overrides.txt --python-version 3.11 --no-header --no-annotate pyproject.toml "$$input" \
 			requirements/frameworks/tests.txt -o "$${input%.in}.lock" || exit 1; \
 	done
+	uv pip compile --quiet --excludes requirements/frameworks/open_webui_without.txt --python-version 3.11 --no-header --no-annotate \
+		requirements/frameworks/open_webui.in -o requirements/frameworks/open_webui.lock
 
 # uv installs in seconds what takes pip a minute; where uv does not get through, pip does.
 INSTALL = install() { $(BIN)/uv pip install --quiet --python "$$1" "$${@:2}" || \

@@ -1,7 +1,7 @@
 """Thumbs given in Open WebUI as rewards, where Open WebUI's calls go through the proxy.
 
-The one-line change is a header of Open WebUI's connection to the proxy,
-``{"x-stageroute-reward-key": "{{MESSAGE_ID}}"}``. Then, once in a while::
+The one-line change is the headers of Open WebUI's connection to the proxy,
+``{"x-stageroute-reward-key": "{{MESSAGE_ID}}", "x-stageroute-task": "{{TASK}}"}``. Then, once in a while::
 
     import_ratings("http://webui:8080", webui_key, proxy_url="http://proxy:4000", proxy_key=proxy_key)
 
@@ -19,12 +19,12 @@ import httpx
 from stageroute_router.errors import ProxyError
 
 _EXPORT = "/api/v1/evaluations/feedbacks/all/export"
-_REWARDS = {1: 1.0, -1: 0.0}
+_REWARDS = {"1": 1.0, "-1": 0.0}
 _BATCH = 500
 _TIMEOUT_S = 60.0
 _WEBUI, _PROXY = "Open WebUI", "the proxy"
 _KEY_NEEDED = {
-    _WEBUI: "its export needs an admin's API key",
+    _WEBUI: "its export needs an admin's API key, and API keys allowed in its settings",
     _PROXY: "give the key that Open WebUI's connection to it has",
 }
 
@@ -118,7 +118,7 @@ def _thumb(entry: object) -> _Thumb | None:
     """Return what an exported entry says; None where it is no thumb of a message."""
     try:
         data, meta, changed = entry["data"], entry["meta"], float(entry["updated_at"])  # type: ignore[index]
-        message, reward = meta["message_id"], _REWARDS[data["rating"]]
+        message, reward = meta["message_id"], _REWARDS[str(data["rating"])]
     except (KeyError, TypeError, ValueError):
         return None
     return _Thumb(message=message, reward=reward, changed=changed) if isinstance(message, str) else None

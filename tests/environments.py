@@ -21,9 +21,19 @@ ROOT = Path(__file__).resolve().parents[1]
 AT_ONCE = min(2, os.cpu_count() or 1)
 """So many environments are made, or tested in, at a time."""
 
+PROGRAMS = {"open_webui": ((3, 11), (3, 12))}
+"""What is no library but a program of its own: by the lock's name, the oldest and the newest Python that it runs with.
+Its environment has neither this project in it nor pytest: its tests run elsewhere, and start it."""
+
+
+def runs_here(lock: Path) -> bool:
+    """Return whether what a lock installs runs with this Python."""
+    oldest, newest = PROGRAMS.get(lock.stem, ((3,), (4,)))
+    return oldest <= sys.version_info[:2] <= newest
+
 
 def environment(lock: Path) -> Path:
-    """Return the Python of an environment with exactly the lock's packages and this project.
+    """Return the Python of an environment with exactly the lock's packages and, unless it is a program's, this project.
 
     Nothing is resolved: LiteLLM 1.109 asks for a newer certifi than every index has, and any recent one does.
     """
@@ -34,7 +44,8 @@ def environment(lock: Path) -> Path:
     if not stamp.exists() or stamp.read_text() != wanted:
         venv.create(home, with_pip=False, clear=True)
         _install(python, "-r", str(lock))
-        _install(python, "--no-build-isolation", "-e", str(ROOT))
+        if lock.stem not in PROGRAMS:
+            _install(python, "--no-build-isolation", "-e", str(ROOT))
         stamp.write_text(wanted)
     return python
 
@@ -63,5 +74,5 @@ def _install(python: Path, *what: str) -> None:
 
 if __name__ == "__main__":
     with ThreadPoolExecutor(AT_ONCE) as pool:
-        for _ in pool.map(environment, map(Path, sys.argv[1:])):
+        for _ in pool.map(environment, filter(runs_here, map(Path, sys.argv[1:]))):
             pass  # an error comes out here

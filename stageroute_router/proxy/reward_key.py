@@ -14,6 +14,9 @@ from typing import Any
 HEADER = "x-stageroute-reward-key"
 """The request's header."""
 
+TASK_HEADER = "x-stageroute-task"
+"""Beside it: what else a call is for, such as a chat's title. A call that says so has no key: it is not rated."""
+
 PREFIX = "key:"
 """What stands before the key where a reward names it: ``key:MESSAGE_ID``."""
 
@@ -43,11 +46,18 @@ def id_of(text: str, *, caller: str | None) -> str:
 
 
 def key_in(headers: Mapping[str, Any], *, caller: str | None) -> str | None:
-    """Return the id by the key in a request's headers; None without one, or where it cannot be used."""
-    found = next((value for name, value in headers.items() if str(name).lower() == HEADER), None)
-    if found is None:
+    """Return the id by the key in a request's headers; None without one, or where it cannot be used.
+
+    An application that fills in templates sends an empty header where it has nothing to say: as good as none.
+
+    >>> key_in({HEADER: "m1", TASK_HEADER: ""}, caller="a") == scoped("m1", caller="a")
+    True
+    >>> key_in({HEADER: "m1", TASK_HEADER: "title"}, caller="a")
+    """
+    found = _value(headers, HEADER)
+    if not found or _value(headers, TASK_HEADER):
         return None
-    if isinstance(found, str) and _KEY.fullmatch(found):
+    if _KEY.fullmatch(found):
         return scoped(found, caller=caller)
     if HEADER not in _said:
         _said.add(HEADER)
@@ -57,3 +67,8 @@ def key_in(headers: Mapping[str, Any], *, caller: str | None) -> str | None:
             HEADER,
         )
     return None
+
+
+def _value(headers: Mapping[str, Any], wanted: str) -> str:
+    """Return what a header says; nothing where it is missing."""
+    return next((str(value) for name, value in headers.items() if str(name).lower() == wanted), "").strip()

@@ -4,7 +4,8 @@
 
 For each ``requirements/frameworks/NAME.lock`` this makes a virtual environment under ``.venvs/`` (again only when the
 lock has changed), installs exactly what it says, and runs ``tests/integrations/frameworks/test_NAME.py``. Without a
-name, all of them. The exit status is 0 only if all runs passed. Needs nothing but Python.
+name, all of them that run with this Python. The exit status is 0 only if all runs passed. Needs nothing but Python; the
+tests of programs of their own run with the Python of this, which must have what the proxy needs, and start them.
 
 ``--table`` prints the table of docs/frameworks.md from the locks instead.
 """
@@ -23,7 +24,7 @@ LOCKS = ROOT / "requirements" / "frameworks"
 TESTS = ROOT / "tests" / "integrations" / "frameworks"
 sys.path.insert(0, str(ROOT / "tests"))
 
-from environments import AT_ONCE, environment
+from environments import AT_ONCE, PROGRAMS, environment, runs_here
 
 # What frameworks warn of while they are imported, and leave open until Python ends: before the first test and after the
 # last, so outside of the tests' own settings.
@@ -51,7 +52,7 @@ def run(name: str, passed_on: list[str]) -> tuple[str, int, str]:
     except (OSError, subprocess.CalledProcessError) as error:
         return name, 1, f"its environment could not be made: {error}\n"
     command = [
-        str(python),
+        sys.executable if name in PROGRAMS else str(python),
         "-m",
         "pytest",
         "-q",
@@ -60,7 +61,12 @@ def run(name: str, passed_on: list[str]) -> tuple[str, int, str]:
         str(TESTS / f"test_{name}.py"),
         *FOREIGN,
     ]
-    settings = {**os.environ, "LITELLM_LOCAL_MODEL_COST_MAP": "True", "STAGEROUTE_TEST_FRAMEWORK": name}
+    settings = {
+        **os.environ,
+        "LITELLM_LOCAL_MODEL_COST_MAP": "True",
+        "STAGEROUTE_TEST_FRAMEWORK": name,
+        "STAGEROUTE_TEST_FRAMEWORK_PYTHON": str(python),
+    }
     done = subprocess.run(
         [*command, *passed_on],
         cwd=ROOT,
@@ -81,9 +87,9 @@ def version_of(name: str) -> str:
 
 
 def litellm_of(name: str) -> str:
-    """Return the LiteLLM version of a framework's lock."""
-    lock = (LOCKS / f"{name}.lock").read_text()
-    found = re.search(r"^litellm(?:\[[^]]*\])?==(\S+)", lock, re.MULTILINE)
+    """Return the LiteLLM version that a framework is tested with."""
+    lock = ROOT / "requirements" / "dev.lock" if name in PROGRAMS else LOCKS / f"{name}.lock"
+    found = re.search(r"^litellm(?:\[[^]]*\])?==(\S+)", lock.read_text(), re.MULTILINE)
     return found[1] if found else "?"
 
 
@@ -101,9 +107,13 @@ def main(arguments: list[str]) -> int:
     if unknown:
         sys.stderr.write(f"no such framework: {', '.join(unknown)}; there are: {', '.join(names())}\n")
         return 2
+    chosen = named or [name for name in names() if runs_here(LOCKS / f"{name}.lock")]
+    for name in sorted(set(names()) - set(chosen)) if not named else ():
+        oldest, newest = (".".join(map(str, version)) for version in PROGRAMS[name])
+        sys.stdout.write(f"== {name}: left out, it needs Python {oldest} to {newest}\n")
     failed = []
     with ThreadPoolExecutor(AT_ONCE) as pool:
-        for name, status, printed in pool.map(lambda one: run(one, passed_on), named or names()):
+        for name, status, printed in pool.map(lambda one: run(one, passed_on), chosen):
             sys.stdout.write(f"== {name}: {version_of(name)}, LiteLLM {litellm_of(name)}\n{printed}")
             sys.stdout.flush()
             if status:

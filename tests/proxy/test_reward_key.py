@@ -8,7 +8,7 @@ import httpx
 import pytest
 
 from stageroute_router.proxy import reward_key
-from stageroute_router.proxy.reward_key import HEADER, key_in
+from stageroute_router.proxy.reward_key import HEADER, TASK_HEADER, key_in
 from tests.proxy.conftest import Setup
 
 
@@ -45,6 +45,20 @@ def test_a_key_that_cannot_be_used_is_said_once_and_not_shown(
     (said,) = caplog.records
     assert HEADER in said.getMessage()
     assert "two words" not in said.getMessage()
+
+
+def test_a_call_for_something_else_leaves_the_key_to_the_answer(setup: Setup) -> None:
+    key = str(uuid.uuid4())
+    answer = setup.chat(headers={HEADER: key, TASK_HEADER: ""})
+    title = setup.chat(headers={HEADER: key, TASK_HEADER: "title_generation"})
+    assert setup.decision(title).decision.call_id == title.headers["x-litellm-call-id"]
+    assert reward(setup, key, 1.0).json()["decision_id"] == answer.headers["x-stageroute-decision-id"]
+
+
+def test_an_empty_key_is_none(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reward_key, "_said", set())
+    assert key_in({HEADER: "", TASK_HEADER: "title_generation"}, caller="one") is None
+    assert not caplog.records
 
 
 def test_equal_keys_of_two_callers_are_two_ids() -> None:
