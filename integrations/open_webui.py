@@ -52,7 +52,7 @@ def import_ratings(
     *,
     proxy_url: str,
     proxy_key: str,
-    since: float = 0.0,
+    since: float | None = None,
     source: str | None = "open_webui",
 ) -> Imported:
     """Post all ratings of an Open WebUI to the proxy: thumbs up as 1, down as 0. Waits until they are durable.
@@ -62,7 +62,8 @@ def import_ratings(
         webui_key: an API key of one of its admins.
         proxy_url: where the proxy is.
         proxy_key: the very key that Open WebUI's connection has, because message ids are bound to it.
-        since: only ratings changed at this time or later, in seconds since 1970; all by default.
+        since: only ratings changed at this time or later, in seconds since 1970: the last import's ``newest``;
+            all by default, and for None.
         source: under which name they are kept. Any name but the default of the proxy needs a proxy admin's key: give
             None where Open WebUI has none.
 
@@ -82,7 +83,7 @@ def import_ratings(
             msg = f"Open WebUI at {webui_url} exported no list of ratings; check the URL and its version"
             raise ProxyError(msg)
         thumbs = sorted(filter(None, map(_thumb, found)), key=lambda thumb: thumb.changed)
-        fresh = [thumb for thumb in thumbs if thumb.changed >= since]
+        fresh = [thumb for thumb in thumbs if since is None or thumb.changed >= since]
         named = {} if source is None else {"source": source}
         # Of a message that was rated more than once the latest rating counts.
         rewards = {

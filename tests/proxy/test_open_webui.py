@@ -105,3 +105,6 @@ def test_thumbs_become_rewards_once(setup: Setup, webui: str) -> None:
         import_ratings(webui, "wrong", **proxy)
     with pytest.raises(ProxyError, match=r"the proxy does not accept this key .* connection"):
         import_ratings(webui, "admin", proxy_url=proxy["proxy_url"], proxy_key="sk-wrong")
+    EXPORTED.clear()
+    nothing = import_ratings(webui, "admin", **proxy)
+    assert import_ratings(webui, "admin", **proxy, since=nothing.newest) == nothing
