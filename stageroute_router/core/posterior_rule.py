@@ -355,10 +355,10 @@ class PosteriorRule:
             return Scenarios(reward=reward, cost=np.exp(log_mean + self.cost_draw_width * sd * noise))
         strength = cells.own + cells.leaning
         strength = strength * (1 + self.sharpening * cells.own / (cells.own + self.sharpening_at))
-        if cells.has_priors:
-            is_trusted = rng.random(reward.shape) < cells.trust
+        if cells.said is not None:
+            is_trusted = rng.random(reward.shape) < cells.said.trust
             mean = cells.mean(reward, trust=is_trusted.astype(np.float64))
-            strength = strength + is_trusted[:, None, :] * cells.prior_weight
+            strength = strength + is_trusted[:, None, :] * cells.said.weight
         else:
             mean = cells.mean(reward)
         spread = self.cell_draw_width * np.sqrt(np.maximum(mean * (1 - mean), 0.0) / strength)

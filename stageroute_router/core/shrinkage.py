@@ -41,6 +41,27 @@ _COST_VARIATION_WEIGHT = 5.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class CellPriors:
+    """What was said of each arm in each segment beforehand. Arrays of shape (segments, arms).
+
+    Args:
+        reward: expected reward, in [0, 1].
+        weight: how many rewards that counts as, if it is right; 0 where nothing was said.
+        trust: how probable it is by now that what was said of each arm's segments is right, shape (arms,).
+    """
+
+    reward: FloatArray
+    weight: FloatArray
+    trust: FloatArray
+
+    def take(self, indices: IntArray) -> CellPriors:
+        """Return the priors of some of the arms, in the order given."""
+        return CellPriors(
+            reward=self.reward[:, indices], weight=self.weight[:, indices], trust=self.trust[indices]
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CellBeliefs:
     """What is believed of each arm in each segment. Arrays of shape (segments, arms).
 
@@ -52,9 +73,7 @@ class CellBeliefs:
         own: how many rewards each cell has of its own.
         reward_sum: their sum.
         expected_cost: US dollars per call.
-        prior_reward: what was said of each cell beforehand.
-        prior_weight: how many rewards that counts as, if it is right; 0 where nothing was said.
-        trust: how probable it is by now that what was said of each arm's segments is right, shape (arms,).
+        said: what was said of the cells beforehand; None for nothing.
     """
 
     names: tuple[str, ...]
@@ -63,34 +82,26 @@ class CellBeliefs:
     own: FloatArray
     reward_sum: FloatArray
     expected_cost: FloatArray
-    prior_reward: FloatArray
-    prior_weight: FloatArray
-    trust: FloatArray
-
-    @property
-    def has_priors(self) -> bool:
-        """Whether anything was said of any cell beforehand."""
-        return bool(self.prior_weight.any())
+    said: CellPriors | None = None
 
     def mean(self, arm_mean: FloatArray, *, trust: FloatArray | None = None) -> FloatArray:
         """Return each cell's expected reward, given what is believed of the arms.
 
         Args:
             arm_mean: shape (..., arms): one row, or one per draw.
-            trust: in what was said of each arm's segments, in [0, 1], of the same shape; None for :attr:`trust`.
+            trust: in what was said of each arm's segments, in [0, 1], of the same shape; None for what it is by now.
 
         Returns:
             Shape (..., segments, arms).
         """
         weighed = self.reward_sum + self.leaning * arm_mean[..., None, :]
         seen = weighed / (self.own + self.leaning)
-        if not self.has_priors:
+        if self.said is None:
             return np.asarray(seen)
-        said = (weighed + self.prior_weight * self.prior_reward) / (
-            self.own + self.leaning + self.prior_weight
-        )
-        right = (self.trust if trust is None else trust)[..., None, :]
-        return np.asarray(right * said + (1 - right) * seen)
+        weight = self.said.weight
+        informed = (weighed + weight * self.said.reward) / (self.own + self.leaning + weight)
+        right = (self.said.trust if trust is None else trust)[..., None, :]
+        return np.asarray(right * informed + (1 - right) * seen)
 
     def cost_of(self, segment: str) -> FloatArray:
         """Return the expected costs of a segment, US dollars per call, shape (arms,)."""
@@ -105,9 +116,7 @@ class CellBeliefs:
             own=self.own[:, indices],
             reward_sum=self.reward_sum[:, indices],
             expected_cost=self.expected_cost[:, indices],
-            prior_reward=self.prior_reward[:, indices],
-            prior_weight=self.prior_weight[:, indices],
-            trust=self.trust[indices],
+            said=None if self.said is None else self.said.take(indices),
         )
 
 
@@ -137,21 +146,19 @@ def believe(
         own=cells.reward_count,
         reward_sum=cells.reward_sum,
         expected_cost=_expected_cost(cells, arm_cost=arm_cost),
-        prior_reward=cells.prior_reward,
-        prior_weight=cells.prior_weight,
-        trust=_trust(cells, leaning=leaning, arm_mean=arm_mean, prior_trust=prior_trust),
+        said=_priors(cells, leaning=leaning, arm_mean=arm_mean, prior_trust=prior_trust),
     )
 
 
-def _trust(
+def _priors(
     cells: SegmentEvidence, *, leaning: float, arm_mean: FloatArray, prior_trust: FloatArray
-) -> FloatArray:
-    """Return how probable it is that what was said of each arm's segments is right, by the rewards in all of them.
+) -> CellPriors | None:
+    """Return what was said, and how probable it is that it is right, by each arm's rewards in all segments.
 
-    Together, because a segment in which an arm was wrongly called bad gets no calls that could say otherwise.
+    In all together, because a segment in which an arm was wrongly called bad gets no calls that could say otherwise.
     """
     if not cells.prior_weight.any():
-        return prior_trust
+        return None
     mean = np.clip(arm_mean, _SUREST, 1 - _SUREST)
     good, bad = leaning * mean, leaning * (1 - mean)
     seen_good, seen_bad = cells.reward_sum, cells.reward_count - cells.reward_sum
@@ -159,7 +166,8 @@ def _trust(
     said_bad = bad + cells.prior_weight * (1 - cells.prior_reward)
     informed = betaln(said_good + seen_good, said_bad + seen_bad) - betaln(said_good, said_bad)
     ignorant = betaln(good + seen_good, bad + seen_bad) - betaln(good, bad)
-    return np.asarray(expit(logit(prior_trust) + (informed - ignorant).sum(axis=0)))
+    trust = np.asarray(expit(logit(prior_trust) + (informed - ignorant).sum(axis=0)))
+    return CellPriors(reward=cells.prior_reward, weight=cells.prior_weight, trust=trust)
 
 
 def _leaning(evidence: Evidence, cells: SegmentEvidence, *, arm_mean: FloatArray) -> float:

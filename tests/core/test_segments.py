@@ -251,16 +251,22 @@ def test_what_was_said_of_a_new_cell_counts_as_so_many_rewards() -> None:
     assert found.mean(np.array([0.5, 0.5, 0.5]))[found.names.index("text"), 0] == pytest.approx(0.5)
 
 
+def trust_in(cells: dict[Cell, ArmStatistics], arms: list[Arm]) -> float:
+    """Return the trust in what was said of the first arm."""
+    found = beliefs(cells, arms=arms).said
+    assert found is not None
+    return float(found.trust[0])
+
+
 def test_rewards_decide_whether_what_was_said_is_right() -> None:
     arms = [replace(ARMS[0], segment_priors=said_of(20, text=0.9, sql=0.2)), *ARMS[1:]]
     right = {("text", "cheap"): some_calls(30, reward=0.9), ("sql", "cheap"): some_calls(30, reward=0.2)}
     wrong = {("text", "cheap"): some_calls(30, reward=0.2), ("sql", "cheap"): some_calls(30, reward=0.9)}
-    assert beliefs(right, arms=arms).trust[0] > 0.9
-    found = beliefs(wrong, arms=arms)
-    assert found.trust[0] < 0.05
+    assert trust_in(right, arms) > 0.9
+    assert trust_in(wrong, arms) < 0.05
     # Whatever was said is as good as forgotten, also in a segment that has only one reward.
     once = {**wrong, ("sql", "cheap"): some_calls(1, reward=1.0)}
-    assert beliefs(once, arms=arms).trust[0] < 0.2
+    assert trust_in(once, arms) < 0.2
 
 
 @given(
