@@ -40,7 +40,7 @@ class StoredReports:
     ```python
     from stageroute_router.stored_reports import StoredReports
 
-    router.stageroute.record_reward(response, 0.9)  # so that there is something to see
+    given = router.stageroute.record_reward(response, 0.9)  # so that there is something to see
     with StoredReports("sqlite:///router.db") as reports:
         assert reports.health().state == "ok"
         for group in reports.status().groups:
@@ -48,7 +48,7 @@ class StoredReports:
         assert reports.group_status("chat").reward_coverage == 1.0
         assert reports.stages("chat", last=1)[0].reason == "start"
         assert reports.history("chat", points=10)[-1].calls == 1
-        assert reports.receipt(response.id).rewards == {"app": 0.9}
+        assert reports.receipt(given.decision_id).rewards == {"app": 0.9}
     ```
     """
 
