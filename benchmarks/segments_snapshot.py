@@ -36,7 +36,11 @@ def observed(
     cells: dict[tuple[str, str], ArmStatistics] = {}
     for segment in range(segments):
         for arm in arms:
-            pulls, mean, cost = int(rng.integers(1, MOST_PULLS)), rng.beta(4, 3), arm.prior_cost_usd or 0.0
+            pulls, mean, cost = (
+                int(rng.integers(1, MOST_PULLS)),
+                float(rng.beta(4, 3)),
+                arm.prior_cost_usd or 0.0,
+            )
             cells[f"segment{segment}", arm.name] = ArmStatistics(
                 pulls=pulls,
                 reward_count=pulls,

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
+from operator import attrgetter
 
 import numpy as np
 from numpy.typing import NDArray
@@ -164,45 +166,42 @@ def gather(
     )
 
 
+_SUMS = attrgetter("pulls", "reward_count", "reward_sum", "cost_count", "cost_sum", "cost_sumsq")
+_SUM_COUNT = 6
+
+
 def _gather_segments(arms: Sequence[Arm], cells: Mapping[Cell, ArmStatistics]) -> SegmentEvidence | None:
-    calls: dict[str, int] = {}
-    for (segment, _), seen in cells.items():
-        calls[segment] = calls.get(segment, 0) + seen.pulls
-    if len(calls) < 2:
+    segments, arm_names = zip(*cells, strict=True) if cells else ((), ())
+    met = set(segments)
+    if len(met) < 2:
         return None
-    names = tuple(sorted({"", *calls}))
+    names = tuple(sorted({"", *met}))
     row = {name: index for index, name in enumerate(names)}
-    column = {arm.name: index for index, arm in enumerate(arms)}
-    known = [
-        (
-            row[segment],
-            column[name],
-            seen.reward_count,
-            seen.reward_sum,
-            seen.cost_count,
-            seen.cost_sum,
-            seen.cost_sumsq,
-        )
-        for (segment, name), seen in cells.items()
-        if name in column
-    ]
-    found = np.array(known, dtype=np.float64).reshape(-1, 7).T
-    sums = np.zeros((5, len(names), len(arms)))
-    sums[:, found[0].astype(np.intp), found[1].astype(np.intp)] = found[2:]
+    # Arms that are no candidates any more count among a segment's calls: in a column of their own, that nobody reads.
+    column = dict.fromkeys(arm_names, len(arms)) | {arm.name: index for index, arm in enumerate(arms)}
+    rows = np.fromiter(map(row.__getitem__, segments), np.intp, len(cells))
+    columns = np.fromiter(map(column.__getitem__, arm_names), np.intp, len(cells))
+    # Flat, because thousands of small tuples would take an array longer to read than all the rest.
+    flat = np.fromiter(
+        chain.from_iterable(map(_SUMS, cells.values())), np.float64, _SUM_COUNT * len(cells)
+    ).reshape(-1, _SUM_COUNT)
+    calls = np.bincount(rows, weights=flat[:, 0], minlength=len(names)) + 1.0
+    sums = np.zeros((_SUM_COUNT, len(names), len(arms) + 1))
+    sums[:, rows, columns] = flat.T
+    sums = sums[:, :, :-1]
     said = np.zeros((2, len(names), len(arms)))
     for index, arm in enumerate(arms):
         for prior in arm.segment_priors:
             if prior.segment in row:
                 said[:, row[prior.segment], index] = prior.reward, prior.weight
-    weight = np.array([calls.get(name, 0) + 1.0 for name in names])
     return SegmentEvidence(
         names=names,
-        weight=weight / weight.sum(),
-        reward_count=sums[0],
-        reward_sum=sums[1],
-        cost_count=sums[2],
-        cost_sum=sums[3],
-        cost_sumsq=sums[4],
+        weight=calls / calls.sum(),
+        reward_count=sums[1],
+        reward_sum=sums[2],
+        cost_count=sums[3],
+        cost_sum=sums[4],
+        cost_sumsq=sums[5],
         prior_reward=said[0],
         prior_weight=said[1],
     )

@@ -153,9 +153,11 @@ def believe(
 def _priors(
     cells: SegmentEvidence, *, leaning: float, arm_mean: FloatArray, prior_trust: FloatArray
 ) -> CellPriors | None:
-    """Return what was said, and how probable it is that it is right, by each arm's rewards in all segments.
+    """Return what was said, and how probable it is that it is right.
 
-    In all together, because a segment in which an arm was wrongly called bad gets no calls that could say otherwise.
+    By the rewards of all arms in all segments together, because a segment in which an arm was wrongly called bad gets no
+    calls that could say otherwise, and a table that is wrong of one arm mostly is of all; or by the arm's own rewards,
+    where these speak worse of it.
     """
     if not cells.prior_weight.any():
         return None
@@ -166,7 +168,8 @@ def _priors(
     said_bad = bad + cells.prior_weight * (1 - cells.prior_reward)
     informed = betaln(said_good + seen_good, said_bad + seen_bad) - betaln(said_good, said_bad)
     ignorant = betaln(good + seen_good, bad + seen_bad) - betaln(good, bad)
-    trust = np.asarray(expit(logit(prior_trust) + (informed - ignorant).sum(axis=0)))
+    by_arm = (informed - ignorant).sum(axis=0)
+    trust = np.asarray(expit(logit(prior_trust) + np.minimum(by_arm, by_arm.sum())))
     return CellPriors(reward=cells.prior_reward, weight=cells.prior_weight, trust=trust)
 
 

@@ -269,6 +269,17 @@ def test_rewards_decide_whether_what_was_said_is_right() -> None:
     assert trust_in(once, arms) < 0.2
 
 
+def test_a_table_that_is_wrong_of_others_is_trusted_less_of_an_arm_that_nobody_tried() -> None:
+    arms = [
+        replace(arm, segment_priors=said_of(20, text=one, sql=other))
+        for arm, one, other in zip(ARMS, (0.9, 0.9, 0.2), (0.2, 0.9, 0.9), strict=True)
+    ]
+    wrong = {("text", "code"): some_calls(30, reward=0.9), ("sql", "code"): some_calls(30, reward=0.2)}
+    assert trust_in(wrong, arms) < 0.05
+    right = {("text", "code"): some_calls(30, reward=0.2), ("sql", "code"): some_calls(30, reward=0.9)}
+    assert trust_in(right, arms) == pytest.approx(0.8)  # praise of one is no proof of another
+
+
 @given(
     seed=st.integers(0, 2**32 - 1),
     rewards=st.lists(st.tuples(st.integers(0, 200), st.floats(0, 1)), min_size=6, max_size=6),
