@@ -155,9 +155,9 @@ def _priors(
 ) -> CellPriors | None:
     """Return what was said, and how probable it is that it is right.
 
-    By the rewards of all arms in all segments together, because a segment in which an arm was wrongly called bad gets no
-    calls that could say otherwise, and a table that is wrong of one arm mostly is of all; or by the arm's own rewards,
-    where these speak worse of it.
+    By the rewards of all arms in all segments together, because a segment in which an arm was wrongly called bad gets
+    no calls that could say otherwise, and a table that is wrong of one arm mostly is of all; or by the arm's own
+    rewards, where these speak worse of it.
     """
     if not cells.prior_weight.any():
         return None
