@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 export LITELLM_LOCAL_MODEL_COST_MAP := True
 SHELL := bash
 
-.PHONY: demo test check unit browser environments versions peers frameworks lint types format lock bench \
+.PHONY: demo test check unit mutants browser environments versions peers frameworks lint types format lock bench \
 	clean docs lock-frameworks
 
 # What `make test` tries besides the latest LiteLLM we are used to: the oldest and the newest supported one.
@@ -26,7 +26,11 @@ test: $(VENV)/.ready
 check: lint types
 
 unit: $(VENV)/.ready browser
-	$(BIN)/python -m pytest -n auto
+	$(BIN)/python -m pytest -n auto --ignore=tests/store/test_mutants.py
+
+# Whether the store's suite notices a store that is wrong: to be run where either has changed. A minute.
+mutants: $(VENV)/.ready
+	$(BIN)/python -m pytest -n auto tests/store/test_mutants.py
 
 # What the tests of the page drive: Chromium, installed where there is none. In continuous integration it must be there.
 browser: $(VENV)/.ready
