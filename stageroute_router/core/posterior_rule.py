@@ -181,12 +181,13 @@ class PosteriorRule:
     def _cells(self, evidence: Evidence, expected_cost: FloatArray) -> CellBeliefs | None:
         if evidence.segments is None:
             return None
+        has_priors = bool(evidence.segments.prior_weight.any())
         return believe(
             evidence,
             evidence.segments,
             arm_mean=self._reward_mean(evidence),
             arm_cost=expected_cost,
-            prior_trust=self._trust(*self._reward_posterior(evidence), evidence),
+            prior_trust=self._trust(*self._reward_posterior(evidence), evidence) if has_priors else None,
         )
 
     def _incumbents(

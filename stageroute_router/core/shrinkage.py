@@ -126,7 +126,7 @@ def believe(
     *,
     arm_mean: FloatArray,
     arm_cost: FloatArray,
-    prior_trust: FloatArray,
+    prior_trust: FloatArray | None,
 ) -> CellBeliefs:
     """Return what is believed of each arm in each segment.
 
@@ -136,7 +136,7 @@ def believe(
         arm_mean: expected reward of each arm over all segments, in [0, 1], shape (arms,).
         arm_cost: its expected cost, US dollars per call, shape (arms,).
         prior_trust: how probable it is, as far as its rewards over all segments tell, that what was said of each arm
-            is right, in (0, 1), shape (arms,).
+            is right, in (0, 1), shape (arms,); None where nothing was said of segments.
     """
     leaning = _leaning(evidence, cells, arm_mean=arm_mean)
     return CellBeliefs(
@@ -146,21 +146,21 @@ def believe(
         own=cells.reward_count,
         reward_sum=cells.reward_sum,
         expected_cost=_expected_cost(cells, arm_cost=arm_cost),
-        said=_priors(cells, leaning=leaning, arm_mean=arm_mean, prior_trust=prior_trust),
+        said=None
+        if prior_trust is None
+        else _priors(cells, leaning=leaning, arm_mean=arm_mean, prior_trust=prior_trust),
     )
 
 
 def _priors(
     cells: SegmentEvidence, *, leaning: float, arm_mean: FloatArray, prior_trust: FloatArray
-) -> CellPriors | None:
+) -> CellPriors:
     """Return what was said, and how probable it is that it is right.
 
     By the rewards of all arms in all segments together, because a segment in which an arm was wrongly called bad gets
     no calls that could say otherwise, and a table that is wrong of one arm mostly is of all; or by the arm's own
     rewards, where these speak worse of it.
     """
-    if not cells.prior_weight.any():
-        return None
     mean = np.clip(arm_mean, _SUREST, 1 - _SUREST)
     good, bad = leaning * mean, leaning * (1 - mean)
     seen_good, seen_bad = cells.reward_sum, cells.reward_count - cells.reward_sum
