@@ -70,19 +70,49 @@ def _stream(
         )
         for name, mean in true.items()
     ]
+    return _served(candidates, np.array([list(true.values())]), live=live, calls=calls, seed=seed, rng=rng)
+
+
+def _served(
+    candidates: list[Arm],
+    true: NDArray[np.float64],
+    *,
+    live: int,
+    calls: int,
+    seed: int,
+    rng: np.random.Generator,
+) -> NDArray[np.float64]:
+    """Route a stream; return the true mean reward of the arm chosen, by call.
+
+    Args:
+        candidates: the arms, with what is said of them.
+        true: their mean rewards, shape (segments, arms).
+        live: how many are live at once.
+        calls: of the stream, each of a segment by chance.
+        seed: of the engine.
+        rng: of calls and rewards.
+    """
+    position = {arm.name: index for index, arm in enumerate(candidates)}
     policy = GroupPolicy(
         budget_usd=2 * COST_USD, max_live=live, schedule=EveryCalls(100), rule=PosteriorRule()
     )
     paid = ArmStatistics(pulls=1, cost_count=1, cost_sum=COST_USD, cost_sumsq=COST_USD**2)
     engine = Engine(policy, seed=seed)
-    snapshot = engine.start(candidates, now=0.0)
+    snapshot = engine.start(candidates, now=0.0, cells={})
     reward = np.empty(calls)
     for call in range(calls):
-        arm = engine.choose(snapshot, uniform=rng.random()).arm
-        reward[call] = true[arm]
-        told = ArmStatistics.of_reward(float(rng.random() < true[arm]))
+        segment = int(rng.integers(len(true)))
+        arm = engine.choose(snapshot, uniform=rng.random(), segment=str(segment)).arm
+        reward[call] = true[segment, position[arm]]
+        told = paid + ArmStatistics.of_reward(float(rng.random() < reward[call]))
         account = Account(calls=call + 1, spend_usd=(call + 1) * COST_USD)
-        snapshot = engine.advance(snapshot, increments={arm: paid + told}, account=account, now=float(call))
+        snapshot = engine.advance(
+            snapshot,
+            increments={arm: told},
+            cells={(str(segment), arm): told},
+            account=account,
+            now=float(call),
+        )
     return reward
 
 
@@ -141,27 +171,7 @@ def _stream_by_segment(
             )
             for arm in range(arms)
         ]
-    policy = GroupPolicy(
-        budget_usd=2 * COST_USD, max_live=live, schedule=EveryCalls(100), rule=PosteriorRule()
-    )
-    paid = ArmStatistics(pulls=1, cost_count=1, cost_sum=COST_USD, cost_sumsq=COST_USD**2)
-    engine = Engine(policy, seed=seed)
-    snapshot = engine.start(candidates, now=0.0, cells={})
-    reward = np.empty(calls)
-    for call in range(calls):
-        segment = int(rng.integers(SEGMENTS))
-        arm = engine.choose(snapshot, uniform=rng.random(), segment=str(segment)).arm
-        reward[call] = true[segment, int(arm)]
-        told = paid + ArmStatistics.of_reward(float(rng.random() < reward[call]))
-        account = Account(calls=call + 1, spend_usd=(call + 1) * COST_USD)
-        snapshot = engine.advance(
-            snapshot,
-            increments={arm: told},
-            cells={(str(segment), arm): told},
-            account=account,
-            now=float(call),
-        )
-    return reward
+    return _served(candidates, true, live=live, calls=calls, seed=seed, rng=rng)
 
 
 def _compared(parts: NDArray[np.float64], without: NDArray[np.float64]) -> str:

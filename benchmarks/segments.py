@@ -33,6 +33,7 @@ from benchmarks.context.neighbours import Neighbours
 from benchmarks.context.numbers import PromptNumbers
 from benchmarks.context.policy import ContextPolicy
 from stageroute_router.core.posterior_rule import PosteriorRule
+from stageroute_router.errors import TableError
 from stageroute_router.replay.outcomes import OutcomeTable
 from stageroute_router.replay.run import EnginePolicy, Policy, run_policy
 from stageroute_router.replay.segments import SegmentOf, segments_of
@@ -165,6 +166,11 @@ def main() -> None:
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--json", type=Path, help="write every outcome")
     arguments = parser.parse_args()
+    try:
+        for path in arguments.tables:
+            _table(path)
+    except TableError as error:  # now, and not in the middle of a worker's traceback
+        parser.error(str(error))
     tasks = [
         Task(table=table, fraction=fraction, seed=seed, by=by, calls=arguments.calls)
         for table, fraction, seed, by in product(

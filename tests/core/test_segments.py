@@ -212,6 +212,22 @@ def test_segments_that_cost_differently_come_apart() -> None:
     assert expected == pytest.approx(0.002 * np.geomspace(0.2, 5.0, 20), rel=0.4)
 
 
+def test_calls_of_arms_that_left_count_in_their_segment_and_nowhere_else() -> None:
+    stay = {("text", "cheap"): some_calls(7, reward=0.5), ("sql", "words"): some_calls(5, reward=0.8)}
+    left = {("sql", "gone"): some_calls(20, reward=0.1), ("chat", "away"): some_calls(3, reward=0.2)}
+    with_them, without = evidence_of({**left, **stay}).segments, evidence_of(stay).segments
+    assert with_them is not None
+    assert without is not None
+    # One more call than there were, in each.
+    assert dict(zip(with_them.names, with_them.weight * 39, strict=True)) == pytest.approx(
+        {"": 1, "chat": 4, "sql": 26, "text": 8}
+    )
+    rows = [with_them.names.index(name) for name in without.names]
+    assert (with_them.reward_count[rows] == without.reward_count).all()
+    assert (with_them.cost_sum[rows] == without.cost_sum).all()
+    assert not with_them.reward_count[with_them.names.index("chat")].any()
+
+
 # --- what was said of arms in segments beforehand -------------------------------------------------------------------
 
 
