@@ -14,15 +14,13 @@ import threading
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
+from stageroute_router.core.arrays import FloatArray
 from stageroute_router.core.clusters import Segmenter, as_row, check_row, fit_segmenter
 from stageroute_router.core.features import BYTES, Featuriser
 from stageroute_router.errors import SettingsError
 from stageroute_router.forking import ForkAware, survive_fork
 from stageroute_router.recent_texts import RecentTexts
-
-FloatArray = NDArray[np.float64]
 
 MOST_SEGMENTS = 64
 """More segments than this have too few calls each to tell anything."""

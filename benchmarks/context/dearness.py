@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from stageroute_router.core.evidence import FloatArray, IntArray
+from stageroute_router.core.arrays import FloatArray, IntArray
 
 _RIDGE = 20.0
 """Calls that prompts making no difference counts as."""

@@ -7,7 +7,7 @@ from typing import Protocol
 
 import numpy as np
 
-from stageroute_router.core.evidence import FloatArray, IntArray
+from stageroute_router.core.arrays import FloatArray, IntArray
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

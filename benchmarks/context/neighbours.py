@@ -17,7 +17,7 @@ from __future__ import annotations
 import numpy as np
 
 from benchmarks.context.estimator import Prediction
-from stageroute_router.core.evidence import FloatArray, IntArray
+from stageroute_router.core.arrays import FloatArray, IntArray
 from stageroute_router.errors import SettingsError
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from stageroute_router.core.arrays import FloatArray
 from stageroute_router.core.clusters import CLIP_SD
-from stageroute_router.core.evidence import FloatArray
 from stageroute_router.core.features import BYTES
 from stageroute_router.errors import SettingsError
 from stageroute_router.replay.outcomes import OutcomeTable

@@ -21,7 +21,8 @@ from benchmarks.context.dearness import Dearness
 from benchmarks.context.estimator import Estimator
 from benchmarks.context.numbers import PromptNumbers
 from stageroute_router.core.account import Charge
-from stageroute_router.core.evidence import Evidence, FloatArray, IntArray
+from stageroute_router.core.arrays import FloatArray, IntArray
+from stageroute_router.core.evidence import Evidence
 from stageroute_router.core.pacing import surplus_cap_usd
 from stageroute_router.core.posterior_rule import PosteriorRule
 from stageroute_router.core.rule import Bounds, Scenarios

@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping
 import numpy as np
 
 from stageroute_router.core.account import Charge
-from stageroute_router.core.evidence import IntArray
+from stageroute_router.core.arrays import IntArray
 from stageroute_router.core.mix import Mix, even_mix, priced_mix, solve_mix
 from stageroute_router.core.pacing import surplus_cap_usd
 from stageroute_router.core.rule import Scenarios

@@ -15,9 +15,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.cluster.vq import kmeans2, vq
 
+from stageroute_router.core.arrays import FloatArray
 from stageroute_router.core.features import BYTES, Featuriser, check_name
-
-FloatArray = NDArray[np.float64]
 
 LEAST_MEMBERS = 5
 """A cluster of fewer calls is dropped: a centroid is the mean of so many calls at least, never one prompt's numbers."""

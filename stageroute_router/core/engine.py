@@ -16,8 +16,10 @@ import numpy as np
 
 from stageroute_router.core.account import Account, Booking
 from stageroute_router.core.arm import Arm
+from stageroute_router.core.arrays import FloatArray, IntArray
+from stageroute_router.core.cell_sums import CellSums, sum_cells
 from stageroute_router.core.choosing import choose, live_mix
-from stageroute_router.core.evidence import Evidence, FloatArray, IntArray, gather
+from stageroute_router.core.evidence import Evidence, gather
 from stageroute_router.core.mix import cheapest_mixture_cost
 from stageroute_router.core.pacing import paced_budget_usd
 from stageroute_router.core.rule import Bounds
@@ -31,13 +33,17 @@ K = TypeVar("K")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Known:
-    """What a plan or an estimate is made of; the fields are the snapshot's."""
+    """What a plan or an estimate is made of; the fields are the snapshot's.
+
+    ``sums`` are the cells as an earlier estimate read them: what did not change since is not read again.
+    """
 
     arms: tuple[Arm, ...]
     statistics: Mapping[str, ArmStatistics]
     cells: Cells | None
     account: Account
     traffic: Traffic
+    sums: CellSums | None = None
 
     @classmethod
     def by(cls, snapshot: Snapshot) -> _Known:
@@ -47,7 +53,14 @@ class _Known:
             cells=snapshot.cells,
             account=snapshot.account,
             traffic=snapshot.traffic,
+            sums=snapshot.estimate.sums,
         )
+
+    def summed(self) -> CellSums | None:
+        """Return the cells as arrays; None where there are fewer than two segments."""
+        if self.cells is None:
+            return None
+        return sum_cells([arm.name for arm in self.arms], self.cells, before=self.sums)
 
 
 class Engine:
@@ -160,7 +173,12 @@ class Engine:
                 stale=stale,
             )
         known = _Known(
-            arms=snapshot.arms, statistics=dict(statistics), cells=cells, account=account, traffic=traffic
+            arms=snapshot.arms,
+            statistics=dict(statistics),
+            cells=cells,
+            account=account,
+            traffic=traffic,
+            sums=snapshot.estimate.sums,
         )
         if not {arm.name for arm in snapshot.arms}.intersection(stage.live):
             ours = self._plan(known, previous=stage, reason=stage.reason, now=now)
@@ -213,6 +231,7 @@ class Engine:
             cells=snapshot.cells if cells is None else _added(snapshot.cells or {}, cells),
             account=account,
             traffic=snapshot.traffic.after(calls, now=now),
+            sums=snapshot.estimate.sums,
         )
         stale = snapshot.stale + _news(increments, calls=calls)
         stage = snapshot.stage
@@ -279,7 +298,7 @@ class Engine:
         policy, arms, account = self.policy, known.arms, known.account
         previous_calls = None if previous is None else account.calls - previous.opened_at_call
         calls_per_stage = policy.schedule.calls_per_stage(previous_calls=previous_calls)
-        evidence = self._gather(known, self._limits(known))
+        evidence = self._gather(known, self._limits(known), known.summed())
         pinned = np.array([i for i, arm in enumerate(arms) if arm.pinned], dtype=np.intp)
         plan = policy.rule.plan_stage(
             evidence,
@@ -318,7 +337,8 @@ class Engine:
         policy = self.policy
         rule = policy.rule
         limits = self._limits(known)
-        evidence = self._gather(known, limits)
+        sums = known.summed()
+        evidence = self._gather(known, limits, sums)
         bounds = rule.bounds(evidence, budget_usd=policy.budget_usd)
         position = {arm.name: index for index, arm in enumerate(known.arms)}
         names = tuple(name for name in stage.live if name in position)
@@ -341,6 +361,7 @@ class Engine:
             observations=evidence.reward_count,
             costs=evidence.cost_count,
             priced=~np.isnan(evidence.prior_cost) | (evidence.cost_count > 0),
+            sums=sums,
         )
         return Snapshot(
             arms=known.arms,
@@ -361,14 +382,14 @@ class Engine:
             tokens_per_call=sum(self.policy.expected_tokens.given(known.account)),
         )
 
-    def _gather(self, known: _Known, limits: Sequence[ShareLimit]) -> Evidence:
+    def _gather(self, known: _Known, limits: Sequence[ShareLimit], sums: CellSums | None) -> Evidence:
         return gather(
             known.arms,
             statistics=known.statistics,
             account=known.account,
             expected_tokens=self.policy.expected_tokens,
             max_share=[limit.share for limit in limits],
-            cells=known.cells,
+            cells=sums,
         )
 
 

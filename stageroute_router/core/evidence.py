@@ -4,19 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import chain
-from operator import attrgetter
 
 import numpy as np
-from numpy.typing import NDArray
 
 from stageroute_router.core.account import Account
 from stageroute_router.core.arm import Arm
-from stageroute_router.core.statistics import ArmStatistics, Cell
-
-FloatArray = NDArray[np.float64]
-IntArray = NDArray[np.intp]
-BoolArray = NDArray[np.bool_]
+from stageroute_router.core.arrays import FloatArray, IntArray
+from stageroute_router.core.cell_sums import CellSums
+from stageroute_router.core.statistics import ArmStatistics
 
 TOKEN_WEIGHT = 10
 """How many observed calls the expected token counts are worth."""
@@ -124,12 +119,12 @@ def gather(
     account: Account,
     expected_tokens: ExpectedTokens,
     max_share: Sequence[float],
-    cells: Mapping[Cell, ArmStatistics] | None = None,
+    cells: CellSums | None = None,
 ) -> Evidence:
     """Return the evidence of ``arms``, in their order; arms without statistics count as never observed.
 
     ``max_share`` are the shares that bind now, in (0, 1]: an arm's own, or less where its rate limits demand it.
-    ``cells`` are the same statistics by segment and arm; with a single segment they say nothing more.
+    ``cells`` are the same statistics by segment and arm, of the same arms; None where there is but one segment.
     """
     prompt, completion = expected_tokens.given(account)
     rows = np.array(
@@ -166,42 +161,23 @@ def gather(
     )
 
 
-_SUMS = attrgetter("pulls", "reward_count", "reward_sum", "cost_count", "cost_sum", "cost_sumsq")
-_SUM_COUNT = 6
-
-
-def _gather_segments(arms: Sequence[Arm], cells: Mapping[Cell, ArmStatistics]) -> SegmentEvidence | None:
-    segments, arm_names = zip(*cells, strict=True) if cells else ((), ())
-    met = set(segments)
-    if len(met) < 2:
-        return None
-    names = tuple(sorted({"", *met}))
-    row = {name: index for index, name in enumerate(names)}
-    # Arms that are no candidates any more count among a segment's calls: in a column of their own, that nobody reads.
-    column = dict.fromkeys(arm_names, len(arms)) | {arm.name: index for index, arm in enumerate(arms)}
-    rows = np.fromiter(map(row.__getitem__, segments), np.intp, len(cells))
-    columns = np.fromiter(map(column.__getitem__, arm_names), np.intp, len(cells))
-    # Flat, because thousands of small tuples would take an array longer to read than all the rest.
-    flat = np.fromiter(
-        chain.from_iterable(map(_SUMS, cells.values())), np.float64, _SUM_COUNT * len(cells)
-    ).reshape(-1, _SUM_COUNT)
-    calls = np.bincount(rows, weights=flat[:, 0], minlength=len(names)) + 1.0
-    sums = np.zeros((_SUM_COUNT, len(names), len(arms) + 1))
-    sums[:, rows, columns] = flat.T
-    sums = sums[:, :, :-1]
-    said = np.zeros((2, len(names), len(arms)))
+def _gather_segments(arms: Sequence[Arm], cells: CellSums) -> SegmentEvidence:
+    row = {name: index for index, name in enumerate(cells.segments)}
+    said = np.zeros((2, len(cells.segments), len(arms)))
     for index, arm in enumerate(arms):
         for prior in arm.segment_priors:
             if prior.segment in row:
                 said[:, row[prior.segment], index] = prior.reward, prior.weight
+    calls = cells.calls + 1.0
+    _, reward_count, reward_sum, cost_count, cost_sum, cost_sumsq = cells.table
     return SegmentEvidence(
-        names=names,
+        names=cells.segments,
         weight=calls / calls.sum(),
-        reward_count=sums[1],
-        reward_sum=sums[2],
-        cost_count=sums[3],
-        cost_sum=sums[4],
-        cost_sumsq=sums[5],
+        reward_count=reward_count,
+        reward_sum=reward_sum,
+        cost_count=cost_count,
+        cost_sum=cost_sum,
+        cost_sumsq=cost_sumsq,
         prior_reward=said[0],
         prior_weight=said[1],
     )

@@ -14,9 +14,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-FloatArray = NDArray[np.float64]
+from stageroute_router.core.arrays import FloatArray
 
 READ_BYTES = 2048
 """How many bytes of a text are read, in UTF-8 from its beginning.

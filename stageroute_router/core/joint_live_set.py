@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from stageroute_router.core.evidence import FloatArray, IntArray
+from stageroute_router.core.arrays import FloatArray, IntArray
 from stageroute_router.core.joint_routing import solve_joint_routing
 from stageroute_router.core.mix import cheapest_mixture_cost
 

@@ -19,7 +19,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from stageroute_router.core.evidence import BoolArray, FloatArray
+from stageroute_router.core.arrays import BoolArray, FloatArray
 from stageroute_router.core.routing import BUDGET_TOLERANCE, GAIN_TOLERANCE, SHARE_TOLERANCE, SMALLEST_BUDGET
 
 

@@ -23,12 +23,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.optimize import Bounds, LinearConstraint, milp
 
+from stageroute_router.core.arrays import FloatArray
 from stageroute_router.core.routing import SHARE_TOLERANCE, Numbers, RoutingSolution, solve_routing
-
-FloatArray = NDArray[np.float64]
 
 _MASS = 1e-12
 """A smaller probability is rounding, not a need for the arm."""

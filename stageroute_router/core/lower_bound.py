@@ -6,7 +6,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from stageroute_router.core.evidence import FloatArray, gather
+from stageroute_router.core.arrays import FloatArray
+from stageroute_router.core.evidence import gather
 from stageroute_router.core.snapshot import GroupPolicy, Snapshot
 
 

@@ -9,7 +9,7 @@ from itertools import accumulate
 
 import numpy as np
 
-from stageroute_router.core.evidence import BoolArray, FloatArray
+from stageroute_router.core.arrays import BoolArray, FloatArray
 from stageroute_router.core.joint_routing import solve_joint_routing
 from stageroute_router.core.routing import solve_routing
 from stageroute_router.core.routing_batch import solve_routing_batch

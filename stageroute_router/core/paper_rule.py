@@ -6,8 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from stageroute_router.core.arrays import FloatArray, IntArray
 from stageroute_router.core.confidence import paper_cost_lcb, paper_reward_ucb
-from stageroute_router.core.evidence import Evidence, FloatArray, IntArray
+from stageroute_router.core.evidence import Evidence
 from stageroute_router.core.live_set import plan_live_set
 from stageroute_router.core.rule import Bounds, Scenarios, StagePlan
 

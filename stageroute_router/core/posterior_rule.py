@@ -20,8 +20,9 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import betaln, expit, logit
 
+from stageroute_router.core.arrays import BoolArray, FloatArray, IntArray
 from stageroute_router.core.confidence import kl_ucb
-from stageroute_router.core.evidence import BoolArray, Evidence, FloatArray, IntArray
+from stageroute_router.core.evidence import Evidence
 from stageroute_router.core.joint_live_set import plan_joint_live_set
 from stageroute_router.core.joint_routing import solve_joint_routing
 from stageroute_router.core.mix import cheapest_mixture_cost

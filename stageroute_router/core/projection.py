@@ -18,9 +18,8 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
+from stageroute_router.core.arrays import FloatArray
 from stageroute_router.core.clusters import as_row, check_row
-
-FloatArray = NDArray[np.float64]
 
 PROJECTED = 128
 """So many numbers are left. Vectors that have no more are left as they are, but for their length."""

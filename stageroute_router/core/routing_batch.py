@@ -13,13 +13,10 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
+from stageroute_router.core.arrays import BoolArray, FloatArray, IntArray
 from stageroute_router.core.routing import BUDGET_TOLERANCE, GAIN_TOLERANCE, SHARE_TOLERANCE, SMALLEST_BUDGET
-
-FloatArray = NDArray[np.float64]
-IntArray = NDArray[np.intp]
-BoolArray = NDArray[np.bool_]
 
 
 class BatchSolution(NamedTuple):

@@ -7,7 +7,8 @@ from typing import Protocol
 
 import numpy as np
 
-from stageroute_router.core.evidence import Evidence, FloatArray, IntArray
+from stageroute_router.core.arrays import FloatArray, IntArray
+from stageroute_router.core.evidence import Evidence
 from stageroute_router.core.shrinkage import CellBeliefs
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from stageroute_router.core.evidence import FloatArray
+from stageroute_router.core.arrays import FloatArray
 from stageroute_router.core.mix import Mix, solve_mix
 from stageroute_router.core.rule import Scenarios
 

@@ -16,7 +16,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import betaln, expit, logit
 
-from stageroute_router.core.evidence import Evidence, FloatArray, IntArray, SegmentEvidence
+from stageroute_router.core.arrays import FloatArray, IntArray
+from stageroute_router.core.evidence import Evidence, SegmentEvidence
 
 _LEAST_VARIANCE = 0.01
 """Of a single reward: an arm that has always been right is not known to be so for ever."""

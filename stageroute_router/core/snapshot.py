@@ -7,7 +7,9 @@ from dataclasses import dataclass, field
 
 from stageroute_router.core.account import Account, Booking, Charge
 from stageroute_router.core.arm import Arm
-from stageroute_router.core.evidence import BoolArray, ExpectedTokens, FloatArray
+from stageroute_router.core.arrays import BoolArray, FloatArray
+from stageroute_router.core.cell_sums import CellSums
+from stageroute_router.core.evidence import ExpectedTokens
 from stageroute_router.core.mix import Mix
 from stageroute_router.core.rule import Bounds, ConfidenceRule, Scenarios
 from stageroute_router.core.schedule import Schedule
@@ -145,6 +147,7 @@ class Estimate:
         observations: rewards known of each arm.
         costs: costs known of each arm.
         priced: whether anything is known of an arm's cost: a price, or a call.
+        sums: the statistics of segments as the estimate read them; None where there are fewer than two.
     """
 
     bounds: Bounds
@@ -157,6 +160,7 @@ class Estimate:
     observations: FloatArray
     costs: FloatArray
     priced: BoolArray
+    sums: CellSums | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -17,7 +17,7 @@ from benchmarks.context.neighbours import Neighbours
 from benchmarks.context.numbers import PromptNumbers
 from benchmarks.context.policy import ContextPolicy
 from benchmarks.segments import CHANCE, ESTIMATORS, policy_of
-from stageroute_router.core.evidence import FloatArray, IntArray
+from stageroute_router.core.arrays import FloatArray, IntArray
 from stageroute_router.core.features import FEATURE_NAMES
 from stageroute_router.errors import SettingsError
 from stageroute_router.replay.outcomes import OutcomeTable

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from stageroute_router.core.account import Account
 from stageroute_router.core.arm import Arm, SegmentPrior
+from stageroute_router.core.cell_sums import sum_cells
 from stageroute_router.core.engine import Engine
 from stageroute_router.core.evidence import Evidence, ExpectedTokens, gather
 from stageroute_router.core.mix import priced_mix
@@ -64,7 +65,7 @@ def evidence_of(cells: dict[Cell, ArmStatistics], arms: list[Arm] | None = None)
         account=Account(),
         expected_tokens=ExpectedTokens(),
         max_share=[1.0] * len(arms),
-        cells=cells,
+        cells=sum_cells([arm.name for arm in arms], cells),
     )
 
 
@@ -486,3 +487,55 @@ def test_priced_mix_is_the_mean_of_the_best_fillings(price: float, seed: int, sh
         best = np.argsort(-value, kind="stable")[: round(1 / share)]
         expected[best] += share / 6
     assert mix.probabilities == pytest.approx(expected.tolist())
+
+
+@settings(max_examples=60, deadline=None)
+@given(data=st.data())
+def test_sums_taken_over_from_an_earlier_estimate_are_those_read_anew(data: st.DataObject) -> None:
+    """Whatever changes between two estimates: some cells, new cells, new segments, the candidates."""
+    segment = st.sampled_from(["", "sql", "text", "new"])
+    arm = st.sampled_from(["cheap", "words", "code", "left"])
+    some = st.builds(some_calls, st.integers(1, 9), reward=st.floats(0, 1), cost_usd=st.floats(0, 0.01))
+    cells: dict[Cell, ArmStatistics] = data.draw(st.dictionaries(st.tuples(segment, arm), some))
+    before = None
+    for _ in range(4):
+        arms = data.draw(st.sampled_from([["cheap", "words", "code"], ["code", "cheap"]]))
+        anew = sum_cells(arms, cells)
+        before = sum_cells(arms, cells, before=before)
+        assert (before is None) == (anew is None) == (len({segment for segment, _ in cells}) < 2)
+        if before is not None and anew is not None:
+            assert before.segments == anew.segments
+            np.testing.assert_array_equal(before.calls, anew.calls)
+            np.testing.assert_array_equal(before.table, anew.table)
+        for cell, more in data.draw(st.dictionaries(st.tuples(segment, arm), some, max_size=3)).items():
+            cells = cells | {cell: cells.get(cell, ArmStatistics()) + more}
+
+
+def test_estimates_that_follow_one_another_are_those_of_a_fresh_start() -> None:
+    """What an engine keeps of its last estimate changes nothing: not even the last bit of a probability."""
+    cells = {cell: some_calls(20, reward=reward) for cell, reward in REWARDS.items()}
+    policy = GroupPolicy(budget_usd=0.002, max_live=3, schedule=EveryCalls(1000), rule=PosteriorRule())
+    going = Engine(policy, seed=3)
+    snapshot = going.start(ARMS, now=0.0, statistics=totals(cells), cells=cells)
+    seen = some_calls(1, reward=1.0)
+    for number in range(8):
+        fresh = Engine(policy, seed=number)
+        going = Engine(policy, seed=number)
+        snapshot = going.advance(
+            snapshot,
+            increments={"words": seen},
+            account=replace(snapshot.account, calls=snapshot.account.calls + 1),
+            now=1.0,
+            cells={("sql", "words"): seen},
+        )
+        again = fresh.start(
+            ARMS,
+            now=1.0,
+            statistics=snapshot.statistics,
+            account=snapshot.account,
+            stage=snapshot.stage,
+            traffic=snapshot.traffic,
+            cells=snapshot.cells,
+        )
+        assert snapshot.estimate.sums is not None
+        assert snapshot.mix == again.mix
