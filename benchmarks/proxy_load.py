@@ -11,8 +11,8 @@ meanwhile meets all of them. What the control comes to beside the plain one is w
 - open loop: calls at random moments, the same for both, at ``--load`` of what the plain one bore, whether or not
   earlier ones were answered. Latency counts from the moment a call was due, so a proxy that falls behind shows it.
 
-Throughput and processor time are medians over the rounds' ratios. Percentiles of latency are of the calls of all
-rounds together, because the 99th of one block is made by a handful of calls. Beside every ratio is its 90 % interval,
+All ratios are medians over the rounds' own: a machine that is slower for a minute is so for all three. (The 99th
+percentile of all rounds' calls together would be that of the slowest minute.) Beside every ratio is its 90 % interval,
 by drawing the rounds again (bootstrap). Client, provider and proxies share the machine, which makes the throughput
 ratio look milder than it is; ``cpu`` does not: it is processor time of the proxies' own processes per call, which
 other jobs on the machine disturb least.
@@ -51,7 +51,7 @@ PLAIN, CONTROL, ROUTED = range(3)
 DRAWS = 2_000
 
 Rows = dict[str, dict[str, float]]
-Statistic = Callable[[Sequence[Load]], float]
+Statistic = Callable[[Load], float]
 
 
 def in_turns(
@@ -66,55 +66,40 @@ def in_turns(
     return found
 
 
-def compare(blocks: Sequence[Sequence[Load]], statistic: Statistic, *, paired: bool) -> dict[str, float]:
-    """Return a statistic of each proxy, and the control's and the routed one's over the plain one's.
+def compare(blocks: Sequence[Sequence[Load]], statistic: Statistic) -> dict[str, float]:
+    """Return medians over the rounds: of each proxy, and of the control's and the routed one's over the plain one's.
 
     Args:
         blocks: each proxy's, in the same order of rounds.
-        statistic: of some blocks.
-        paired: whether a ratio is the median of the rounds' own, and not that of all rounds together.
+        statistic: of one block.
     """
-
-    def ratio(index: int, rounds: Sequence[int]) -> float:
-        if paired:
-            return float(
-                np.median([statistic([blocks[index][n]]) / statistic([blocks[PLAIN][n]]) for n in rounds])
-            )
-        chosen = [[blocks[which][n] for n in rounds] for which in (index, PLAIN)]
-        return statistic(chosen[0]) / statistic(chosen[1])
-
-    everything = range(len(blocks[PLAIN]))
-    random = np.random.default_rng(0)
-    draws = random.integers(len(everything), size=(DRAWS, len(everything))).tolist()
-    row = {
-        "plain": statistic(blocks[PLAIN]),
-        "stageroute": statistic(blocks[ROUTED]),
-        "control_ratio": ratio(CONTROL, everything),
-        "ratio": ratio(ROUTED, everything),
-    }
+    found = np.array([[statistic(block) for block in rounds] for rounds in blocks])
+    ratios = found / found[PLAIN]
+    drawn = np.random.default_rng(0).integers(found.shape[1], size=(DRAWS, found.shape[1]))
+    row = {"plain": float(np.median(found[PLAIN])), "stageroute": float(np.median(found[ROUTED]))}
     for name, index in (("control_", CONTROL), ("", ROUTED)):
-        low, high = np.percentile([ratio(index, drawn) for drawn in draws], (5, 95)).tolist()
-        row |= {f"{name}lower": low, f"{name}upper": high}
+        low, high = np.percentile(np.median(ratios[index][drawn], axis=1), (5, 95)).tolist()
+        row |= {
+            f"{name}ratio": float(np.median(ratios[index])),
+            f"{name}lower": low,
+            f"{name}upper": high,
+        }
     return row
 
 
-def calls_per_s(blocks: Sequence[Load]) -> float:
-    """Return the median of the blocks' answers per second."""
-    return float(np.median([block.per_s for block in blocks]))
+def calls_per_s(block: Load) -> float:
+    """Return a block's answers per second."""
+    return block.per_s
 
 
-def cpu_ms_per_call(blocks: Sequence[Load]) -> float:
-    """Return the median of the blocks' processor time per call, in milliseconds."""
-    return float(np.median([1e3 * block.cpu_s / max(len(block.latencies_s), 1) for block in blocks]))
+def cpu_ms_per_call(block: Load) -> float:
+    """Return a block's processor time per call, in milliseconds."""
+    return 1e3 * block.cpu_s / max(len(block.latencies_s), 1)
 
 
 def percentile_ms(percent: float) -> Statistic:
-    """Return what computes a percentile of the latencies of all blocks, in milliseconds."""
-
-    def statistic(blocks: Sequence[Load]) -> float:
-        return 1e3 * float(np.percentile(np.concatenate([block.latencies_s for block in blocks]), percent))
-
-    return statistic
+    """Return what computes a percentile of a block's latencies, in milliseconds."""
+    return lambda block: 1e3 * block.percentile_s(percent)
 
 
 def measure(kind: str, *, rounds: int, calls: int, workers: int, load: float, latency_s: float) -> Rows:
@@ -143,21 +128,19 @@ def measure(kind: str, *, rounds: int, calls: int, workers: int, load: float, la
         for proxy in proxies:
             asyncio.run(closed_loop(proxy, clients=CLIENTS, calls=WARMUP_CALLS))
         saturated = in_turns(closed, proxies, rounds=rounds)
-        per_s = load * calls_per_s(saturated[PLAIN])
+        per_s = load * float(np.median([block.per_s for block in saturated[PLAIN]]))
 
         def at_rate(proxy: Proxy, turn: int) -> Load:
             return asyncio.run(open_loop(proxy, per_s=per_s, calls=calls, seed=turn))
 
         steady = in_turns(at_rate, proxies, rounds=rounds)
     rows = {
-        "closed loop, calls/s": compare(saturated, calls_per_s, paired=True),
-        "closed loop, cpu ms/call": compare(saturated, cpu_ms_per_call, paired=True),
-        "open loop, cpu ms/call": compare(steady, cpu_ms_per_call, paired=True),
+        "closed loop, calls/s": compare(saturated, calls_per_s),
+        "closed loop, cpu ms/call": compare(saturated, cpu_ms_per_call),
+        "open loop, cpu ms/call": compare(steady, cpu_ms_per_call),
     }
     for percent in (50, 99):
-        rows[f"open loop at {per_s:.0f}/s, p{percent} ms"] = compare(
-            steady, percentile_ms(percent), paired=False
-        )
+        rows[f"open loop at {per_s:.0f}/s, p{percent} ms"] = compare(steady, percentile_ms(percent))
     errors = [sum(block.errors for block in (*saturated[who], *steady[who])) for who in (PLAIN, ROUTED)]
     rows["errors"] = {"plain": errors[0], "stageroute": errors[1]}
     return rows

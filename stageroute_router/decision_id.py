@@ -10,6 +10,8 @@ from __future__ import annotations
 import re
 import uuid
 
+from stageroute_router.entropy import random_128
+
 DECISION_PREFIX = "sr-"
 """Decision ids start with this, so that an id from another host is recognised as a decision's."""
 
@@ -22,9 +24,8 @@ def new_decision_id(now: float) -> str:
     >>> time_of(new_decision_id(1_700_000_000.25))
     1700000000.25
     """
-    # Version 4 has the variant and the random bits where version 7 has them; they come from the system's entropy, so
-    # that processes forked from one another never make the same.
-    random = uuid.uuid4().int & ((1 << 76) - 1)
+    # Version 4 has the variant and the random bits where version 7 has them.
+    random = uuid.UUID(int=random_128(), version=4).int & ((1 << 76) - 1)
     return f"{DECISION_PREFIX}{(int(now * 1000) << 80) | (7 << 76) | random:032x}"
 
 
@@ -34,7 +35,7 @@ def new_mix_id() -> str:
     >>> len({new_mix_id() for _ in range(10)})
     10
     """
-    return uuid.uuid4().hex
+    return f"{random_128():032x}"
 
 
 def time_of(key: str) -> float | None:

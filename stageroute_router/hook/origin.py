@@ -6,9 +6,10 @@ the server puts a value of a type of its own among LiteLLM's notes of the call, 
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Mapping
 from typing import Any
+
+from stageroute_router.entropy import random_128
 
 ORIGIN = "stageroute_origin"
 """The origin stands under this key of the request's metadata, or of what LiteLLM keeps in its place."""
@@ -47,7 +48,7 @@ class Origin(str):
         teams: tuple[str, ...] = (),
     ) -> Origin:
         """Make the origin of a request, with a text of its own unless one is given."""
-        origin = super().__new__(cls, text or f"request-{uuid.uuid4().hex}")
+        origin = super().__new__(cls, text or f"request-{random_128():032x}")
         origin.call_id = call_id or str(origin)
         origin.caller = caller
         origin.alias = alias

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import logging
 import math
-import os
 import random
 import threading
 import time
@@ -22,6 +21,7 @@ from typing import Any
 
 from litellm.types.router import CustomRoutingStrategyBase
 
+from stageroute_router.entropy import random_128
 from stageroute_router.errors import SettingsError
 from stageroute_router.forking import ForkAware, survive_fork
 from stageroute_router.hook.deployments import GroupArms, model_id, read_arms
@@ -53,13 +53,7 @@ _leaving_to_litellm: ContextVar[bool] = ContextVar("stageroute_leaving_to_litell
 # What it looks like when a private detail of LiteLLM moved. LiteLLM's own refusals are none of these.
 _SEAM_BROKE = (AttributeError, ImportError, TypeError)
 
-# Call ids come from a generator of our own: uuid4() reads from the system for each, and gives the interpreter to
-# other threads while it does, which costs far more than the reading. A forked worker must not repeat its parent's.
 _LOG_INTERVAL_S = 60.0
-
-_ids = random.Random()
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_ids.seed)
 
 
 class StageRouteStrategy(CustomRoutingStrategyBase, ForkAware):
@@ -549,7 +543,7 @@ def _call_id(request: Request) -> str:
     """Return LiteLLM's id of this attempt, naming it first if nobody has."""
     call_id = request.get("litellm_call_id")
     if not call_id:
-        call_id = request["litellm_call_id"] = str(uuid.UUID(int=_ids.getrandbits(128), version=4))
+        call_id = request["litellm_call_id"] = str(uuid.UUID(int=random_128(), version=4))
     return str(call_id)
 
 
