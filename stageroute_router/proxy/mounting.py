@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from fastapi import FastAPI
+from collections.abc import MutableMapping
+from typing import Any
+
+from fastapi import APIRouter, FastAPI
+from starlette.routing import Match
 
 from stageroute_router.hook.watching import watching
-from stageroute_router.proxy.api import api_router
+from stageroute_router.proxy.api import PREFIX, api_router
 from stageroute_router.proxy.metrics import mount_metrics
 from stageroute_router.proxy.page import proxy_page
 from stageroute_router.proxy.ports import ProxyRouting
@@ -26,7 +30,22 @@ def mount(app: FastAPI, *, proxy: ProxyRouting) -> None:
     litellms = list(routes)
     mount_metrics(app, proxy=proxy)
     _kept.append(ProxyTracing(watching))
-    app.include_router(api_router(proxy))
-    app.include_router(proxy_page(proxy))
+    ours = _OurPaths()
+    ours.include_router(api_router(proxy))
+    ours.include_router(proxy_page(proxy))
+    app.include_router(ours)
     # Routes are tried in order, and LiteLLM has hundreds: behind them, finding one of ours was half of a reward's time.
     routes[:] = [*routes[len(litellms) :], *litellms]
+
+
+class _OurPaths(APIRouter):
+    """Routes that no request of another path is compared with, one by one: every call would pay for that.
+
+    Versions of FastAPI that copy the routes of a router do not ask it; there, each is compared.
+    """
+
+    def matches(self, scope: MutableMapping[str, Any]) -> tuple[Match, MutableMapping[str, Any]]:
+        """Return whether a request is for one of these routes, and what for."""
+        if PREFIX not in scope["path"]:  # behind the proxy's own root path, if it has one
+            return Match.NONE, {}
+        return super().matches(scope)

@@ -17,6 +17,7 @@ from stageroute_router.errors import (
     UnmanagedCallError,
 )
 from stageroute_router.proxy.api.access import Asker
+from stageroute_router.proxy.api.looking_again import looked_for
 from stageroute_router.proxy.api.ports import Steering
 from stageroute_router.proxy.api.problems import (
     Problem,
@@ -34,9 +35,6 @@ MOST_REWARDS = 1000
 
 DEFAULT_SOURCE = "client"
 """Under which name rewards over HTTP are kept where nobody says another."""
-
-_AGAIN_AFTER_S = (0.05, 0.1, 0.2)
-"""When an unknown id is looked for again, in seconds: another worker stores a call within 50 ms of its end."""
 
 _HTTP_CODES = {"recorded": 200, "replaced": 200, "unchanged": 200, "revoked": 200, "kept": 202}
 
@@ -162,14 +160,17 @@ class Rewards:
     async def _take(self, control: Steering, item: object, *, place: str = "", asker: Asker) -> Taken:
         report = _checked(item, place=place)
         source = self._source(report.source, asker=asker)
+
+        async def reported() -> RewardReceipt | None:
+            with contextlib.suppress(UnknownDecisionError):
+                return await self._report(control, report, source=source, asker=asker)
+            return None
+
         with _naming(report.id):
-            for wait in _AGAIN_AFTER_S:
-                with contextlib.suppress(UnknownDecisionError):
-                    return _taken(
-                        await self._report(control, report, source=source, asker=asker), key=report.id
-                    )
-                await asyncio.sleep(wait)
-            return _taken(await self._report(control, report, source=source, asker=asker), key=report.id)
+            receipt = await looked_for(reported)
+        if receipt is None:
+            raise unknown_call(report.id)
+        return _taken(receipt, key=report.id)
 
     async def _report(
         self, control: Steering, report: RewardReport, *, source: str, asker: Asker

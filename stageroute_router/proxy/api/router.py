@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
+from functools import partial
 from typing import Any, TypeVar
 
 from fastapi import APIRouter, Depends, Path, Query, Request, Response
@@ -20,6 +21,7 @@ from stageroute_router.proxy.api.describing import (
     describe,
     refusals,
 )
+from stageroute_router.proxy.api.looking_again import looked_for
 from stageroute_router.proxy.api.pinning import read_pin
 from stageroute_router.proxy.api.ports import Steered, Steering
 from stageroute_router.proxy.api.problems import Problem, shown, unknown_call
@@ -206,7 +208,7 @@ def _add_reports(router: APIRouter, proxy: Steered, *, known: Callable[..., Any]
         response_class=Response,
         responses={200: {"model": DecisionReceipt}, **refusals(404, 422)},
     )
-    def decision(
+    async def decision(
         key: str = Path(alias="id", min_length=1, max_length=2048, description=_ID_OF_A_CALL),
         asker: Asker = Depends(known),
     ) -> Response:
@@ -216,7 +218,9 @@ def _add_reports(router: APIRouter, proxy: Steered, *, known: Callable[..., Any]
         what was expected of its calls. Where `priced`, the shadow price is the caller's own.
         """
         caller = None if asker.may_look else asker.own_calls_of()
-        found = proxy.control().receipt(key, caller=caller)
+        control = proxy.control()
+        # In a thread: it waits for the database.
+        found = await looked_for(partial(run_in_threadpool, control.receipt, key, caller=caller))
         if found is None:
             raise unknown_call(key)
         return answer(found)

@@ -96,6 +96,18 @@ def test_a_receipt_is_found_by_every_id_of_its_call(served: Served, called: list
     assert expected.rewards == {"app": 0.5}
 
 
+def test_a_call_that_is_about_to_be_stored_is_looked_for_again(
+    served: Served, called: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """LiteLLM reports on a call after its answer, and another worker stores it."""
+    control = served.routing.control()
+    looks = iter([None, None])
+    find = control.receipt
+    monkeypatch.setattr(control, "receipt", lambda key, **asked: next(looks, find(key, **asked)))
+    assert ask(served, f"/decisions/{called[0].id}", as_described="/stageroute/decisions/{id}")
+    assert next(looks, "none left") == "none left"
+
+
 def test_a_key_sees_the_receipts_of_its_own_calls(served: Served, called: list[Any]) -> None:
     path = f"/decisions/{called[0].id}"
     assert ask(served, path, key="sk-anna")["group"] == "chat"
