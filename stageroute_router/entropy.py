@@ -8,15 +8,18 @@ from __future__ import annotations
 
 import os
 
+from stageroute_router.forking import ForkAware, survive_fork
+
 _BYTES = 16
 _AT_ONCE = 256
 
 
-class RandomIds:
+class RandomIds(ForkAware):
     """Numbers of 128 random bits from the system's entropy. Any thread may use it."""
 
     def __init__(self) -> None:
         self._numbers: list[int] = []
+        survive_fork(self)
 
     def next(self) -> int:
         """Return a number that nobody has had, and nobody can guess."""
@@ -30,14 +33,12 @@ class RandomIds:
                     for start in range(0, len(data), _BYTES)
                 ]
 
-    def forget(self) -> None:
-        """Drop the numbers fetched: a forked child must not use its parent's."""
+    def after_fork_in_child(self) -> None:
+        """Drop the numbers fetched: the parent uses them."""
         self._numbers = []
 
 
 _ids = RandomIds()
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_ids.forget)
 
 
 def random_128() -> int:

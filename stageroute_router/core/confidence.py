@@ -10,7 +10,8 @@ from typing import TypeAlias, overload
 import numpy as np
 from numpy.typing import NDArray
 
-FloatArray: TypeAlias = NDArray[np.float64]
+from stageroute_router.core.arrays import FloatArray
+
 IntArray: TypeAlias = NDArray[np.int64]
 Counts: TypeAlias = FloatArray | IntArray
 
