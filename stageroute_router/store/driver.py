@@ -6,12 +6,14 @@ kind and parameters of any type, takes longer than SQLite needs to answer.
 
 from __future__ import annotations
 
+from collections import namedtuple
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import cache
 from operator import itemgetter
 from typing import Any
 
-from sqlalchemy import Connection, Executable
+from sqlalchemy import Connection, Executable, Select
 from sqlalchemy.exc import DBAPIError
 
 _Values = Mapping[str, Any]
@@ -24,6 +26,16 @@ def fetch(connection: Connection, statement: Executable, values: _Values) -> lis
         cursor.execute(text, given(values))
         rows: list[tuple[Any, ...]] = cursor.fetchall()
         return rows
+
+
+def fetch_named(connection: Connection, statement: Select[Any], values: _Values) -> list[Any]:
+    """Return all rows that a statement finds, whose values have the names of its columns."""
+    return [*map(_named_row(statement)._make, fetch(connection, statement, values))]
+
+
+@cache
+def _named_row(statement: Select[Any]) -> Any:  # noqa: ANN401 - a class made of the statement's columns
+    return namedtuple("Found", statement.selected_columns.keys())
 
 
 def run(connection: Connection, statement: Executable, rows: Sequence[_Values]) -> None:

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, field, fields
 from operator import itemgetter
 from typing import Any
 
-from sqlalchemy import Connection, Row, Select, or_, outerjoin, select, tuple_
+from sqlalchemy import Connection, Row, Select, bindparam, or_, outerjoin, select, tuple_
 
 from stageroute_router.core.account import Account, Charge
 from stageroute_router.core.statistics import ArmStatistics
@@ -35,7 +35,7 @@ from stageroute_router.store.base import (
     Write,
 )
 from stageroute_router.store.bodies import mix_of_text
-from stageroute_router.store.driver import fetch
+from stageroute_router.store.driver import fetch, fetch_named
 from stageroute_router.store.entries import Entry, GivenReward, PendingReward, Segment, Target
 from stageroute_router.store.findings import StoredProblem
 from stageroute_router.store.folding import SUMS, cells_of, fold_log, folded_account
@@ -130,6 +130,27 @@ _STAGES = select(tables.stages)
 _PINS = select(tables.pins)
 _SEGMENTS: Select[Any] = select(tables.segments).where(among_keys(tables.segments.c.group_name))
 _SEGMENTERS = select(tables.segmenters)
+
+# Every worker reads its groups every few seconds: these are built once, and go to the driver as they are.
+_VERSIONS: Select[Any] = select(tables.groups.c.group_name, tables.groups.c.version)
+_STATISTICS_OF_GROUP: Select[Any] = (
+    select(_s.segment, _s.arm, SOUND_STATISTICS, *(_s[name] for name in SUMS))
+    .where(_s.group_name == bindparam("group"))
+    .order_by(_s.segment, _s.arm)
+)
+_STAGES_OF_GROUP: Select[Any] = _STAGES.where(tables.stages.c.group_name == bindparam("group")).order_by(
+    tables.stages.c.stage.desc()
+)
+_LAST_STAGES_OF_GROUP: Select[Any] = _STAGES_OF_GROUP.limit(bindparam("most"))
+_PINS_OF_GROUP: Select[Any] = _PINS.where(tables.pins.c.group_name == bindparam("group")).order_by(
+    tables.pins.c.arm
+)
+_SEGMENTERS_OF_GROUP: Select[Any] = _SEGMENTERS.where(
+    tables.segmenters.c.group_name == bindparam("group")
+).order_by(tables.segmenters.c.version.desc())
+_CONFIGURATION_OF_GROUP: Select[Any] = select(tables.configurations).where(
+    tables.configurations.c.group_name == bindparam("group")
+)
 
 
 @dataclass(slots=True)
@@ -323,7 +344,7 @@ def load_group(connection: Connection, group: str) -> StoredGroup:
             statistics[cell] = sums
         else:
             problems.append(bad_sums(tables.statistics.name, (group, *cell), asdict(sums)))
-    row = connection.execute(_ACCOUNTS, key_list(connection, [group])).one_or_none()
+    row = _account_row(connection, group)
     account, problem = (Account(), None) if row is None else _account_of(connection, group, row[2:])
     configuration = _load_configuration(connection, group)
     if isinstance(configuration, StoredProblem):
@@ -343,7 +364,7 @@ def load_group(connection: Connection, group: str) -> StoredGroup:
             name: one.stored(name) for (_, name), one in sorted(segments.items(), key=_KEY) if one.is_known
         },
         segmenter=segmenter,
-        version=0 if row is None else row.version,
+        version=0 if row is None else row[1],
         problems=(
             *problems,
             *([] if problem is None else [problem]),
@@ -357,45 +378,51 @@ def load_group(connection: Connection, group: str) -> StoredGroup:
 
 def load_statistics(connection: Connection, group: str) -> list[tuple[CellKey, ArmStatistics, bool]]:
     """Return a group's statistics per cell as they are stored, sorted by cell, and whether they can be used."""
-    statement = (
-        select(_s.segment, _s.arm, SOUND_STATISTICS, *(_s[name] for name in SUMS))
-        .where(_s.group_name == group)
-        .order_by(_s.segment, _s.arm)
-    )
     return [
         ((segment, arm), ArmStatistics(**dict(zip(SUMS, sums, strict=True))), bool(is_sound))
-        for segment, arm, is_sound, *sums in connection.execute(statement)
+        for segment, arm, is_sound, *sums in fetch(connection, _STATISTICS_OF_GROUP, {"group": group})
     ]
 
 
 def load_account(connection: Connection, group: str) -> Account:
     """Return a group's account as it is stored; an empty one for a group nobody has called."""
-    row = connection.execute(_ACCOUNTS, key_list(connection, [group])).one_or_none()
-    return Account() if row is None else Account(**{name: getattr(row, name) for name in _TOTALS})
+    row = _account_row(connection, group)
+    return Account() if row is None else Account(**dict(zip(_TOTALS, row[3:], strict=True)))
+
+
+def _account_row(connection: Connection, group: str) -> tuple[Any, ...] | None:
+    return next(iter(_fetch(connection, _ACCOUNTS, [group])), None)
 
 
 def load_versions(connection: Connection) -> dict[str, int]:
     """Return the version of each group."""
-    rows = connection.execute(select(tables.groups.c.group_name, tables.groups.c.version))
-    return {row.group_name: row.version for row in rows}
+    return dict(fetch(connection, _VERSIONS, {}))
 
 
 def load_stages(
     connection: Connection, group: str, *, last: int | None
 ) -> tuple[list[StagePlanned], list[StoredProblem]]:
     """Return a group's stages in order, or only the last so many; and what was passed over on the way."""
-    statement = _STAGES.where(tables.stages.c.group_name == group).order_by(tables.stages.c.stage.desc())
-    stages: list[StagePlanned] = []
-    problems: list[StoredProblem] = []
-    for row in connection.execute(statement):
-        if len(stages) == last:
-            break
-        found = stage_or_problem(row)
-        if isinstance(found, StagePlanned):
-            stages.append(found)
-        else:
-            problems.append(found)
-    return stages[::-1], problems
+    most = last
+    while True:
+        rows = (
+            fetch_named(connection, _STAGES_OF_GROUP, {"group": group})
+            if most is None
+            else fetch_named(connection, _LAST_STAGES_OF_GROUP, {"group": group, "most": most})
+        )
+        stages: list[StagePlanned] = []
+        problems: list[StoredProblem] = []
+        for row in rows:
+            if len(stages) == last:
+                break
+            found = stage_or_problem(row)
+            if isinstance(found, StagePlanned):
+                stages.append(found)
+            else:
+                problems.append(found)
+        if most is None or len(stages) == last or len(rows) < most:
+            return stages[::-1], problems
+        most *= 2  # some of them cannot be used: look further back
 
 
 def load_stage(connection: Connection, group: str, number: int) -> StagePlanned | None:
@@ -407,10 +434,7 @@ def load_stage(connection: Connection, group: str, number: int) -> StagePlanned 
 
 
 def _load_pins(connection: Connection, group: str) -> tuple[dict[str, ArmPinned], list[StoredProblem]]:
-    c = tables.pins.c
-    found = [
-        pin_or_problem(row) for row in connection.execute(_PINS.where(c.group_name == group).order_by(c.arm))
-    ]
+    found = [pin_or_problem(row) for row in fetch_named(connection, _PINS_OF_GROUP, {"group": group})]
     return (
         {pin.arm: pin for pin in found if isinstance(pin, ArmPinned)},
         [problem for problem in found if isinstance(problem, StoredProblem)],
@@ -423,7 +447,7 @@ def _load_segments(
     """Return all segments of some groups, by group and name, those that are forgotten too."""
     segments: dict[tuple[str, str], Segment] = {}
     problems: list[StoredProblem] = []
-    for row in connection.execute(_SEGMENTS, key_list(connection, groups)):
+    for row in fetch_named(connection, _SEGMENTS, key_list(connection, groups)):
         found = segment_or_problem(row)
         if isinstance(found, Segment):
             segments[row.group_name, row.segment] = found
@@ -434,9 +458,8 @@ def _load_segments(
 
 def _load_segmenter(connection: Connection, group: str) -> tuple[SegmenterFitted | None, list[StoredProblem]]:
     """Return the latest segmenter of a group that can be used; and what was passed over on the way."""
-    c = tables.segmenters.c
     problems: list[StoredProblem] = []
-    for row in connection.execute(_SEGMENTERS.where(c.group_name == group).order_by(c.version.desc())):
+    for row in fetch_named(connection, _SEGMENTERS_OF_GROUP, {"group": group}):
         found = segmenter_or_problem(row)
         if isinstance(found, SegmenterFitted):
             return found, problems
@@ -445,10 +468,8 @@ def _load_segmenter(connection: Connection, group: str) -> tuple[SegmenterFitted
 
 
 def _load_configuration(connection: Connection, group: str) -> GroupConfigured | StoredProblem | None:
-    c = tables.configurations.c
-    statement: Select[Any] = select(c.group_name, c.settings, c.arms).where(c.group_name == group)
-    row = connection.execute(statement).one_or_none()
-    return None if row is None else configuration_or_problem(row)
+    rows = fetch_named(connection, _CONFIGURATION_OF_GROUP, {"group": group})
+    return configuration_or_problem(rows[0]) if rows else None
 
 
 def _ledger_of(

@@ -132,6 +132,17 @@ def test_a_stage_that_makes_no_sense_is_passed_over(store: SqlStore, change: str
     assert store.load("chat").stage == fresh
 
 
+@pytest.mark.parametrize("bad", [1, 2, 3, 7])
+def test_however_many_stages_make_no_sense_the_last_good_ones_are_found(store: SqlStore, bad: int) -> None:
+    store.commit([planned(number) for number in range(3, 11)])
+    for number in range(bad):
+        damage(store, "stages", f"live = '[]' WHERE stage = {10 - number}")
+    group = store.load("chat")
+    assert group.stage == planned(10 - bad)
+    assert [one.row for one in group.problems] == [("chat", 10 - number) for number in range(bad)]
+    assert list(store.stages("chat", last=2)) == [planned(9 - bad), planned(10 - bad)]
+
+
 @pytest.mark.parametrize("change", ["settings = '{'", "settings = '[]'", "arms = '{}'", "arms = 'small'"])
 def test_a_configuration_that_is_no_json_is_left_out(store: SqlStore, change: str) -> None:
     damage(store, "configurations", change)

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlalchemy import event
 
+from stageroute_router.store import reading
+from stageroute_router.store.driver import fetch_named
 from stageroute_router.store.sql import SqlStore
 from stageroute_router.testing.clock import FakeClock
-from stageroute_router.testing.writes import EPOCH, decided, rewarded, settled
+from stageroute_router.testing.writes import EPOCH, decided, planned, rewarded, settled
 
 
 @pytest.mark.parametrize("key", ["a", "call-a", "response-a"])
@@ -30,4 +33,23 @@ def test_no_commit_reads_a_table_from_end_to_end(tmp_path: Path, key: str) -> No
             assert not [
                 step for step in steps if step.startswith("SCAN stageroute_") and "upkeep" not in step
             ], statement
+    store.close()
+
+
+def test_reading_a_group_takes_no_longer_the_more_stages_it_has_had(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fetched: list[int] = []
+
+    def counting(*arguments: Any) -> list[Any]:
+        rows = fetch_named(*arguments)
+        fetched.append(len(rows))
+        return rows
+
+    monkeypatch.setattr(reading, "fetch_named", counting)
+    store = SqlStore(f"sqlite:///{tmp_path / 's.db'}", clock=FakeClock(EPOCH))
+    store.commit([planned(number) for number in range(1, 501)])
+    fetched.clear()
+    assert store.load("chat").stage == planned(500)
+    assert sum(fetched) == 1
     store.close()
