@@ -22,6 +22,7 @@ from stageroute_router.store.ledger import Ledger
 from stageroute_router.store.quarantine import SOUND_STATISTICS
 
 _NO_SUMS = asdict(NOTHING)
+_COUNTS = ("pulls", "failures", "reward_count", "cost_count")
 _TOTALS = tuple(f.name for f in fields(Account))
 _DECISION_AND_SOURCE = itemgetter(0, 1)
 _CHANGEABLE = (
@@ -53,7 +54,7 @@ _DELETE_REWARD = delete(tables.rewards).where(
 _DELETE_PENDING = delete(tables.pending_rewards).where(
     and_(_p.reported_key == bindparam("key"), _p.source == bindparam("by"))
 )
-_ADD_STATISTICS = (
+_CHANGE_STATISTICS = (
     update(tables.statistics)
     .where(
         and_(_s.group_name == bindparam("group"), _s.segment == bindparam("seg"), _s.arm == bindparam("of")),
@@ -167,21 +168,27 @@ def _write_pending(connection: Connection, ledger: Ledger, applied: Applied) -> 
 
 
 def _write_groups(connection: Connection, changes: Mapping[str, GroupChange]) -> None:
-    accounts, cells, increments = [], [], []
+    accounts, added, taken_back, increments = [], [], [], []
     for group, change in sorted(changes.items()):
         totals = {name: getattr(change.account, name) for name in _TOTALS}
         accounts.append({"group_name": group, "version": change.version, **totals})
         for (segment, arm), statistics in sorted(change.statistics.items()):
-            cells.append({"group_name": group, "segment": segment, "arm": arm, **_NO_SUMS})
-            increment = {f"more_{name}": getattr(statistics, name) for name in SUMS}
+            cell = {"group_name": group, "segment": segment, "arm": arm}
+            more = {name: getattr(statistics, name) for name in SUMS}
+            if all(more[name] >= 0 for name in _COUNTS):
+                added.append({**cell, **more})
+                continue
+            # A table's checks look at the row to be inserted before they find that it is there already.
+            taken_back.append({**cell, **_NO_SUMS})
+            increment = {f"more_{name}": value for name, value in more.items()}
             increments.append({"group": group, "seg": segment, "of": arm, **increment})
     if accounts:
         run(connection, upsert(tables.groups, connection.dialect.name), accounts)
-    if cells:
-        # Not one upsert: an increment can be negative, and a table's checks look at the row to be inserted
-        # before they find that it is there already.
-        run(connection, insert_missing(tables.statistics, connection.dialect.name), cells)
-        run(connection, _ADD_STATISTICS, increments)
+    if added:
+        run(connection, _add_statistics(connection.dialect.name), added)
+    if taken_back:
+        run(connection, insert_missing(tables.statistics, connection.dialect.name), taken_back)
+        run(connection, _CHANGE_STATISTICS, increments)
 
 
 def _forget(connection: Connection, ledger: Ledger, applied: Applied) -> None:
@@ -220,6 +227,17 @@ def insert_missing(table: Table, dialect: str) -> sqlite.Insert | postgresql.Ins
     """Return the statement that inserts those rows that are not there yet."""
     return _insert_for(table, dialect).on_conflict_do_nothing(
         index_elements=[column.name for column in table.primary_key]
+    )
+
+
+@cache
+def _add_statistics(dialect: str) -> sqlite.Insert | postgresql.Insert:
+    """Return the statement that adds to the sums of cells, new ones among them."""
+    statement = _insert_for(tables.statistics, dialect)
+    return statement.on_conflict_do_update(
+        index_elements=_CELL,
+        set_={name: _s[name] + statement.excluded[name] for name in SUMS},
+        where=SOUND_STATISTICS,
     )
 
 
