@@ -462,6 +462,12 @@ def parse_groups(
             f'{{"chat": {{"budget_usd_per_call": 0.002}}}}; it is {stageroute!r}'
         )
         raise SettingsError(msg)
+    if "groups" in stageroute and known_groups is not None and "groups" not in known_groups:
+        msg = (
+            f"{place} has 'groups' in it, like the section stageroute_settings of a configuration file: what stands "
+            f"under 'groups' is all that belongs into {place}; {_others(stageroute)} belongs beside it"
+        )
+        raise SettingsError(msg)
     problems: list[str] = []
     groups: dict[str, GroupSettings] = {}
     for name, value in stageroute.items():
@@ -485,6 +491,10 @@ def parse_groups(
     if problems:
         raise SettingsError("; ".join(problems))
     return groups
+
+
+def _others(settings: Mapping[object, object]) -> str:
+    return ", ".join(str(name) for name in settings if name != "groups") or "the rest, such as database_url,"
 
 
 def is_model_of(model: str, names: Collection[str]) -> bool:
@@ -530,7 +540,7 @@ def _readable(error: ValidationError, *, place: str, names: Iterable[str]) -> li
     for problem in error.errors(include_url=False):
         path = [str(part) for part in problem["loc"] if not _is_union_branch(part)]
         where = ".".join([place, *path] if place else path)
-        message = problem["msg"].removeprefix("Value error, ")
+        message = re.sub("^Input should", "must", problem["msg"].removeprefix("Value error, "))
         if problem["type"] == "missing":
             line = f"{where}: missing; add it"
         elif problem["type"] == "extra_forbidden":

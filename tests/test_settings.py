@@ -44,7 +44,7 @@ def test_papers_rule_can_be_chosen_with_its_gamma() -> None:
         ({}, ["stageroute", "{}"]),
         (None, ["stageroute", "None"]),
         ({"chat": {}}, ["stageroute['chat'].budget_usd_per_call", "missing"]),
-        (chat(budget_usd_per_call=0), ["budget_usd_per_call = 0", "greater than 0"]),
+        (chat(budget_usd_per_call=0), ["budget_usd_per_call = 0: must be greater than 0"]),
         (chat(budget_usd_per_call=-0.1), ["budget_usd_per_call = -0.1", "greater than 0"]),
         (chat(budget_usd_per_call=math.nan), ["budget_usd_per_call = nan", "finite"]),
         (chat(budget_usd_per_call=math.inf), ["budget_usd_per_call = inf", "finite"]),
@@ -118,6 +118,15 @@ def test_group_that_no_deployment_has_is_refused_with_a_suggestion() -> None:
         SettingsError, match=r"chta.*no deployment.*there are: chat, code.*did you mean 'chat'"
     ):
         parse_groups({"chta": {"budget_usd_per_call": 1}}, known_groups=["chat", "code"])
+
+
+def test_a_whole_section_in_place_of_its_groups_is_recognised() -> None:
+    section = {"database_url": "sqlite:///s.db", "groups": chat()}
+    with pytest.raises(
+        SettingsError, match=r"^stageroute has 'groups' in it.*; database_url belongs beside it$"
+    ):
+        parse_groups(section, known_groups=["chat"])
+    assert set(parse_groups({"groups": chat()["chat"]}, known_groups=["groups"])) == {"groups"}
 
 
 def test_cron_windows_open_in_their_time_zone() -> None:
