@@ -18,10 +18,10 @@ import os
 import threading
 import time
 import weakref
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
-from itertools import accumulate
+from itertools import accumulate, product
 from typing import Any, Generic, TypeVar, get_args
 
 try:
@@ -332,7 +332,12 @@ class StageRouteCollector(Collector):
                     )
             if group.segment_worth is not None:
                 shown.add_numbers(_OF_WORTH, group.segment_worth, group.name)
-        shown.add_counted(control.strategy.tally.read(), groups=[group.name for group in groups])
+        counted = control.strategy.tally.read()
+        shown.add_counted(counted, groups=[group.name for group in groups])
+        shown.add_without_segment(
+            {"misnamed": counted.misnamed, "unread": control.routing.segment_failures()},
+            groups=[group.name for group in groups],
+        )
         health = control.health()
         shown.add_numbers(_OF_A_STORE, health)
         for state in get_args(HealthState):
@@ -433,6 +438,12 @@ class _Shown:
                     "Attempts of calls that this worker left to LiteLLM's own choice.",
                     labels=["group", "reason", "worker"],
                 ),
+                CounterMetricFamily(
+                    "stageroute_calls_without_segment",
+                    "Calls that this worker could not tell apart: misnamed by who named their segment, or unread "
+                    "because their text or its embedding gave no numbers.",
+                    labels=["group", "reason", "worker"],
+                ),
                 HistogramMetricFamily(
                     "stageroute_choice_seconds",
                     "How long this worker's choices of a deployment took, without LiteLLM's listing of them.",
@@ -478,6 +489,11 @@ class _Shown:
             buckets=list(zip(bounds, accumulate(counted.choices), strict=True)),
             sum_value=counted.choice_seconds,
         )
+
+    def add_without_segment(self, counted: Mapping[str, Mapping[str, int]], *, groups: Iterable[str]) -> None:
+        """Show how many calls of each group could not be told apart, by reason, zeros included."""
+        for group, (reason, counts) in product(groups, counted.items()):
+            self.add("stageroute_calls_without_segment", float(counts.get(group, 0)), group, reason)
 
     def _rising(self, value: float, *series: str) -> float:
         highest = self._highest[series] = max(value, self._highest.get(series, 0.0))

@@ -329,6 +329,10 @@ class Runtime(ForkAware):
             segmenting.failed(why)
             self._complain_of_segments(group, segmenting)
 
+    def segment_failures(self) -> Mapping[str, int]:
+        """Return how many calls could not be told apart in this process, by group whose segments are found in texts."""
+        return {group: segmenting.failures for group, segmenting in self._segmenting.items()}
+
     # --- what a router reports -----------------------------------------------------------------------------
 
     def settled(

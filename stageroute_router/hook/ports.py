@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import Future
 from typing import Protocol
 
@@ -77,6 +77,9 @@ class Routing(Protocol):
 
     def segment_failed(self, group: str, why: str) -> None:
         """Count a call whose text could not be embedded; ``why`` tells nothing of the text."""
+
+    def segment_failures(self) -> Mapping[str, int]:
+        """Return how many calls of each group whose segments are found in texts could not be told apart here."""
 
     def settled(
         self,

@@ -20,6 +20,8 @@ from stageroute_router.metrics import expose
 pytestmark = pytest.mark.calls_litellm
 
 MESSAGES = [{"role": "user", "content": "hello"}]
+OF_A_WORKER = ("stageroute_left_to_litellm", "stageroute_calls_without_segment")
+"""Counters of a group that begin anew with each worker."""
 
 
 def call(router: Any, **changes: Any) -> Any:
@@ -205,6 +207,46 @@ def test_calls_left_to_litellm_are_counted_by_reason(start: Any, scrape: Any, re
     assert scrape(registry).value("stageroute_choice_seconds_count") == 0
 
 
+def test_calls_that_cannot_be_told_apart_are_counted_by_reason(
+    start: Any, scrape: Any, registry: Any, settings: Any
+) -> None:
+    nobody = {
+        "model": "openai/nobody",
+        "api_base": "http://127.0.0.1:9",
+        "api_key": "none",
+    }  # nothing listens there
+    router = start(
+        model_list=[*settings["model_list"], {"model_name": "embedder", "litellm_params": nobody}],
+        stageroute={
+            "chat": {"budget_usd_per_call": 0.01, "segments": {"by": "label"}},
+            "other": {
+                "budget_usd_per_call": 0.01,
+                "segments": {"by": "auto", "embedding": "embedder"},
+            },
+        },
+    )
+    expose(router.stageroute, registry=registry)
+
+    def counted() -> dict[tuple[str, str], float]:
+        page = scrape(registry)
+        return {
+            (group, reason): page.value("stageroute_calls_without_segment_total", group=group, reason=reason)
+            for group in ("chat", "other")
+            for reason in ("misnamed", "unread")
+        }
+
+    assert set(counted().values()) == {0}
+    for segment in ("sql", "\n", "x" * 65):
+        call(router, metadata={"stageroute": {"segment": segment}})
+    call(router, model="other")
+    assert counted() == {
+        ("chat", "misnamed"): 2,
+        ("chat", "unread"): 0,
+        ("other", "misnamed"): 0,
+        ("other", "unread"): 1,
+    }
+
+
 def test_counters_go_on_after_a_restart(start: Any, scrape: Any, until: Any) -> None:
     pages = []
     for _ in range(2):
@@ -222,7 +264,7 @@ def test_counters_go_on_after_a_restart(start: Any, scrape: Any, until: Any) -> 
     for name, family in after.families.items():
         if family.type in ("counter", "summary"):
             for sample in family.samples:
-                if sample.labels.get("group") and name != "stageroute_left_to_litellm":
+                if sample.labels.get("group") and name not in OF_A_WORKER:
                     series = {key: value for key, value in sample.labels.items() if key != "worker"}
                     assert sample.value >= before.value(sample.name, **series), sample
 
