@@ -51,7 +51,7 @@ class ProxyCallbacks(CustomLogger):
             notes = [data.setdefault("metadata", {})]
         caller = caller_of(user_api_key_dict)
         notes[0][ORIGIN] = Origin(
-            call_id=key_in(_headers(data), caller=caller) or _trusted_call_id(data),
+            call_id=key_in(_headers(data) or {}, caller=caller) or _trusted_call_id(data),
             caller=caller,
             alias=alias_of(user_api_key_dict),
             teams=teams_of(user_api_key_dict),
@@ -96,17 +96,17 @@ class ProxyCallbacks(CustomLogger):
                 self.routing.note_error(error)
 
 
-def _headers(data: Mapping[str, Any]) -> Mapping[str, Any]:
+def _headers(data: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """Return the headers of the client's request; None where LiteLLM does not tell."""
     request = data.get("proxy_server_request")
     headers = request.get("headers") if isinstance(request, Mapping) else None
-    return headers if isinstance(headers, Mapping) else {}
+    return headers if isinstance(headers, Mapping) else None
 
 
 def _trusted_call_id(data: Mapping[str, Any]) -> str | None:
     """Return LiteLLM's id of the call; None where the client chose it, so that others may have it, too."""
-    request = data.get("proxy_server_request")
-    headers = request.get("headers") if isinstance(request, Mapping) else None
-    if not isinstance(headers, Mapping) or any(str(name).lower() == _CALL_ID_HEADER for name in headers):
+    headers = _headers(data)
+    if headers is None or any(str(name).lower() == _CALL_ID_HEADER for name in headers):
         return None
     call_id = data.get("litellm_call_id")
     return call_id if isinstance(call_id, str) and call_id else None
