@@ -1,6 +1,6 @@
 """What each chart shows, as plain values: made from reports by ``series``, drawn by ``charts``.
 
-They travel as JSON to the process that draws. Amounts are US dollars per call, times seconds since the epoch.
+They travel to the process that draws. Amounts are US dollars per call, times seconds since the epoch.
 """
 
 from __future__ import annotations

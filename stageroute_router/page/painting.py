@@ -15,7 +15,7 @@ from collections import OrderedDict
 from collections.abc import Hashable, Sequence
 
 from stageroute_router.errors import StageRouteError
-from stageroute_router.page.painter import JOBS, Job
+from stageroute_router.page.painter import Job, line_of
 
 PATIENCE_S = 50.0
 """A picture that takes longer is given up, and the process that draws it is ended. The first takes a second or two."""
@@ -102,7 +102,7 @@ class Painting:
             self._kept.popitem(last=False)
 
     def _draw(self, job: Job) -> str:
-        line = JOBS.dump_json(job) + b"\n"
+        line = line_of(job)
         for _ in range(2):
             process = self._started()
             answer = self._asked(process, line)

@@ -94,6 +94,8 @@ def _add_fragments(router: APIRouter, looking: Looking, painting: Painting) -> N
     async def groups(request: Request) -> Response:
         def tell() -> Response:
             look = looking.groups()
+            if not _has(request, f'"{look.version}"'):
+                painting.prepare()  # charts will be asked for soon
             return _fragment(request, tag=look.version, render=lambda: rendering.groups(look))
 
         return await _told(threads, tell)

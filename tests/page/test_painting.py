@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from stageroute_router.page.figures import ArmRow, ArmsFigure
-from stageroute_router.page.painter import JOBS, Job
+from stageroute_router.page.painter import Job, line_of
 from stageroute_router.page.painting import COMMAND, MOST_WAITING, Painting, PaintingError
 
 
@@ -69,7 +69,7 @@ def test_a_picture_that_cannot_be_drawn_does_not_end_the_process(painting: Paint
     process = painting._process
     broken = job()
     object.__setattr__(broken, "width", "wide")
-    with pytest.warns(UserWarning, match="serialized"), pytest.raises(PaintingError, match="cannot be drawn"):
+    with pytest.raises(PaintingError, match="cannot be drawn"):
         painting.picture("broken", broken)
     assert ">better</text>" in painting.picture("better", job("better"))
     assert painting._process is process
@@ -127,9 +127,7 @@ def test_it_ends_when_nobody_asks_and_is_started_again() -> None:
 
 
 def test_it_ends_with_whoever_asked() -> None:
-    ended = subprocess.run(
-        COMMAND, input=JOBS.dump_json(job("last")) + b"\n", capture_output=True, check=True
-    )
+    ended = subprocess.run(COMMAND, input=line_of(job("last")), capture_output=True, check=True)
     assert b">last</text>" in ended.stdout
 
 
