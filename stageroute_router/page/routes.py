@@ -93,9 +93,9 @@ def _add_fragments(router: APIRouter, looking: Looking, painting: Painting) -> N
     @router.get("/groups")
     async def groups(request: Request) -> Response:
         def tell() -> Response:
+            if "if-none-match" not in request.headers:
+                painting.prepare()  # a first look: charts are asked for soon, and it takes longer than all the rest
             look = looking.groups()
-            if not _has(request, f'"{look.version}"'):
-                painting.prepare()  # charts will be asked for soon
             return _fragment(request, tag=look.version, render=lambda: rendering.groups(look))
 
         return await _told(threads, tell)
