@@ -370,6 +370,16 @@ def _segments() -> list[Any]:
                 "{{group}} · {{segment}}",
             ),
         ),
+        curve(
+            "Calls that could not be told apart",
+            "Calls per second that count in no segment: misnamed by who named theirs, or unread because their text or "
+            "its embedding gave no numbers. The log says why.",
+            "reqps",
+            query(
+                f"sum by (group, reason) (rate(stageroute_calls_without_segment_total{GROUP}[$window])) > 0",
+                "{{group}} · {{reason}}",
+            ),
+        ),
     ]
 
 

@@ -130,7 +130,7 @@ def test_the_dashboard_is_what_grafanas_own_library_makes_and_reads() -> None:
     made = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(made)
     written = (GRAFANA / "stageroute.json").read_text()
-    assert made.text() == written, "make it anew: python examples/grafana/dashboard.py"
+    assert made.text() == written, "make it anew: its first lines say how"
     read = models.Dashboard.from_json(json.loads(written))
     assert read.title == "StageRoute"
     assert [variable.name for variable in read.templating.list_val] == [
