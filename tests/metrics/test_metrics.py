@@ -8,6 +8,7 @@ import shutil
 import sqlite3
 import subprocess
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -320,7 +321,7 @@ def test_scraping_waits_for_no_database(
     router.stageroute.status()
     path = settings["database_url"].removeprefix("sqlite:///")
     monkeypatch.setattr(router.stageroute._routing._writer, "flush", lambda *_: pytest.fail("it waits"))
-    with sqlite3.connect(path, isolation_level=None) as other:
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
         other.execute("BEGIN EXCLUSIVE")
         call(router)
         page = scrape(registry)

@@ -9,6 +9,7 @@ import math
 import sqlite3
 import warnings
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from typing import Any
 
 import pytest
@@ -315,7 +316,7 @@ def test_emitting_waits_for_no_database(start: Any, until: Any, settings: Any) -
     response = call(router)
     router.stageroute.status()
     path = settings["database_url"].removeprefix("sqlite:///")
-    with sqlite3.connect(path, isolation_level=None) as other:
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
         other.execute("BEGIN EXCLUSIVE")
         judged.emit(**{"gen_ai.response.id": response.id})  # waiting would be for ever: the lock is ours
         assert judged.rewards.counts == {}

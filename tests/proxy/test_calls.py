@@ -6,6 +6,7 @@ import json
 import sqlite3
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from typing import Any
 
 import httpx
@@ -128,7 +129,7 @@ def test_a_caller_is_named_by_a_digest_that_its_tokens_are_bound_to(
     from litellm.proxy._types import UserAPIKeyAuth  # noqa: PLC0415 - only this test needs it
 
     assert caller != UserAPIKeyAuth(api_key=setup.process.master_key).api_key
-    with sqlite3.connect(setup.database_url.removeprefix("sqlite:///")) as database:
+    with closing(sqlite3.connect(setup.database_url.removeprefix("sqlite:///"))) as database:
         dump = "\n".join(database.iterdump())
     assert setup.process.master_key not in dump
     assert str(UserAPIKeyAuth(api_key=setup.process.master_key).api_key) not in dump
@@ -158,7 +159,7 @@ def decisions_of(setup: Setup, call_id: str) -> list[tuple[str, str, str]]:
     """Return decision, arm and state of each attempt of a call, in order, once they have all ended."""
 
     def ended() -> list[tuple[str, str, str]] | None:
-        with sqlite3.connect(setup.database_url.removeprefix("sqlite:///")) as database:
+        with closing(sqlite3.connect(setup.database_url.removeprefix("sqlite:///"))) as database:
             rows = database.execute(
                 "select decision_id, arm, state from stageroute_decisions where call_id = ? order by decision_id",
                 [call_id],
@@ -177,7 +178,7 @@ def test_an_answer_that_litellm_chose_for_carries_no_headers(setup: Setup) -> No
     assert fallback.headers["x-litellm-model-id"] == "plain/small"
 
     def states() -> list[str]:
-        with sqlite3.connect(setup.database_url.removeprefix("sqlite:///")) as database:
+        with closing(sqlite3.connect(setup.database_url.removeprefix("sqlite:///"))) as database:
             query = "select state from stageroute_decisions where group_name = 'doomed'"
             return [state for (state,) in database.execute(query)]
 

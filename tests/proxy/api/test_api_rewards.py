@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 import httpx
@@ -310,11 +311,10 @@ def test_nothing_is_acknowledged_that_is_not_stored(
     response = served.call("sk-anna")
     assert served.routing.control().receipt(response.id) is not None
     body: object = {"id": response.id, "reward": 1}
-    with sqlite3.connect(path, isolation_level=None) as other:
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
         answer = post(served, "sk-anna", [body] * how_many if how_many > 1 else body)
         other.execute("ROLLBACK")
-    other.close()
     assert code(answer, 503) == "not_stored"
     assert int(answer.headers["retry-after"]) > 0
     assert post(served, "sk-anna", body).status_code == 200
