@@ -209,13 +209,9 @@ def test_calls_left_to_litellm_are_counted_by_reason(start: Any, scrape: Any, re
 
 
 def test_calls_that_cannot_be_told_apart_are_counted_by_reason(
-    start: Any, scrape: Any, registry: Any, settings: Any
+    start: Any, scrape: Any, registry: Any, settings: Any, provider: Any
 ) -> None:
-    nobody = {
-        "model": "openai/nobody",
-        "api_base": "http://127.0.0.1:9",
-        "api_key": "none",
-    }  # nothing listens there
+    nobody = {"model": "openai/nobody", "api_base": f"{provider.url}/nowhere", "api_key": "none"}
     router = start(
         model_list=[*settings["model_list"], {"model_name": "embedder", "litellm_params": nobody}],
         stageroute={
