@@ -104,6 +104,10 @@ class _View:
         mix = self._mix
         if mix is None:
             return "budget" if self._made.shadow_price > 0 else "none"
+        if self._made.arm in mix.probes and 2 * mix.probe_share >= len(mix.probes) * self._chosen.probability:
+            return "probe"
+        if any(one.kept_out == "unavailable" for one in self._better()):
+            return "unavailable"
         if mix.outside_live_set:
             return "outside_live_set"
         # Half of what it gets, or more, it gets for the look.
@@ -162,12 +166,24 @@ class _View:
                 "out"
             ),
             "unproven": self._unproven,
+            "unavailable": self._unavailable,
+            "probe": lambda: (
+                f"a probe: {arm} has not answered of late, and {share} of such calls find out whether it does again"
+            ),
             "budget": self._budget,
             "price": lambda: f"at it, {self._compared()}; {arm} gets {share} of such calls",
             "share": self._shares,
             "none": self._nothing,
         }
         return explained[self.binding]()
+
+    def _unavailable(self) -> str:
+        missing = ", ".join(one.arm for one in self._better() if one.kept_out == "unavailable")
+        where = " outside the live set" if self._mix is not None and self._mix.outside_live_set else ""
+        return (
+            f"{missing} may be better and has not answered of late; {self._made.arm} was next{where}, with "
+            f"{_share(self._made.probability)} of the calls"
+        )
 
     def _unproven(self) -> str:
         arm = self._made.arm
@@ -254,11 +270,13 @@ class _View:
         if self._mix is None:
             live = one.arm in self._live
         else:
-            live = not self._mix.outside_live_set or one.kept_out == "ineligible"
+            live = not self._mix.outside_live_set or one.kept_out in ("ineligible", "unavailable")
         if is_chosen:
             why = f"chosen: {_share(one.probability)} of the calls"
         elif one.kept_out == "ineligible":
             why = "could not serve this call (cooling down, or filtered)"
+        elif one.kept_out == "unavailable":
+            why = "has not answered of late; a few calls find out when it does again"
         elif one.kept_out == "unproven":
             why = "had its fill of calls under way until more of its costs are known"
         elif one.probability > 0:

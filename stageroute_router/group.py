@@ -6,9 +6,10 @@ Memory only. The runtime brings what is stored, and takes away the plans that ar
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 
+from stageroute_router.availability import Answering, Eligible, Outage
 from stageroute_router.benchmark_table import read_benchmark
 from stageroute_router.core.arm import Arm
 from stageroute_router.core.engine import Cells, Engine
@@ -78,6 +79,7 @@ class Group:
         self._stored: StoredGroup | None = None  # until the first arms are known
         self._configured: Sequence[Arm] = ()  # the candidates as the configuration has them
         self._pins: Pins = {}
+        self._deployments: Mapping[str, Sequence[str]] = {}
         self._version: int | None = None  # of the stored state that the snapshot has all of
         self._unread = True
         self._settled = UNREAD_STAGE  # the latest stage of ours whose plan is known to be the one stored
@@ -95,6 +97,14 @@ class Group:
         self._stepping = threading.Lock()  # from one snapshot to the next
         self._choosing = threading.Lock()  # each choice must see the one before it
         self._in_flight = InFlight()
+        self._answering = Answering()
+        self._answering.know(self._deployments)
+        self._suspended: frozenset[str] = (
+            frozenset()
+        )  # arms that lost their place because they did not answer
+        self._planned_without: frozenset[str] = (
+            frozenset()
+        )  # those that the last window was told do not answer
         self._unused = 0  # so many estimates were made since somebody has chosen
         # The recorded mixes of the latest estimate, with their ids and when they were recorded.
         self._estimate: Estimate | None = None
@@ -109,9 +119,10 @@ class Group:
         *,
         decision_id: str,
         uniform: float,
-        eligible: Collection[str],
+        eligible: Eligible,
         segment: str,
         price: float | None,
+        has_retry: bool,
         now: float,
         record: Callable[[MixRecorded], object],
     ) -> tuple[Choice, str, Sequence[str]] | None:
@@ -120,9 +131,10 @@ class Group:
         Args:
             decision_id: of the call.
             uniform: a uniform random number in [0, 1).
-            eligible: names of the arms that could serve it.
+            eligible: the arms that could serve it, with the deployments of each that could where these are told apart.
             segment: the call's, ``""`` without.
             price: its own, reward per dollar; None where the budget decides.
+            has_retry: whether another attempt is made if this one fails.
             now: seconds since the epoch.
             record: is given what calls are sampled from, before the first of them is known.
 
@@ -135,6 +147,11 @@ class Group:
             snapshot = self._up_to_date()
             if snapshot is None:
                 return None
+            answering = self._answering
+            availability = None
+            if answering.tracked:
+                live = self._suspended.union(snapshot.live)
+                availability = answering.available(eligible, live=live, has_retry=has_retry, now=now)
             choice = self.engine.choose(
                 snapshot,
                 uniform=uniform,
@@ -142,7 +159,10 @@ class Group:
                 in_flight=self._in_flight.count,
                 segment=segment,
                 price=price,
+                availability=availability,
             )
+            if availability is not None:
+                answering.routed(choice.arm, decision_id=decision_id, now=now)
             mix_id = self._recorded(snapshot, choice.used, now=now, record=record)
             return choice, mix_id, self._in_flight.started(decision_id, arm=choice.arm, now=now)
 
@@ -193,6 +213,67 @@ class Group:
             for decision_id in decision_ids:
                 self._in_flight.ended(decision_id)
 
+    # --- availability ----------------------------------------------------------------------------------------
+
+    def set_deployments(self, deployments: Mapping[str, Sequence[str]]) -> None:
+        """Take the ids of the deployments that each arm has now."""
+        with self._choosing:
+            self._deployments = deployments
+            self._answering.know(deployments)
+
+    def call_failed(self, arm: str, *, deployment: str, kind: str, now: float) -> None:
+        """Learn that a call failed at its provider."""
+        with self._choosing:
+            self._answering.failed(arm, deployment=deployment or arm, kind=kind, now=now)
+
+    def call_answered(self, arm: str, *, deployment: str, now: float) -> None:
+        """Learn that a call was answered."""
+        if self._answering.tracked:
+            with self._choosing:
+                self._answering.answered(deployment or arm, now=now)
+
+    def call_over(self, decision_id: str) -> None:
+        """Learn that a call ended and says nothing of its provider."""
+        if self._answering.tracked:
+            with self._choosing:
+                self._answering.ended(decision_id)
+
+    def weights(self, deployments: Sequence[str], *, has_retry: bool, now: float) -> Sequence[float] | None:
+        """Return by how much less each replica of an arm is to be asked, in (0, 1]; None where all of them answer."""
+        if not self._answering.tracked:
+            return None
+        with self._choosing:
+            return self._answering.weights(deployments, has_retry=has_retry, now=now)
+
+    def outages(self, *, now: float) -> Sequence[Outage]:
+        """Return the arms that do not answer every call, the worst first."""
+        if not self._answering.tracked:
+            return ()
+        with self._choosing:
+            return self._answering.outages(now=now)
+
+    def window_wanted(self, *, now: float) -> str | None:
+        """Return why a window is to open at once; None where it is not.
+
+        It is when no live arm answers while another does, and when an arm answers again that lost its place by that.
+        Not again while the same arms are down: an arm that is pinned, or the only one, stays live whatever it does.
+        """
+        snapshot = self.snapshot
+        if snapshot is None or self._unread or not (self._answering.tracked or self._suspended):
+            return None
+        down = self.down(now=now)
+        if self._suspended - down - set(snapshot.live):
+            return "recovery"
+        is_out = down.issuperset(snapshot.live) and any(arm.name not in down for arm in snapshot.arms)
+        return "outage" if is_out and down != self._planned_without else None
+
+    def down(self, *, now: float) -> frozenset[str]:
+        """Return the arms that do not answer of late."""
+        if not self._answering.tracked:
+            return frozenset()
+        with self._choosing:
+            return self._answering.down(now=now)
+
     # --- candidates ----------------------------------------------------------------------------------------
 
     def set_arms(self, arms: Sequence[Arm], *, now: float) -> Sequence[GroupConfigured | StagePlanned]:
@@ -219,7 +300,7 @@ class Group:
                 settings=self.settings.model_dump_json(exclude_unset=True),
                 arms=arms_as_text(arms),
             )
-            plan = self._step(snapshot, before=before)
+            plan = self._step(snapshot, before=before, now=now)
             return [configured] if plan is None else [configured, plan]
 
     # --- pins ----------------------------------------------------------------------------------------------
@@ -289,10 +370,11 @@ class Group:
                 account=change.account,
                 now=now,
                 estimate=self._unused < _MOST_UNUSED,
+                without=self.down(now=now),
             )
             if advanced.estimate is not snapshot.estimate:
                 self._unused += 1
-            return self._step(advanced, before=snapshot.stage.number)
+            return self._step(advanced, before=snapshot.stage.number, now=now)
 
     def read(self, stored: StoredGroup, *, now: float) -> StagePlanned | None:
         """Learn everything that is stored, whoever stored it."""
@@ -307,7 +389,7 @@ class Group:
             arms = with_pins(self._configured, self._pins)
             if unread:
                 before, snapshot = self._started(arms, stored, now=now)
-                return self._step(snapshot, before=before)
+                return self._step(snapshot, before=before, now=now)
             if arms != self.snapshot.arms:
                 self.snapshot = self.engine.with_arms(self.snapshot, arms, now=now)
             stage = self._stage_after(self.snapshot.stage, stored.stage)
@@ -325,8 +407,10 @@ class Group:
             )
             before = snapshot.stage.number
             if self._is_due(snapshot, calls=snapshot.account.calls, now=now):
-                snapshot = self.engine.open_stage(snapshot, reason="schedule", now=now)
-            return self._step(snapshot, before=before)
+                snapshot = self.engine.open_stage(
+                    snapshot, reason="schedule", now=now, without=self.down(now=now)
+                )
+            return self._step(snapshot, before=before, now=now)
 
     def adopt(self, plan: StagePlanned) -> None:
         """Take over the plan that is stored for a stage, where another worker's came first."""
@@ -357,8 +441,10 @@ class Group:
         with self._stepping:
             if self.snapshot is None:
                 return None
-            snapshot = self.engine.open_stage(self.snapshot, reason=reason, now=now)
-            return self._step(snapshot, before=self.snapshot.stage.number)
+            without = self.down(now=now)
+            snapshot = self.engine.open_stage(self.snapshot, reason=reason, now=now, without=without)
+            self._planned_without = without
+            return self._step(snapshot, before=self.snapshot.stage.number, now=now)
 
     # --- inside --------------------------------------------------------------------------------------------
 
@@ -383,8 +469,11 @@ class Group:
         """Return statistics by segment and arm, if the group's calls are told apart."""
         return None if self.settings.segments is None else statistics
 
-    def _step(self, snapshot: Snapshot, *, before: int | None) -> StagePlanned | None:
+    def _step(self, snapshot: Snapshot, *, before: int | None, now: float) -> StagePlanned | None:
         """Make this the snapshot; return the plan of its stage if that is new."""
+        if self._suspended or self._answering.tracked:
+            live = () if self.snapshot is None else self.snapshot.live
+            self._suspended = (self._suspended | (self.down(now=now).intersection(live))) - set(snapshot.live)
         if self._unread:
             self.snapshot = replace(snapshot, stage=replace(snapshot.stage, number=UNREAD_STAGE))
             return None

@@ -5,9 +5,10 @@ from __future__ import annotations
 import logging
 import queue
 import threading
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+from stageroute_router.availability import Eligible
 from stageroute_router.forking import ForkAware, survive_fork
 
 logger = logging.getLogger("stageroute_router")
@@ -91,11 +92,13 @@ class LiveHooks(ForkAware):
                 self._thread = threading.Thread(target=self._run, name="stageroute-live", daemon=True)
                 self._thread.start()
 
-    def ready(self, group: str, eligible: Collection[str]) -> Collection[str]:
+    def ready(self, group: str, eligible: Eligible) -> Eligible:
         """Return the eligible arms that hooks are through with; all of them where that is none."""
         if not self._hooks:
             return eligible
         loaded = self._loaded.get(group, frozenset())
+        if isinstance(eligible, Mapping):
+            return {arm: ids for arm, ids in eligible.items() if arm in loaded} or eligible
         return [arm for arm in eligible if arm in loaded] or eligible
 
     def _run(self) -> None:

@@ -15,7 +15,17 @@ from stageroute_router.health import Health
 from stageroute_router.history import HistoryPoint as HistoryPoint  # noqa: PLC0414 - part of what is shown
 from stageroute_router.status import GroupStatus, Status
 
-Binding = Literal["none", "budget", "price", "share", "second_look", "outside_live_set", "unproven"]
+Binding = Literal[
+    "none",
+    "budget",
+    "price",
+    "share",
+    "second_look",
+    "outside_live_set",
+    "unproven",
+    "unavailable",
+    "probe",
+]
 """What kept a decision from simply taking the arm with the highest reward bound."""
 
 
@@ -41,7 +51,7 @@ class StageReport:
     Args:
         group: the model group.
         stage: counts from 1.
-        reason: why its window opened: "start", "schedule", "manual" or "departure".
+        reason: why its window opened: "start", "schedule", "manual", "departure", "outage" or "recovery".
         opened_at: when.
         opened_at_call: the group's decisions before it.
         calls: decisions in it, so far if it is the current one.

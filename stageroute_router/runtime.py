@@ -18,6 +18,7 @@ from concurrent.futures import TimeoutError as FutureTimeoutError
 from dataclasses import dataclass
 from types import TracebackType
 
+from stageroute_router.availability import Eligible
 from stageroute_router.core.arm import Arm
 from stageroute_router.core.clusters import Segmenter
 from stageroute_router.core.features import BYTES
@@ -226,27 +227,34 @@ class Runtime(ForkAware):
         self._writer.wake()
         self._tell_live_hooks()
 
+    def set_deployments(self, group: str, deployments: Mapping[str, Sequence[str]]) -> None:
+        """Say which deployments each arm of a group has now, by id: which of them answer is learned one by one."""
+        self._groups[group].set_deployments(deployments)
+
     def choose(
         self,
         group: str,
         *,
-        eligible: Collection[str],
+        eligible: Eligible,
         call_id: str,
         segment: str = "",
         price: float | None = None,
         caller: str | None = None,
+        has_retry: bool = False,
     ) -> Routed | None:
         """Choose an arm for one call among those that could serve it now.
 
         Args:
             group: the model group asked for.
-            eligible: names of the arms with a healthy deployment for this call.
+            eligible: the arms with a healthy deployment for this call, with the ids of these deployments where they are
+                told apart.
             call_id: LiteLLM's id of the call.
             segment: the context's segment, ``""`` without. Where the group has as many as it may have, the call counts
                 in ``""`` as well.
             price: reward that a dollar has to buy, for a call whose caller decides that instead of the budget; >= 0.
             caller: a short digest naming who makes the call, or None; never a key. Rewards that name a caller count
                 for that caller's calls only.
+            has_retry: whether another attempt is made if this one fails: such calls may probe arms that did not answer.
 
         Returns:
             The choice; None if there is none to make (the group has no arms yet, or something inside went wrong):
@@ -264,6 +272,7 @@ class Runtime(ForkAware):
                 eligible=self._live_hooks.ready(group, eligible),
                 segment=segment,
                 price=price,
+                has_retry=has_retry,
                 now=now,
                 record=self._writer.submit,
             )
@@ -344,8 +353,16 @@ class Runtime(ForkAware):
         prompt_tokens: int,
         completion_tokens: int,
         response_id: str | None,
+        deployment: str = "",
     ) -> None:
-        """Report that a call was answered by ``arm`` for ``cost_usd`` US dollars."""
+        """Report that a call was answered by ``arm`` for ``cost_usd`` US dollars.
+
+        ``deployment`` is the id of the deployment that served, ``""`` where that is not known.
+        """
+        group = self._groups.get(self._open.get(decision_id, ""))
+        if group is not None:
+            group.call_answered(arm, deployment=deployment, now=self._clock())
+            self._open_wanted_window(group)
         self._close_decision(
             CallSettled(
                 decision_id=decision_id,
@@ -358,20 +375,52 @@ class Runtime(ForkAware):
             )
         )
 
-    def failed(self, decision_id: str) -> None:
-        """Report that a call failed at its provider."""
-        state = self._groups.get(self._open.get(decision_id, ""))
-        reward = state.settings.failure_reward if state is not None else None
+    def failed(
+        self, decision_id: str, *, arm: str = "", deployment: str = "", kind: str | None = "failure"
+    ) -> None:
+        """Report that a call failed.
+
+        Args:
+            decision_id: of the call.
+            arm: the arm that failed.
+            deployment: id of the deployment, ``""`` where that is not known.
+            kind: of the provider's failure, in a word; None where the provider is not to blame: the request was wrong,
+                its own time limit passed, it was blocked or cancelled. That says nothing of the arm.
+        """
+        now = self._clock()
+        group = self._groups.get(self._open.get(decision_id, ""))
+        reward = None
+        if group is not None:
+            if kind is None:
+                group.call_over(decision_id)
+            else:
+                reward = group.settings.failure_reward
+                if arm:
+                    group.call_failed(arm, deployment=deployment, kind=kind, now=now)
+                    self._open_wanted_window(group)
         self._close_decision(
             CallFailed(
                 decision_id=decision_id,
                 reward=None if reward is None else float(reward),
-                failed_at=self._clock(),
+                failed_at=now,
             )
         )
 
+    def unavailable(self, group: str) -> Collection[str]:
+        """Return the arms of a group that do not answer of late."""
+        return self._groups[group].down(now=self._clock())
+
+    def replica_weights(
+        self, group: str, deployments: Sequence[str], *, has_retry: bool
+    ) -> Sequence[float] | None:
+        """Return by how much less each replica of an arm is to be asked, in (0, 1]; None where all of them answer."""
+        return self._groups[group].weights(deployments, has_retry=has_retry, now=self._clock())
+
     def withdrawn(self, decision_id: str) -> None:
         """Report that a call does not count: LiteLLM answered it from its cache."""
+        group = self._groups.get(self._open.get(decision_id, ""))
+        if group is not None:
+            group.call_over(decision_id)
         self._close_decision(CallWithdrawn(decision_id=decision_id))
 
     def record_reward(
@@ -724,6 +773,9 @@ class Runtime(ForkAware):
             self._tell_live_hooks()
         waits = [self._refresh_at - self._monotonic()]
         for group in self._groups.values():
+            wanted = group.window_wanted(now=self._clock())
+            if wanted is not None:
+                self._open_window(group, reason=wanted)
             if _is_past(group.due_at(), self._clock()):
                 self._catch_up()  # another process may have opened it
                 if _is_past(group.due_at(), self._clock()):
@@ -750,6 +802,11 @@ class Runtime(ForkAware):
         plan = group.open_window(reason=reason, now=self._clock())
         if plan is not None:
             self._writer.submit(plan)
+
+    def _open_wanted_window(self, group: Group) -> None:
+        """Have the writer's thread open a window at once where no live arm answers, or one that did not does again."""
+        if group.window_wanted(now=self._clock()) is not None:
+            self._writer.wake()
 
     def _catch_up(self, *groups: Group) -> bool:
         """Read some groups (all of them by default) unless the database is away; return whether it is there."""
@@ -821,7 +878,12 @@ class Runtime(ForkAware):
             *self._segment_notes(state.name),
         ]
         return describe(
-            state.name, policy=state.policy, snapshot=snapshot, notes=notes, decided=state.overridden
+            state.name,
+            policy=state.policy,
+            snapshot=snapshot,
+            notes=notes,
+            decided=state.overridden,
+            outages=state.outages(now=self._clock()),
         )
 
     def _segment_notes(self, group: str) -> list[str]:

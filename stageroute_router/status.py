@@ -7,6 +7,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Literal
 
+from stageroute_router.availability import Outage
 from stageroute_router.core.arm import Arm
 from stageroute_router.core.lower_bound import reward_lcb
 from stageroute_router.core.segment_worth import SegmentWorth, segment_worth
@@ -47,6 +48,12 @@ class ArmStatus:
         prior_weight: how many observations that counts as, unless the rewards speak against it; 0 where nobody said.
         prior_source: who said so: "settings", those of its deployments, or "benchmark", the group's table; None where
             nobody did.
+        availability: the chance that it answers the next call, in (0, 1], by the latest calls of this process; 1 where
+            the status is told from the database.
+        failing_since: time of the first failure since all of its calls were answered, seconds since the epoch; None
+            while they are.
+        recent_failures: calls of this process that have failed since, at the provider.
+        last_failure: the kind of the last one, such as "Timeout"; None while all calls are answered.
     """
 
     name: str
@@ -71,6 +78,10 @@ class ArmStatus:
     prior_reward: float | None = None
     prior_weight: float = 0.0
     prior_source: Literal["settings", "benchmark"] | None = None
+    availability: float = 1.0
+    failing_since: float | None = None
+    recent_failures: int = 0
+    last_failure: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,7 +116,7 @@ class GroupStatus:
     Args:
         name: the model group.
         stage: number of the current stage, from 1.
-        stage_reason: why its window opened: "start", "schedule", "manual" or "departure".
+        stage_reason: why its window opened: "start", "schedule", "manual", "departure", "outage" or "recovery".
         stage_opened_at: when.
         stage_calls: decisions in this stage so far.
         calls: decisions so far.
@@ -171,6 +182,7 @@ def describe(
     snapshot: Snapshot,
     notes: Sequence[str] = (),
     decided: Collection[str] = (),
+    outages: Sequence[Outage] = (),
 ) -> GroupStatus:
     """Return a group's status from its snapshot.
 
@@ -180,6 +192,7 @@ def describe(
         snapshot: what is known.
         notes: further warnings.
         decided: the arms that operators pinned or unpinned at run time.
+        outages: the arms that do not answer every call of this process, the worst first.
     """
     account = snapshot.account
     probabilities = dict(zip(snapshot.live, snapshot.mix.probabilities, strict=True))
@@ -192,6 +205,7 @@ def describe(
             probability=probabilities.get(arm.name),
             lowest=float(lowest[index]),
             is_decided=arm.name in decided,
+            outage=next((one for one in outages if one.arm == arm.name), None),
         )
         for index, arm in enumerate(snapshot.arms)
     )
@@ -266,6 +280,7 @@ def _describe_arm(
     probability: float | None,
     lowest: float,
     is_decided: bool,
+    outage: Outage | None,
 ) -> ArmStatus:
     seen = snapshot.statistics.get(arm.name, _NOTHING)
     bounds = snapshot.estimate.bounds
@@ -294,6 +309,10 @@ def _describe_arm(
         prior_reward=arm.prior_reward,
         prior_weight=arm.prior_weight,
         prior_source=None if arm.prior_reward is None else arm.prior_source,
+        availability=1.0 if outage is None else outage.chance,
+        failing_since=None if outage is None else outage.since,
+        recent_failures=0 if outage is None else outage.failures,
+        last_failure=None if outage is None else outage.last_failure,
     )
 
 

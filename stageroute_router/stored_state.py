@@ -99,9 +99,11 @@ def mix_of(group: str, snapshot: Snapshot, used: UsedMix, *, mix_id: str, made_a
     probabilities = dict(zip(used.among, mix.probabilities, strict=True))
     segment_rewards, segment_costs = _in_segment(snapshot, used)
 
-    def kept_out(name: str) -> Literal["ineligible", "unproven"] | None:
+    def kept_out(name: str) -> Literal["ineligible", "unproven", "unavailable"] | None:
         if name in probabilities:
             return None
+        if name in used.unavailable:
+            return "unavailable"
         return "unproven" if name in used.usable else "ineligible"
 
     def mixed(name: str) -> MixedArm:
@@ -123,7 +125,7 @@ def mix_of(group: str, snapshot: Snapshot, used: UsedMix, *, mix_id: str, made_a
         mix_id=mix_id,
         group=group,
         made_at=made_at,
-        arms=tuple(mixed(name) for name in dict.fromkeys((*snapshot.live, *used.usable))),
+        arms=tuple(mixed(name) for name in dict.fromkeys((*snapshot.live, *used.usable, *used.unavailable))),
         shadow_price=mix.shadow_price if math.isfinite(mix.shadow_price) else None,
         paced_budget_usd=estimate.budget_usd,
         feasible=mix.feasible,
@@ -133,6 +135,8 @@ def mix_of(group: str, snapshot: Snapshot, used: UsedMix, *, mix_id: str, made_a
         cheapest_only=used.cheapest_only,
         segment=used.segment,
         priced=used.priced,
+        probes=used.probes,
+        probe_share=used.probe_share,
     )
 
 

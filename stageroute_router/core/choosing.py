@@ -8,7 +8,8 @@ import numpy as np
 
 from stageroute_router.core.account import Charge
 from stageroute_router.core.arrays import IntArray
-from stageroute_router.core.mix import Mix, even_mix, priced_mix, solve_mix
+from stageroute_router.core.availability import Availability
+from stageroute_router.core.mix import Mix, even_mix, priced_mix, probing_mix, solve_mix
 from stageroute_router.core.pacing import surplus_cap_usd
 from stageroute_router.core.rule import Scenarios
 from stageroute_router.core.snapshot import Choice, Estimate, GroupPolicy, Snapshot, Stage, UsedMix
@@ -38,12 +39,16 @@ def choose(
     in_flight: Mapping[str, int] | None = None,
     segment: str = "",
     price: float | None = None,
+    availability: Availability | None = None,
 ) -> Choice:
     """Sample an arm for one call. Reads the snapshot only; no I/O, no lock.
 
     Arms of unknown cost that have their fill of calls under way are left out. Where the others cannot keep the
     budget, the cheapest by its price stays in: the calls have to go somewhere, and a dear arm of known cost is no
     safer place. Where there are no others, the call goes to the cheapest by its price.
+
+    Arms that do not answer of late are left out while others answer: live ones first, then any candidate. Of the rest,
+    each is worth its reward times its chance of an answer.
 
     Args:
         policy: the group's.
@@ -55,6 +60,7 @@ def choose(
         segment: the call's; one that the snapshot does not know is like ``""``.
         price: what its caller would pay: reward that a dollar has to buy, at least 0, in place of the budget's shadow
             price. None for calls that the budget decides.
+        availability: which arms may not answer; None where all do.
 
     Raises:
         ValueError: none of the candidates is eligible.
@@ -70,18 +76,22 @@ def choose(
     >>> choice.arm in snapshot.live, choice.probability
     (True, 1.0)
     """
-    outside = False
     if segment not in snapshot.mix.by_segment:
         segment = ""
-    usable = snapshot.live
-    if eligible is not None:
-        usable = tuple(name for name in usable if name in eligible)
-        if not usable:
-            usable = tuple(arm.name for arm in snapshot.arms if arm.name in eligible)
-            outside = True
-            if not usable:
-                msg = f"none of the eligible arms {sorted(eligible)} is a candidate of the group"
-                raise ValueError(msg)
+    usable, outside = _usable(snapshot, eligible)
+    if availability is not None:
+        return _choose_available(
+            policy,
+            snapshot,
+            usable,
+            uniform=uniform,
+            eligible=eligible,
+            in_flight=in_flight,
+            segment=segment,
+            price=price,
+            availability=availability,
+            outside=outside,
+        )
     open_to_more = usable
     if in_flight:
         open_to_more = _open_to_more(policy, snapshot, usable, in_flight=in_flight, outside=outside)
@@ -98,6 +108,158 @@ def choose(
         return choice
     used = _used(policy, snapshot, usable, open_to_more, segment=segment, outside=outside)
     return _choice(policy, snapshot, used, segment=segment, index=used.mix.pick(uniform))
+
+
+def _usable(snapshot: Snapshot, eligible: Collection[str] | None) -> tuple[tuple[str, ...], bool]:
+    """Return the live arms that could serve a call, else other candidates that could, and whether it is these."""
+    if eligible is None:
+        return snapshot.live, False
+    usable = tuple(name for name in snapshot.live if name in eligible)
+    if usable:
+        return usable, False
+    usable = tuple(arm.name for arm in snapshot.arms if arm.name in eligible)
+    if not usable:
+        msg = f"none of the eligible arms {sorted(eligible)} is a candidate of the group"
+        raise ValueError(msg)
+    return usable, True
+
+
+def _choose_available(
+    policy: GroupPolicy,
+    snapshot: Snapshot,
+    eligible_arms: tuple[str, ...],
+    *,
+    uniform: float,
+    eligible: Collection[str] | None,
+    in_flight: Mapping[str, int] | None,
+    segment: str,
+    price: float | None,
+    availability: Availability,
+    outside: bool,
+) -> Choice:
+    """Sample an arm while some may not answer."""
+    usable, outside = _answering(snapshot, eligible_arms, availability, eligible=eligible, outside=outside)
+    open_to_more = usable
+    if in_flight:
+        open_to_more = _open_to_more(policy, snapshot, usable, in_flight=in_flight, outside=outside)
+    used = _impaired(
+        policy,
+        snapshot,
+        usable,
+        open_to_more,
+        segment=segment,
+        price=price,
+        outside=outside,
+        availability=availability,
+        eligible=eligible_arms,
+    )
+    return _choice(
+        policy,
+        snapshot,
+        used,
+        segment=segment,
+        index=used.mix.pick(uniform),
+        priced=price is not None,
+    )
+
+
+def _answering(
+    snapshot: Snapshot,
+    usable: tuple[str, ...],
+    availability: Availability,
+    *,
+    eligible: Collection[str] | None,
+    outside: bool,
+) -> tuple[tuple[str, ...], bool]:
+    """Return the usable arms that answer, else other candidates that do, else all usable ones; whether not live."""
+    answering = tuple(name for name in usable if availability.answers(name))
+    if answering or outside:
+        return answering or usable, outside
+    candidates = (arm.name for arm in snapshot.arms if eligible is None or arm.name in eligible)
+    others = tuple(name for name in candidates if availability.answers(name))
+    return (others, True) if others else (usable, False)
+
+
+def _impaired(
+    policy: GroupPolicy,
+    snapshot: Snapshot,
+    usable: tuple[str, ...],
+    open_to_more: tuple[str, ...],
+    *,
+    segment: str,
+    price: float | None,
+    outside: bool,
+    availability: Availability,
+    eligible: tuple[str, ...],
+) -> UsedMix:
+    """Return what calls are sampled from while some arms may not answer."""
+    # Where no arm answers, none is worth less than another for it.
+    answers = any(availability.answers(name) for name in open_to_more)
+    chances = tuple(availability.chance.get(name, 1.0) if answers else 1.0 for name in open_to_more)
+    probes = availability.probes if availability.probe_share > 0 else ()
+    key = (segment, price, usable, open_to_more, chances, eligible, probes, availability.probe_share)
+    used = snapshot.impaired.get(key)
+    if used is not None:
+        return used
+    priced = price is not None and bool(open_to_more) and not outside
+    if not open_to_more:
+        mix = _cheapest(policy, snapshot, usable)
+    elif all(chance == 1 for chance in chances) and not priced:
+        mix = _restricted(policy, snapshot, open_to_more, outside=outside).of(segment)
+    else:
+        scenarios, indices = _scenarios(snapshot, open_to_more, outside=outside)
+        scenarios = scenarios.times(np.array(chances))
+        if priced and price is not None:
+            mix = priced_mix(
+                scenarios, segment=segment, price=price, max_share=snapshot.estimate.max_share[indices]
+            )
+        else:
+            mix = live_mix(
+                policy,
+                snapshot.estimate,
+                scenarios,
+                names=open_to_more,
+                indices=indices,
+                stage=snapshot.stage,
+            ).of(segment)
+    among = open_to_more or usable
+    if probes:
+        among = tuple(dict.fromkeys((*among, *probes)))
+        mix = probing_mix(
+            mix,
+            arms=len(among),
+            probes=[among.index(name) for name in probes],
+            share=availability.probe_share,
+        )
+    used = UsedMix(
+        mix=mix,
+        among=among,
+        usable=tuple(dict.fromkeys((*usable, *probes))),
+        outside_live_set=outside,
+        cheapest_only=not open_to_more,
+        segment=segment if snapshot.mix.by_segment and open_to_more and not outside else None,
+        priced=priced,
+        unavailable=tuple(name for name in eligible if name not in among),
+        probes=probes,
+        probe_share=availability.probe_share if probes else 0.0,
+    )
+    if len(snapshot.impaired) >= _MOST_PRICES:
+        snapshot.impaired.clear()
+    snapshot.impaired[key] = used
+    return used
+
+
+def _scenarios(snapshot: Snapshot, usable: tuple[str, ...], *, outside: bool) -> tuple[Scenarios, IntArray]:
+    """Return scenarios of some arms, one column each, and the arms' positions in the estimate."""
+    estimate = snapshot.estimate
+    indices = np.array([estimate.position[name] for name in usable], dtype=np.intp)
+    if not outside:
+        return estimate.scenarios.take([snapshot.live.index(name) for name in usable]), indices
+    # Arms that are not live have no scenarios: one is made of their bounds.
+    return Scenarios(
+        reward=estimate.bounds.reward_ucb[indices][None, :],
+        cost=estimate.bounds.expected_cost[indices][None, :],
+    ), indices
 
 
 def _priced(
@@ -256,17 +418,10 @@ def _choice(
 def _restricted(policy: GroupPolicy, snapshot: Snapshot, usable: tuple[str, ...], *, outside: bool) -> Mix:
     mix = snapshot.restricted.get(usable)
     if mix is None:
-        estimate = snapshot.estimate
-        indices = np.array([estimate.position[name] for name in usable], dtype=np.intp)
-        if outside:
-            # Arms that are not live have no scenarios: one is made of their bounds.
-            scenarios = Scenarios(
-                reward=estimate.bounds.reward_ucb[indices][None, :],
-                cost=estimate.bounds.expected_cost[indices][None, :],
-            )
-        else:
-            scenarios = estimate.scenarios.take([snapshot.live.index(name) for name in usable])
-        mix = live_mix(policy, estimate, scenarios, names=usable, indices=indices, stage=snapshot.stage)
+        scenarios, indices = _scenarios(snapshot, usable, outside=outside)
+        mix = live_mix(
+            policy, snapshot.estimate, scenarios, names=usable, indices=indices, stage=snapshot.stage
+        )
         snapshot.restricted[usable] = mix
     return mix
 

@@ -17,6 +17,7 @@ import numpy as np
 from stageroute_router.core.account import Account, Booking
 from stageroute_router.core.arm import Arm
 from stageroute_router.core.arrays import FloatArray, IntArray
+from stageroute_router.core.availability import Availability
 from stageroute_router.core.cell_sums import CellSums, sum_cells
 from stageroute_router.core.choosing import choose, live_mix
 from stageroute_router.core.evidence import Evidence, gather
@@ -118,10 +119,20 @@ class Engine:
             stage = self._plan(known, previous=stage, reason=reason, now=now)
         return self._estimated(known, stage)
 
-    def open_stage(self, snapshot: Snapshot, *, reason: str, now: float) -> Snapshot:
-        """Open a maintenance window now: choose the live set anew from all candidates."""
+    def open_stage(
+        self, snapshot: Snapshot, *, reason: str, now: float, without: Collection[str] = ()
+    ) -> Snapshot:
+        """Open a maintenance window now: choose the live set anew from all candidates.
+
+        Args:
+            snapshot: the last one.
+            reason: why; the stage tells it.
+            now: seconds since the epoch.
+            without: arms that do not answer: they get no place unless they are pinned, or no others are left.
+        """
         known = _Known.by(snapshot)
-        return self._estimated(known, self._plan(known, previous=snapshot.stage, reason=reason, now=now))
+        plan = self._plan(known, previous=snapshot.stage, reason=reason, now=now, without=without)
+        return self._estimated(known, plan)
 
     def adopt_stage(self, snapshot: Snapshot, stage: Stage) -> Snapshot:
         """Take over a stage that another worker planned first.
@@ -213,6 +224,7 @@ class Engine:
         now: float,
         estimate: bool = True,
         cells: Cells | None = None,
+        without: Collection[str] = (),
     ) -> Snapshot:
         """Return the snapshot after observations, with a new stage if its window is due.
 
@@ -223,6 +235,7 @@ class Engine:
             now: seconds since the epoch.
             estimate: False to leave a new estimate to :meth:`up_to_date`, where no new stage needs one.
             cells: the increments by segment and arm; None in a group without segments.
+            without: arms that a new stage leaves out, as at :meth:`open_stage`.
         """
         calls = account.calls - snapshot.account.calls
         known = _Known(
@@ -238,7 +251,8 @@ class Engine:
         if self.policy.schedule.is_due(
             opened_at=stage.opened_at, opened_at_call=stage.opened_at_call, now=now, calls=account.calls
         ):
-            return self._estimated(known, self._plan(known, previous=stage, reason="schedule", now=now))
+            plan = self._plan(known, previous=stage, reason="schedule", now=now, without=without)
+            return self._estimated(known, plan)
         if estimate and stale >= self.policy.rule.refresh_after(account.calls):
             return self._estimated(known, stage)
         # Not ``replace``: this happens at every call, and naming the fields takes a quarter of the time.
@@ -280,6 +294,7 @@ class Engine:
         in_flight: Mapping[str, int] | None = None,
         segment: str = "",
         price: float | None = None,
+        availability: Availability | None = None,
     ) -> Choice:
         """Sample an arm for one call: :func:`~stageroute_router.core.choosing.choose` under the group's policy."""
         return choose(
@@ -290,11 +305,23 @@ class Engine:
             in_flight=in_flight,
             segment=segment,
             price=price,
+            availability=availability,
         )
 
     # --- inside --------------------------------------------------------------------------------------------
 
-    def _plan(self, known: _Known, *, previous: Stage | None, reason: str, now: float) -> Stage:
+    def _plan(
+        self,
+        known: _Known,
+        *,
+        previous: Stage | None,
+        reason: str,
+        now: float,
+        without: Collection[str] = (),
+    ) -> Stage:
+        if without:
+            kept = tuple(arm for arm in known.arms if arm.pinned or arm.name not in without)
+            known = replace(known, arms=kept or known.arms, sums=None)
         policy, arms, account = self.policy, known.arms, known.account
         previous_calls = None if previous is None else account.calls - previous.opened_at_call
         calls_per_stage = policy.schedule.calls_per_stage(previous_calls=previous_calls)
@@ -309,8 +336,8 @@ class Engine:
             calls_per_stage=calls_per_stage,
             rng=self._rng,
         )
-        kept = pinned.tolist() if plan.explored is None else [*pinned.tolist(), plan.explored]
-        live = bearing_all_calls(plan.live, max_share=evidence.max_share.tolist(), kept=kept)
+        staying = pinned.tolist() if plan.explored is None else [*pinned.tolist(), plan.explored]
+        live = bearing_all_calls(plan.live, max_share=evidence.max_share.tolist(), kept=staying)
         bounds = policy.rule.bounds(evidence, budget_usd=policy.budget_usd)
         return Stage(
             number=1 if previous is None else previous.number + 1,

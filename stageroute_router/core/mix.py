@@ -203,6 +203,32 @@ def priced_mix(scenarios: Scenarios, *, segment: str, price: float, max_share: F
     return _mix(mixtures.mean(axis=0), shadow_price=price, feasible=True)
 
 
+def probing_mix(mix: Mix, *, arms: int, probes: Sequence[int], share: float) -> Mix:
+    """Return a mix that gives a share of the calls to some arms in equal parts, and the rest as before.
+
+    Args:
+        mix: the distribution over the first arms.
+        arms: how many arms the result is over; those beyond the mix's own have a probability of 0 in it.
+        probes: positions of the arms that get the share, at least one.
+        share: in [0, 1).
+
+    >>> mix = even_mix(np.array([True, True]), shadow_price=0.0)
+    >>> probing_mix(mix, arms=3, probes=[2], share=0.1).probabilities
+    (0.45, 0.45, 0.1)
+    """
+    weights = np.zeros(arms)
+    weights[: len(mix.probabilities)] = mix.probabilities
+    weights *= 1 - share
+    weights[list(probes)] += share / len(probes)
+    return _mix(
+        weights,
+        shadow_price=mix.shadow_price,
+        feasible=mix.feasible,
+        explored=mix.explored,
+        explore_share=mix.explore_share * (1 - share),
+    )
+
+
 def even_mix(among: BoolArray, *, shadow_price: float) -> Mix:
     """Return equal probabilities for the arms named by ``among``, shape (arms,), and 0 for the others.
 

@@ -46,6 +46,12 @@ class Scenarios:
     segments: tuple[str, ...] = ()
     weight: FloatArray | None = None
 
+    def times(self, chance: FloatArray) -> Scenarios:
+        """Return the same scenarios where calls are answered by chance only, shape (arms,), each in (0, 1]."""
+        return Scenarios(
+            reward=self.reward * chance, cost=self.cost, segments=self.segments, weight=self.weight
+        )
+
     def take(self, columns: list[int]) -> Scenarios:
         """Return the same scenarios of fewer arms."""
         return Scenarios(

@@ -71,7 +71,7 @@ class Stage:
         live: names of the live arms; some may have been removed since.
         explored: the live arm that is there for a second look, or None.
         explore_share: the share of calls it gets, whatever the programme says.
-        reason: why the window opened: "start", "schedule", "manual" or "departure".
+        reason: why the window opened: "start", "schedule", "manual", "departure", "outage" or "recovery".
         opened_at: seconds since the epoch.
         opened_at_call: the group's decisions before it.
         calls_per_stage: how many calls it has, or is expected to have.
@@ -102,6 +102,9 @@ class UsedMix:
         cheapest_only: whether all of ``usable`` had their fill, so that the calls go to the cheapest.
         segment: the segment whose estimates it was made of; None where it was made of those over all calls.
         priced: whether its shadow price is what callers said that reward is worth to them.
+        unavailable: eligible arms that were left out because they do not answer of late.
+        probes: arms that get ``probe_share`` of the calls, in equal parts, to find out whether they answer again.
+        probe_share: in [0, 1).
     """
 
     mix: Mix
@@ -111,6 +114,9 @@ class UsedMix:
     cheapest_only: bool
     segment: str | None = None
     priced: bool = False
+    unavailable: tuple[str, ...] = ()
+    probes: tuple[str, ...] = ()
+    probe_share: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -188,9 +194,10 @@ class Snapshot:
     estimate: Estimate
     cells: Mapping[Cell, ArmStatistics] | None = None
     stale: int = 0
-    # Four caches inside an immutable value: whoever races computes the same. Mixes over fewer arms than are live (one
-    # is cooling down), the choices of ``mix`` by segment and position, and what calls are sampled from, by segment,
-    # usable and mixed arms, or at a price of their own: all are the same for every call until the next estimate.
+    # Five caches inside an immutable value: threads that race compute the same, and each entry is the same for every
+    # call until the next estimate. Mixes over fewer arms than are live (one is cooling down); the choices of ``mix`` by
+    # segment and position; and what calls are sampled from: by segment, usable and mixed arms, at a price of their own,
+    # and while some arms do not answer.
     restricted: dict[tuple[str, ...], Mix] = field(default_factory=dict, compare=False, repr=False)
     choices: dict[tuple[str, int], Choice] = field(default_factory=dict, compare=False, repr=False)
     used: dict[tuple[str, tuple[str, ...], tuple[str, ...]], UsedMix] = field(
@@ -199,3 +206,4 @@ class Snapshot:
     priced: dict[tuple[str, float, tuple[str, ...], tuple[str, ...]], UsedMix] = field(
         default_factory=dict, compare=False, repr=False
     )
+    impaired: dict[tuple[object, ...], UsedMix] = field(default_factory=dict, compare=False, repr=False)

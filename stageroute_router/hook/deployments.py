@@ -36,6 +36,22 @@ class GroupArms:
     arms: tuple[Arm, ...]
     by_model_id: Mapping[str, str]
 
+    def replicas(self, deployments: Iterable[Deployment]) -> dict[str, list[Deployment]]:
+        """Return the deployments that are of one of the arms, by arm."""
+        found: dict[str, list[Deployment]] = {}
+        for deployment in deployments:
+            arm = self.by_model_id.get(model_id(deployment))
+            if arm is not None:
+                found.setdefault(arm, []).append(deployment)
+        return found
+
+    def deployments(self) -> dict[str, list[str]]:
+        """Return the ids of the deployments of each arm."""
+        ids: dict[str, list[str]] = {arm.name: [] for arm in self.arms}
+        for one, arm in self.by_model_id.items():
+            ids.setdefault(arm, []).append(one)
+        return ids
+
     def list_price(self, arm: str, used: Usage) -> float | None:
         """Return what a call comes to by an arm's list prices, in US dollars; None where they are not known.
 

@@ -11,11 +11,29 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from stageroute_router.forking import ForkAware, survive_fork
 from stageroute_router.hook.episode import Episode
+from stageroute_router.hook.failure import Terms
+
+
+@dataclass(frozen=True, slots=True)
+class Trail:
+    """Where a call has failed so far.
+
+    Args:
+        call_id: LiteLLM's id of its first attempt.
+        trace: LiteLLM's id of the call over all attempts, ``""`` where it has none.
+        own_key: whether what the call is recognised by belongs to it alone.
+        decisions: its decisions that failed, in order.
+    """
+
+    call_id: str
+    trace: str
+    own_key: bool
+    decisions: tuple[OpenDecision, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,6 +51,12 @@ class OpenDecision:
         minted: whether the call id is ours, and so belongs to this attempt alone.
         episodes: the episodes it was made in.
         over: whether it is known to have failed before LiteLLM has said so, if it ever does.
+        own_key: whether what its call is recognised by belongs to that call alone, all of its attempts.
+        trace: LiteLLM's id of the call over all attempts, ``""`` where it has none.
+        thread: of a call whose request LiteLLM did not show, the thread that made it; ``""`` of others.
+        trail: where its call has failed before; None at the first attempt.
+        terms: what its request says that may make it fail.
+        own_limit_s: the deployment's own limit for an answer, in seconds; None without one.
     """
 
     decision_id: str
@@ -45,6 +69,12 @@ class OpenDecision:
     minted: bool
     episodes: tuple[Episode, ...] = ()
     over: bool = False
+    own_key: bool = False
+    trace: str = ""
+    thread: str = ""
+    trail: Trail | None = None
+    terms: Terms = field(default_factory=Terms)
+    own_limit_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,16 +91,17 @@ class MadeDecision:
 
 
 class Ledger(ForkAware):
-    """Open decisions by call id, recent decisions, and recent calls that were left to LiteLLM.
+    """Open decisions by call id, recent decisions, where calls have failed, and recent calls that were left to LiteLLM.
 
     These memories are bounded. An open decision, or a call left to LiteLLM, is forgotten when ``capacity`` newer calls
     were made; that only matters where LiteLLM never reports on a call, such as streams that nobody reads to their
     end. Closed decisions are only remembered for those who still hold the answer: each has up to two of ``remembered``
-    keys.
+    keys. Of calls that failed, the latest ``trails`` times three keys are remembered, for their retries.
     """
 
-    def __init__(self, *, capacity: int = 100_000, remembered: int = 50_000) -> None:
+    def __init__(self, *, capacity: int = 100_000, remembered: int = 50_000, trails: int = 10_000) -> None:
         self._capacity = capacity
+        self._most_trails = trails
         self._remembered = remembered
         self._lock = threading.Lock()
         survive_fork(self)
@@ -78,11 +109,13 @@ class Ledger(ForkAware):
         self._open: OrderedDict[str, tuple[OpenDecision, ...]] = OrderedDict()
         self._made: OrderedDict[str, MadeDecision] = OrderedDict()
         self._left: OrderedDict[str, str] = OrderedDict()
+        self._trails: OrderedDict[str, Trail] = OrderedDict()
 
     def after_fork_in_child(self) -> None:
         """Forget the parent's open calls: they are reported there."""
         self._lock = threading.Lock()
         self._open = OrderedDict()
+        self._trails = OrderedDict()
 
     def __len__(self) -> int:
         with self._lock:
@@ -118,7 +151,50 @@ class Ledger(ForkAware):
                 self._open[call_id] = rest
             else:
                 del self._open[call_id]
+            if failed:
+                self._failed(call_id, decision)
+            elif decision.trail is not None or call_id in self._trails:
+                self._forget_trail(call_id, decision)
             return None if decision.over else decision
+
+    def trail(self, key: str | None, *, noted: object = None, trace: object = None) -> Trail | None:
+        """Return where a call has failed before; None where it has not.
+
+        An attempt of it that is still open counts, if what the call is recognised by is its alone: LiteLLM tries again
+        only what has failed.
+
+        Args:
+            key: what the call is recognised by, if that is known before its attempt is routed.
+            noted: the decision that its request's metadata name, if it is known to be tried again.
+            trace: LiteLLM's id of the call over all attempts, likewise.
+        """
+        with self._lock:
+            found = self._trails.get(key) if key is not None else None
+            if found is None and isinstance(noted, str):
+                found = self._trails.get(noted)
+                if found is not None and trace and found.trace != trace:
+                    found = None  # another call's: the application gives both the same metadata
+            if found is None and isinstance(trace, str):
+                found = self._trails.get(trace)
+            attempts = self._open.get(key, ()) if key is not None else ()
+            for attempt in attempts:
+                if attempt.own_key:
+                    found = _trail_after(key or "", attempt, found)
+            return found
+
+    def _failed(self, call_id: str, decision: OpenDecision) -> None:
+        trail = _trail_after(call_id, decision, self._trails.get(call_id, decision.trail))
+        for key in (call_id, decision.decision_id, decision.trace, decision.thread):
+            if key:
+                self._trails.pop(key, None)
+                self._trails[key] = trail
+        _trim(self._trails, 3 * self._most_trails)
+
+    def _forget_trail(self, call_id: str, decision: OpenDecision) -> None:
+        trail = self._trails.pop(call_id, decision.trail)
+        for one in (decision, *(() if trail is None else trail.decisions)):
+            for key in (one.decision_id, one.trace, one.thread):
+                self._trails.pop(key, None)
 
     def over(self, call_id: str, *, serving: str | None) -> tuple[OpenDecision, ...]:
         """Take all attempts of a call but the serving one to have failed; return those not known to have yet.
@@ -189,7 +265,7 @@ class Ledger(ForkAware):
 def _meant(
     candidates: tuple[OpenDecision, ...], *, model_id: str, noted: str | None, failed: bool
 ) -> OpenDecision | None:
-    if candidates[0].minted:
+    if candidates[0].minted and len(candidates) == 1:
         return candidates[0]
     in_order = candidates if failed else candidates[::-1]
     here = [decision for decision in in_order if decision.model_id == model_id]
@@ -197,6 +273,14 @@ def _meant(
         # LiteLLM does not say who served, or what it says was overwritten by another call.
         here = list(in_order)
     return next((decision for decision in here if decision.decision_id == noted), here[0] if here else None)
+
+
+def _trail_after(key: str, decision: OpenDecision, before: Trail | None) -> Trail:
+    if before is None:
+        return Trail(key, decision.trace, decision.own_key, (decision,))
+    if any(one.decision_id == decision.decision_id for one in before.decisions):
+        return before
+    return replace(before, decisions=(*before.decisions, decision))
 
 
 def _trim(entries: OrderedDict[str, Any], most: int) -> None:

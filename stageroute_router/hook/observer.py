@@ -37,6 +37,7 @@ class Report:
         prompt_tokens: 0 where unknown.
         completion_tokens: 0 where unknown.
         response_id: the provider's id of the response, if it has one.
+        error: what the attempt failed with; None where it did not, and where LiteLLM does not say.
     """
 
     call_id: str
@@ -48,6 +49,7 @@ class Report:
     prompt_tokens: int
     completion_tokens: int
     response_id: str | None
+    error: object = None
 
 
 class Listener(Protocol):
@@ -157,6 +159,7 @@ def read_report(kwargs: Mapping[str, Any], response_obj: object, *, failed: bool
         prompt_tokens=int(logged.get("prompt_tokens") or 0),
         completion_tokens=int(logged.get("completion_tokens") or 0),
         response_id=plain_response_id(response_id) if isinstance(response_id, str) and response_id else None,
+        error=kwargs.get("exception") if failed else None,
     )
 
 

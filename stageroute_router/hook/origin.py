@@ -70,3 +70,12 @@ def origin_of(request: Mapping[str, Any]) -> Origin | None:
             if isinstance(origin, Origin):
                 return origin
     return None
+
+
+def notes_of(request: Mapping[str, Any]) -> dict[str, Any]:
+    """Return where LiteLLM keeps its own notes about a call; a dictionary of no effect if it does not for this one."""
+    for key in NOTES:
+        notes = request.get(key)
+        if isinstance(notes, dict):
+            return notes
+    return {}

@@ -6,6 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import Future
 from typing import Protocol
 
+from stageroute_router.availability import Eligible
 from stageroute_router.core.arm import Arm
 from stageroute_router.health import Health
 from stageroute_router.live_hooks import LiveHook
@@ -55,16 +56,29 @@ class Routing(Protocol):
         self,
         group: str,
         *,
-        eligible: Collection[str],
+        eligible: Eligible,
         call_id: str,
         segment: str = "",
         price: float | None = None,
         caller: str | None = None,
+        has_retry: bool = False,
     ) -> Routed | None:
         """Choose among the eligible arms; None to leave the call to LiteLLM. Never raises.
 
-        ``caller`` is a short digest naming who makes the call, never a key.
+        ``caller`` is a short digest naming who makes the call, never a key; ``has_retry``, whether another attempt is
+        made if this one fails.
         """
+
+    def set_deployments(self, group: str, deployments: Mapping[str, Sequence[str]]) -> None:
+        """Say which deployments each arm has now, by id."""
+
+    def unavailable(self, group: str) -> Collection[str]:
+        """Return the arms that do not answer of late."""
+
+    def replica_weights(
+        self, group: str, deployments: Sequence[str], *, has_retry: bool
+    ) -> Sequence[float] | None:
+        """Return by how much less each replica of an arm is to be asked, in (0, 1]; None where all of them answer."""
 
     def segment_of_text(self, group: str, text: str) -> str:
         """Return the automatic segment of a call by what it asks."""
@@ -90,11 +104,14 @@ class Routing(Protocol):
         prompt_tokens: int,
         completion_tokens: int,
         response_id: str | None,
+        deployment: str = "",
     ) -> None:
-        """Report that ``arm`` answered, for ``cost_usd`` US dollars."""
+        """Report that ``arm`` answered, for ``cost_usd`` US dollars, by the deployment of that id."""
 
-    def failed(self, decision_id: str) -> None:
-        """Report that the call failed at its provider."""
+    def failed(
+        self, decision_id: str, *, arm: str = "", deployment: str = "", kind: str | None = "failure"
+    ) -> None:
+        """Report that the call failed; ``kind`` in a word, None where the provider is not to blame."""
 
     def withdrawn(self, decision_id: str) -> None:
         """Report that the decision does not count: LiteLLM answered from its cache."""

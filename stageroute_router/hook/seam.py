@@ -23,6 +23,7 @@ from __future__ import annotations
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any
 
+from stageroute_router.hook.failure import seconds
 from stageroute_router.settings import is_model_of
 
 Deployment = Mapping[str, Any]
@@ -114,6 +115,20 @@ class Seam:
         if isinstance(target, Mapping):  # {"model": ..., "hidden": ...}
             target = target.get("model")
         return model if target is None else str(target)
+
+    def orders(self, deployments: Sequence[Deployment]) -> dict[str, int]:
+        """Return the ``order`` level of each deployment that has one, by the deployment's id."""
+        levels = ((one, (one.get("litellm_params") or {}).get("order")) for one in deployments)
+        return {
+            str((one.get("model_info") or {}).get("id", "")): order
+            for one, order in levels
+            if isinstance(order, int) and not isinstance(order, bool)
+        }
+
+    def time_limit_s(self) -> float | None:
+        """Return the router's own limit for an answer, in seconds, which deployments without one have; None without."""
+        settings = self.router.settings() if self._facade else self.router
+        return seconds(getattr(settings, "timeout", None))
 
     def has_model(self, name: str) -> bool:
         """Return whether the router has deployments of that name, or of a pattern that it fits."""

@@ -14,7 +14,7 @@ import random
 import threading
 import time
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextvars import ContextVar
 from functools import partial
 from typing import Any
@@ -24,13 +24,15 @@ from litellm.types.router import CustomRoutingStrategyBase
 from stageroute_router.entropy import random_128
 from stageroute_router.errors import SettingsError
 from stageroute_router.forking import ForkAware, survive_fork
+from stageroute_router.hook.attempts import has_retry, healthy_at_a_level, own_limit_s, trail_of, untried
 from stageroute_router.hook.deployments import GroupArms, model_id, read_arms
 from stageroute_router.hook.embedding import Embedder, Embedding, is_asking
 from stageroute_router.hook.episode import open_episodes
+from stageroute_router.hook.failure import providers_fault, terms_of
 from stageroute_router.hook.identify import key_of
-from stageroute_router.hook.ledger import Ledger, MadeDecision, OpenDecision
+from stageroute_router.hook.ledger import Ledger, MadeDecision, OpenDecision, Trail
 from stageroute_router.hook.observer import NOTE, Report, observer, read_response
-from stageroute_router.hook.origin import GIVEN, NOTES, origin_of
+from stageroute_router.hook.origin import GIVEN, NOTES, notes_of, origin_of
 from stageroute_router.hook.ports import Routing
 from stageroute_router.hook.seam import Deployment, Request, Seam
 from stageroute_router.hook.segment import (
@@ -95,6 +97,8 @@ class StageRouteStrategy(CustomRoutingStrategyBase, ForkAware):
         self._over: object = None
         self.tally: Tally = Tally() if predecessor is None else predecessor.tally
         self._groups: dict[str, GroupArms] = {}
+        self._orders: dict[str, Mapping[str, int]] = {}
+        self._time_limit_s: float | None = None
         self._reading = threading.Lock()
         survive_fork(self)
         self._unpriced: set[str] = set()
@@ -207,14 +211,20 @@ class StageRouteStrategy(CustomRoutingStrategyBase, ForkAware):
         group = None if is_asking() else self._managed(model, pinned=specific_deployment)
         if group is not None:
             before = dict(request)
+            trail = self._trail(request)
             try:
-                healthy = await self._seam.healthy(model, request, **asked)
+                healthy = await self._healthy(group, model, request, asked=asked, trail=trail)
             except _SEAM_BROKE as error:
                 self._went_wrong(error, group=group)
             else:
                 segment = await self._embedded(group, healthy, request, asked=asked)
                 routed = self._route(
-                    group, healthy, request, asked={"model": model, **asked}, segment=segment
+                    group,
+                    healthy,
+                    request,
+                    asked={"model": model, **asked},
+                    segment=segment,
+                    trail=trail,
                 )
                 if routed is not None:
                     return routed
@@ -245,9 +255,11 @@ class StageRouteStrategy(CustomRoutingStrategyBase, ForkAware):
         group = self._managed(model, pinned=specific_deployment)
         if group is not None:
             before = dict(request)
+            thread = "" if request_kwargs is not None else f"thread-{threading.get_ident()}"
+            trail = self._trail(request, thread=thread)
             try:
                 healthy = self._stepper.run(
-                    lambda: self._seam.healthy(model, request, **asked),
+                    lambda: self._healthy(group, model, request, asked=asked, trail=trail),
                     rewind=lambda: _rewind(request, before),
                 )
             except _SEAM_BROKE as error:
@@ -255,7 +267,13 @@ class StageRouteStrategy(CustomRoutingStrategyBase, ForkAware):
             else:
                 segment = self._embedded_now(group, healthy, request, asked=asked)
                 routed = self._route(
-                    group, healthy, request, asked={"model": model, **asked}, segment=segment
+                    group,
+                    healthy,
+                    request,
+                    asked={"model": model, **asked},
+                    segment=segment,
+                    trail=trail,
+                    thread=thread,
                 )
                 if routed is not None:
                     _name_the_model(routed, request, model=model)
@@ -306,16 +324,21 @@ class StageRouteStrategy(CustomRoutingStrategyBase, ForkAware):
             serving: the decision that answered; None if none did.
         """
         for decision in self._ledger.over(key, serving=serving):
-            self._withdraw(decision, failed=True)
+            # LiteLLM has tried again, which it does not where the request is to blame.
+            self._fail(decision, kind=None if decision.terms.time_limit_s else "not reported")
 
-    def _withdraw(self, decision: OpenDecision, *, failed: bool) -> None:
-        for episode in decision.episodes:
-            episode.discard(decision.decision_id)
-        (self._routing.failed if failed else self._routing.withdrawn)(decision.decision_id)
+    def _fail(self, decision: OpenDecision, *, kind: str | None) -> None:
+        _leave_episodes(decision)
+        self._routing.failed(decision.decision_id, arm=decision.arm, deployment=decision.model_id, kind=kind)
 
     def _conclude(self, decision: OpenDecision, report: Report) -> None:
-        if report.failed or report.from_cache:
-            self._withdraw(decision, failed=report.failed)
+        if report.failed:
+            kind = providers_fault(report.error, decision.terms, own_limit_s=decision.own_limit_s)
+            self._fail(decision, kind=kind)
+            return
+        if report.from_cache:
+            _leave_episodes(decision)
+            self._routing.withdrawn(decision.decision_id)
             return
         known = self._groups.get(decision.group)  # unknown: a group of the router before this one
         arm = decision.arm
@@ -337,6 +360,7 @@ class StageRouteStrategy(CustomRoutingStrategyBase, ForkAware):
             prompt_tokens=report.prompt_tokens,
             completion_tokens=report.completion_tokens,
             response_id=report.response_id,
+            deployment=report.model_id,
         )
 
     # --- choosing ------------------------------------------------------------------------------------------
@@ -370,8 +394,13 @@ class StageRouteStrategy(CustomRoutingStrategyBase, ForkAware):
         *,
         asked: Mapping[str, Any],
         segment: str | None,
+        trail: Trail | None,
+        thread: str = "",
     ) -> Deployment | None:
-        """Choose among healthy deployments, in a segment that was found already; None to leave the call to LiteLLM."""
+        """Choose among healthy deployments, in a segment that was found already; None to leave the call to LiteLLM.
+
+        Where the call has failed, in ``trail``, it does not go again as long as there is anywhere else to go.
+        """
         began = time.perf_counter()
         try:
             if isinstance(healthy, Mapping):  # the caller pinned one: LiteLLM's own strategy takes it, too
@@ -379,30 +408,29 @@ class StageRouteStrategy(CustomRoutingStrategyBase, ForkAware):
                 self._leave(group, request)
                 return healthy
             known = self._groups.get(group)
-            arms = {} if known is None else known.by_model_id
-            replicas: dict[str, list[Deployment]] = {}
-            for deployment in healthy:
-                arm = arms.get(model_id(deployment))
-                if arm is not None:
-                    replicas.setdefault(arm, []).append(deployment)
+            replicas = {} if known is None else known.replicas(healthy)
             if not replicas:
                 self.tally.left(group, Leaving.NO_ARM)
                 return None
+            if trail is not None:
+                replicas = untried(replicas, trail, group=group)
             origin = origin_of(request)
-            minted = origin is None and not request.get("litellm_call_id")
-            call_id = _call_id(request) if origin is None else origin.call_id
+            minted = origin is None and trail is None and not request.get("litellm_call_id")
+            call_id = _call_id(request, trail) if origin is None else origin.call_id
+            may_retry = has_retry(request, trail)
             routed = self._routing.choose(
                 group,
-                eligible=replicas.keys(),
+                eligible={arm: [model_id(one) for one in ones] for arm, ones in replicas.items()},
                 call_id=call_id,
                 segment=self._segment(group, request, asked=asked) if segment is None else segment,
                 price=self._price(group, request),
                 caller=None if origin is None else origin.caller,
+                has_retry=may_retry,
             )
             if routed is None:
                 self.tally.left(group, Leaving.NO_CHOICE)
                 return None
-            deployment = self._by_weight(replicas[routed.arm])
+            deployment = self._replica(group, replicas[routed.arm], has_retry=may_retry)
             episodes = open_episodes(self._routing)
             for episode in episodes:
                 episode.add(routed.decision_id)
@@ -418,6 +446,12 @@ class StageRouteStrategy(CustomRoutingStrategyBase, ForkAware):
                     model_id=model_id(deployment),
                     minted=minted,
                     episodes=episodes,
+                    own_key=minted or origin is not None or (trail is not None and trail.own_key),
+                    trace=str(request.get("litellm_trace_id") or ""),
+                    thread=thread,
+                    trail=trail,
+                    terms=terms_of(request),
+                    own_limit_s=own_limit_s(deployment, default=self._time_limit_s),
                 ),
             )
             _note(request, routed.decision_id)
@@ -502,15 +536,61 @@ class StageRouteStrategy(CustomRoutingStrategyBase, ForkAware):
             self._complained_at = now
             logger.warning("calls of group %r %s: %s", group, what, error)
 
-    def _by_weight(self, deployments: Sequence[Deployment]) -> Deployment:
+    def _trail(self, request: Request, *, thread: str = "") -> Trail | None:
+        """Return where this call has failed before; None at its first attempt."""
+        try:
+            return trail_of(self._ledger, request, thread=thread)
+        except Exception as error:  # noqa: BLE001 - whatever it is, the user's call goes on
+            self._routing.internal_error(error)
+            return None
+
+    def _healthy(
+        self,
+        group: str,
+        model: str,
+        request: Request,
+        *,
+        asked: Mapping[str, Any],
+        trail: Trail | None,
+    ) -> Coroutine[Any, Any, Any]:
+        """Return what lists the deployments that are healthy for a request, at the first level that may answer it."""
+        orders = self._orders.get(group)
+        if not orders:
+            return self._seam.healthy(model, request, **asked)
+        tried = set() if trail is None else {one.model_id for one in trail.decisions}
+        down = self._routing.unavailable(group)
+        arms = self._groups[group].by_model_id
+        hopeless = tried.union(one for one, arm in arms.items() if arm in down)
+        return healthy_at_a_level(
+            lambda: self._seam.healthy(model, request, **asked), request, orders=orders, hopeless=hopeless
+        )
+
+    def _replica(self, group: str, deployments: Sequence[Deployment], *, has_retry: bool) -> Deployment:
+        """Pick one of an arm's replicas by LiteLLM's weights, seldom one that did not answer of late."""
+        if len(deployments) == 1:
+            return deployments[0]
+        ids = [model_id(one) for one in deployments]
+        return self._by_weight(
+            deployments, factors=self._routing.replica_weights(group, ids, has_retry=has_retry)
+        )
+
+    def _by_weight(
+        self, deployments: Sequence[Deployment], *, factors: Sequence[float] | None = None
+    ) -> Deployment:
         """Pick as LiteLLM's simple shuffle does: by ``weight``, else ``rpm``, else ``tpm``, else uniformly."""
         if len(deployments) == 1:
             return deployments[0]
         for metric in ("weight", "rpm", "tpm"):
             weights = [float(deployment["litellm_params"].get(metric) or 0) for deployment in deployments]
             if max(weights) > 0:
-                return self._random.choices(deployments, weights=weights)[0]
-        return self._random.choice(deployments)
+                break
+        else:
+            if factors is None:
+                return self._random.choice(deployments)
+            weights = [1.0] * len(deployments)
+        if factors is not None:
+            weights = [weight * factor for weight, factor in zip(weights, factors, strict=True)]
+        return self._random.choices(deployments, weights=weights)[0]
 
     def _went_wrong(self, error: Exception, *, group: str) -> None:
         """Count an error of ours for which a call is left to LiteLLM."""
@@ -525,11 +605,15 @@ class StageRouteStrategy(CustomRoutingStrategyBase, ForkAware):
         """Tell the runtime about the arms there are now. Without ``rejected``, what is wrong is raised."""
         with self._reading:
             deployments = self._seam.deployments()
+            self._time_limit_s = self._seam.time_limit_s()
             names = {str(deployment.get("model_name")) for deployment in deployments} | self._groups.keys()
             for name in sorted(filter(self._routing.manages, names)):
                 read = read_arms(deployments, name, rejected=rejected)
                 known = self._groups.get(name)
                 self._groups[name] = read
+                orders = self._seam.orders([one for one in deployments if one.get("model_name") == name])
+                self._orders[name] = orders if len(set(orders.values())) > 1 else {}
+                self._routing.set_deployments(name, read.deployments())
                 if known is None or known.arms != read.arms:
                     try:
                         self._routing.set_arms(name, read.arms)
@@ -539,11 +623,12 @@ class StageRouteStrategy(CustomRoutingStrategyBase, ForkAware):
                         rejected(error)
 
 
-def _call_id(request: Request) -> str:
-    """Return LiteLLM's id of this attempt, naming it first if nobody has."""
+def _call_id(request: Request, trail: Trail | None = None) -> str:
+    """Return LiteLLM's id of this attempt; where it has none yet, that of the call's first attempt, or a new one."""
     call_id = request.get("litellm_call_id")
     if not call_id:
-        call_id = request["litellm_call_id"] = str(uuid.UUID(int=random_128(), version=4))
+        call_id = str(uuid.UUID(int=random_128(), version=4)) if trail is None else trail.call_id
+        request["litellm_call_id"] = call_id
     return str(call_id)
 
 
@@ -552,13 +637,14 @@ def _key(request: Request) -> str:
     return origin_of(request) or _call_id(request)
 
 
+def _leave_episodes(decision: OpenDecision) -> None:
+    for episode in decision.episodes:
+        episode.discard(decision.decision_id)
+
+
 def _note(request: Request, decision_id: str) -> None:
     """Write the decision's id where LiteLLM keeps its own notes about the call, if it does for this call."""
-    for key in NOTES:
-        metadata = request.get(key)
-        if isinstance(metadata, dict):
-            metadata[NOTE] = decision_id
-            return
+    notes_of(request)[NOTE] = decision_id
 
 
 def _leave_to_the_deployment(request: Request) -> None:

@@ -117,7 +117,7 @@ class MixedArm:
         share_limit: largest share it might get, in (0, 1].
         share_limited_by: what set that: "max_share", "rpm" or "tpm"; None where nothing did.
         kept_out: why it was no part of the mix: "ineligible": it could not serve this call; "unproven": it had its
-            fill of calls under way; None where it was.
+            fill of calls under way; "unavailable": it did not answer of late; None where it was.
         segment_reward: what a call of the mix's segment was expected to earn with it: the mean over what the mix was
             solved for; None where the mix is not that of a segment.
         segment_cost_usd: what such a call was expected to cost, US dollars; None likewise.
@@ -129,7 +129,7 @@ class MixedArm:
     cost_lcb_usd: float
     share_limit: float = 1.0
     share_limited_by: str | None = None
-    kept_out: Literal["ineligible", "unproven"] | None = None
+    kept_out: Literal["ineligible", "unproven", "unavailable"] | None = None
     segment_reward: float | None = None
     segment_cost_usd: float | None = None
 
@@ -157,6 +157,8 @@ class MixRecorded:
         cheapest_only: whether every arm had its fill of calls under way, so that calls went to the cheapest.
         segment: the segment whose estimates it was solved for; None where it was solved for those over all calls.
         priced: whether the shadow price is its callers' own, not the budget's.
+        probes: arms that got ``probe_share`` of the calls to find out whether they answer again.
+        probe_share: in [0, 1).
     """
 
     mix_id: str
@@ -172,6 +174,8 @@ class MixRecorded:
     cheapest_only: bool = False
     segment: str | None = None
     priced: bool = False
+    probes: tuple[str, ...] = ()
+    probe_share: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -197,7 +201,7 @@ class CallFailed:
 
     The account books a cost of 0; the arm's statistics count a failure and no cost, because a call that was
     never answered says nothing about the price of an answer. ``reward`` is the reward the application's
-    settings give to a failure, or None for none; it is kept under the source :data:`FAILURE_SOURCE`.
+    settings give to a failure of the provider, or None for none; it is kept under the source :data:`FAILURE_SOURCE`.
     """
 
     decision_id: str
@@ -271,7 +275,8 @@ class StagePlanned:
         live: the live arms, at least one.
         explored: the live arm that is there for a second look, with the share of calls it gets, or None.
         explore_share: that share, in [0, 1).
-        reason: why the window opened: ``"start"``, ``"schedule"``, ``"manual"``, ``"departure"``.
+        reason: why the window opened: ``"start"``, ``"schedule"``, ``"manual"``, ``"departure"``, ``"outage"``,
+            ``"recovery"``.
         opened_at: seconds since the epoch.
         opened_at_call: calls of the group before it.
         evidence: what was known of each candidate then; no part of the plan, so it is not compared.

@@ -46,6 +46,7 @@ def mix_of_text(mix_id: str, group: str, made_at: float, text: str) -> MixRecord
     try:
         body = json.loads(text)
         arms = tuple(MixedArm(**arm) for arm in body.pop("arms"))
+        body["probes"] = tuple(body.get("probes", ()))
         return MixRecorded(mix_id=mix_id, group=group, made_at=made_at, arms=arms, **body)
     except (AttributeError, KeyError, TypeError, ValueError):
         return None

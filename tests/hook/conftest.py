@@ -74,6 +74,9 @@ class FakeRouting:
     call_ids: list[str] = field(default_factory=list)
     segments: list[str] = field(default_factory=list)
     prices: list[float | None] = field(default_factory=list)
+    retries: list[bool] = field(default_factory=list)
+    deployments: dict[str, Mapping[str, Sequence[str]]] = field(default_factory=dict)
+    down: Collection[str] = ()
     texts: list[str] = field(default_factory=list)
     reports: list[tuple[str, str, dict[str, Any]]] = field(default_factory=list)
     errors: list[BaseException] = field(default_factory=list)
@@ -90,6 +93,17 @@ class FakeRouting:
     def set_arms(self, group: str, arms: Sequence[Arm]) -> None:
         self.arms[group] = tuple(arms)
 
+    def set_deployments(self, group: str, deployments: Mapping[str, Sequence[str]]) -> None:
+        self.deployments[group] = deployments
+
+    def unavailable(self, group: str) -> Collection[str]:
+        return self.down
+
+    def replica_weights(
+        self, group: str, deployments: Sequence[str], *, has_retry: bool
+    ) -> Sequence[float] | None:
+        return None
+
     def choose(
         self,
         group: str,
@@ -99,6 +113,7 @@ class FakeRouting:
         segment: str = "",
         price: float | None = None,
         caller: str | None = None,
+        has_retry: bool = False,
     ) -> FakeRouted | None:
         arm = self.prefer(eligible) if self.prefer else self._random.choice(sorted(eligible))
         if arm is None:
@@ -109,6 +124,7 @@ class FakeRouting:
             self.call_ids.append(call_id)
             self.segments.append(segment)
             self.prices.append(price)
+            self.retries.append(has_retry)
         return routed
 
     def segment_of_text(self, group: str, text: str) -> str:
@@ -118,8 +134,8 @@ class FakeRouting:
     def settled(self, decision_id: str, **said: Any) -> None:
         self._heard("settled", decision_id, said)
 
-    def failed(self, decision_id: str) -> None:
-        self._heard("failed", decision_id, {})
+    def failed(self, decision_id: str, **said: Any) -> None:
+        self._heard("failed", decision_id, said)
 
     def withdrawn(self, decision_id: str) -> None:
         self._heard("withdrawn", decision_id, {})

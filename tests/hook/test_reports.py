@@ -54,7 +54,7 @@ def test_a_retry_is_a_decision_of_its_own(
     )
     response = call(made, **asked)
     reports = {decision: (kind, said.get("arm")) for kind, decision, said in made.routing.wait(2)}
-    assert reports == {"d0": ("failed", None), "d1": ("settled", GOOD)}
+    assert reports == {"d0": ("failed", BAD), "d1": ("settled", GOOD)}
     assert made.control.record_reward(response, 1.0).decision_id == "d1"
     assert made.control.record_reward(response.id, 1.0).decision_id == "d1"
     assert len(made.control.strategy._ledger) == 0
