@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 
 from stageroute_router.core.availability import (
     AVAILABLE,
-    LAST_PROBE_SHARE,
+    FOLLOW_UP_SHARE,
+    LAST_PROBE_SHARES,
     PROBE_SHARE,
     RECOVERED,
     UNAVAILABLE,
@@ -39,6 +40,7 @@ class _Tracked:
     failures: int = 0
     in_a_row: int = 0
     last_failure: str = ""
+    calls_since: int = 0  # calls that could have gone there since one did
     probe: str | None = None
     probe_at: float = 0.0
     next_probe_at: float = 0.0
@@ -102,6 +104,7 @@ class Answering:
         known.belief = known.belief.after(answered=False, now=now)
         known.failures += 1
         known.in_a_row += 1
+        known.calls_since = 0
         known.last_failure = kind
         known.probe = None
         pause = PROBE_PAUSE_S * min(2.0 ** (known.in_a_row - 1) / 10, 1.0)
@@ -113,7 +116,7 @@ class Answering:
         if known is None:
             return
         known.belief = known.belief.after(answered=True, now=now)
-        known.in_a_row, known.probe, known.next_probe_at = 0, None, 0.0
+        known.in_a_row, known.calls_since, known.probe, known.next_probe_at = 0, 0, None, 0.0
         if known.belief.chance >= RECOVERED:
             del self.tracked[deployment]
 
@@ -136,6 +139,8 @@ class Answering:
         """
         chance: dict[str, float] = {}
         probes: list[str] = []
+        follow_ups: list[str] = []
+        waited = 0
         tracked_arms = {one.arm for one in self.tracked.values()}
         for arm in eligible:
             if arm not in tracked_arms:
@@ -145,29 +150,35 @@ class Answering:
             if best >= AVAILABLE:
                 continue
             chance[arm] = rounded(best)
-            if arm in live and all(_may_be_probed(self.tracked[one], now=now) for one in ids):
+            failing = [self.tracked[one] for one in ids]
+            for one in failing:
+                one.calls_since += 1
+            if arm in live and all(_may_be_probed(one, now=now) for one in failing):
                 probes.append(arm)
+                waited = max(waited, min(one.calls_since for one in failing))
+                if not any(one.in_a_row for one in failing):
+                    follow_ups.append(arm)
         if not chance:
             return None
-        share = PROBE_SHARE if has_retry else LAST_PROBE_SHARE
+        share = FOLLOW_UP_SHARE if follow_ups else _probe_share(has_retry=has_retry, waited=waited)
         # Where no arm answers, every call is a probe.
         is_spared = len(chance) < len(eligible) or any(one >= UNAVAILABLE for one in chance.values())
         return Availability(
-            chance=chance, probes=tuple(probes) if is_spared else (), probe_share=share if probes else 0.0
+            chance=chance, probes=tuple(follow_ups or probes) if is_spared else (), probe_share=share
         )
 
     def weights(self, deployments: Sequence[str], *, has_retry: bool, now: float) -> Sequence[float] | None:
         """Return by how much less each replica of an arm is to be asked, in (0, 1]; None where all of them answer."""
         if not any(one in self.tracked for one in deployments):
             return None
-        least = PROBE_SHARE if has_retry else LAST_PROBE_SHARE
+        least = PROBE_SHARE if has_retry else LAST_PROBE_SHARES[0][1]
         return [least if chance < UNAVAILABLE else chance for chance in self._chances(deployments, now=now)]
 
     def routed(self, arm: str, *, decision_id: str, now: float) -> None:
         """Note that a call goes to an arm: as long as it is under way, no other one need probe it."""
         for known in self.tracked.values():
             if known.arm == arm:
-                known.probe, known.probe_at = decision_id, now
+                known.probe, known.probe_at, known.calls_since = decision_id, now, 0
 
     def _chances(self, deployments: Sequence[str], *, now: float) -> list[float]:
         known = (self.tracked.get(one) for one in deployments)
@@ -199,6 +210,13 @@ class Answering:
                     )
                 )
         return sorted(found, key=lambda one: (one.chance, one.arm))
+
+
+def _probe_share(*, has_retry: bool, waited: int) -> float:
+    """Return the share of calls that probe, after so many that did not."""
+    if has_retry:
+        return PROBE_SHARE
+    return max((share for calls, share in LAST_PROBE_SHARES if waited >= calls), default=0.0)
 
 
 def _may_be_probed(known: _Tracked, *, now: float) -> bool:

@@ -169,6 +169,11 @@ _OF_AN_ARM: tuple[_Number[ArmStatus], ...] = (
         counts=True,
     ),
     _Number(
+        name="stageroute_arm_availability_ratio",
+        told="Chance that the arm answers its next call, by this worker's latest calls; 1 while all are answered.",
+        value=lambda arm: arm.availability,
+    ),
+    _Number(
         name="stageroute_arm_reward_upper_bound_ratio",
         told="Upper confidence bound of the arm's reward, in [0, 1].",
         value=lambda arm: arm.reward_ucb,

@@ -7,14 +7,23 @@ from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Literal
 
+import numpy as np
+
 from stageroute_router.availability import Outage
 from stageroute_router.core.arm import Arm
+from stageroute_router.core.availability import AVAILABLE, UNAVAILABLE, rounded
+from stageroute_router.core.choosing import live_mix
 from stageroute_router.core.lower_bound import reward_lcb
+from stageroute_router.core.mix import Mix
 from stageroute_router.core.segment_worth import SegmentWorth, segment_worth
 from stageroute_router.core.snapshot import GroupPolicy, Snapshot
 from stageroute_router.core.statistics import ArmStatistics
+from stageroute_router.wording import listed, utc
 
 _NOTHING = ArmStatistics()
+
+_FEWEST_FAILURES = 2
+"""A single failed call says little: the next answer settles it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,7 +37,8 @@ class ArmStatus:
         pinned_by: who decided that: "operator" where it was pinned or unpinned at run time, which outweighs the
             settings; "settings" where it is pinned there; None where nobody did.
         explored: whether it is live for a second look only.
-        probability: share of calls it gets now, in [0, 1]; 0 when not live.
+        probability: share of calls it gets now, in [0, 1]; 0 when not live. An arm that does not answer has 0, too, while
+            another live one does: the few calls that probe it are not counted.
         max_share: largest share it may get by the settings.
         share_limit: largest share it may get now, in (0, 1]: ``max_share``, or less where its rate limits could not
             bear more of the present traffic.
@@ -82,6 +92,31 @@ class ArmStatus:
     failing_since: float | None = None
     recent_failures: int = 0
     last_failure: str | None = None
+
+    @property
+    def fails(self) -> bool:
+        """Whether it does not answer every call of late."""
+        return self.failing_since is not None and self.availability < AVAILABLE
+
+    @property
+    def down(self) -> bool:
+        """Whether it does not answer of late, so that it gets no calls but probes while another arm answers."""
+        return self.fails and self.availability < UNAVAILABLE
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trouble:
+    """Arms that do not answer of late, in plain words.
+
+    Args:
+        short: which, since when, and what was done, in a few words.
+        detail: the same as a whole sentence without its full stop, with how many calls failed, and by what.
+        is_total: whether no arm of the group answers.
+    """
+
+    short: str
+    detail: str
+    is_total: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -195,7 +230,8 @@ def describe(
         outages: the arms that do not answer every call of this process, the worst first.
     """
     account = snapshot.account
-    probabilities = dict(zip(snapshot.live, snapshot.mix.probabilities, strict=True))
+    answering, mix = _present_mix(policy, snapshot, outages)
+    probabilities = dict.fromkeys(snapshot.live, 0.0) | dict(zip(answering, mix.probabilities, strict=True))
     lowest = reward_lcb(policy, snapshot)
     arms = tuple(
         _describe_arm(
@@ -228,8 +264,12 @@ def describe(
         feasible=snapshot.mix.feasible,
         reward_coverage=rewards / account.calls if account.calls else None,
         arms=tuple(sorted(arms, key=lambda arm: (not arm.live, -arm.probability, arm.name))),
-        warnings=(*notes, *_warnings(arms, snapshot=snapshot, most_live=policy.max_live)),
-        segments=_describe_segments(snapshot),
+        warnings=(
+            *(trouble.detail for trouble in troubles(arms)),
+            *notes,
+            *_warnings(arms, snapshot=snapshot, most_live=policy.max_live),
+        ),
+        segments=_describe_segments(snapshot, answering, mix),
         segment_worth=segment_worth(
             snapshot.estimate.scenarios,
             snapshot.mix,
@@ -242,16 +282,37 @@ def describe(
     )
 
 
-def _describe_segments(snapshot: Snapshot) -> tuple[SegmentStatus, ...]:
-    if not snapshot.mix.by_segment:
+def _present_mix(
+    policy: GroupPolicy, snapshot: Snapshot, outages: Sequence[Outage]
+) -> tuple[tuple[str, ...], Mix]:
+    """Return the live arms that answer, and what calls are sampled from now; all of them where none does."""
+    chance = {one.arm: rounded(one.chance) for one in outages}
+    answering = tuple(name for name in snapshot.live if chance.get(name, 1.0) >= UNAVAILABLE)
+    if not answering or chance.keys().isdisjoint(snapshot.live):
+        return snapshot.live, snapshot.mix
+    estimate = snapshot.estimate
+    scenarios = estimate.scenarios.take([snapshot.live.index(name) for name in answering])
+    mix = live_mix(
+        policy,
+        estimate,
+        scenarios.times(np.array([chance.get(name, 1.0) for name in answering])),
+        names=answering,
+        indices=np.array([estimate.position[name] for name in answering], dtype=np.intp),
+        stage=snapshot.stage,
+    )
+    return answering, mix
+
+
+def _describe_segments(snapshot: Snapshot, live: Sequence[str], mix: Mix) -> tuple[SegmentStatus, ...]:
+    if not mix.by_segment:
         return ()
-    seen = dict.fromkeys(snapshot.mix.by_segment, _NOTHING)
+    seen = dict.fromkeys(mix.by_segment, _NOTHING)
     for (segment, _), cell in (snapshot.cells or {}).items():
         seen[segment] = seen.get(segment, _NOTHING) + cell
     calls = sum(one.pulls for one in seen.values())
     described = []
     for name, one in seen.items():
-        shares = dict(zip(snapshot.live, snapshot.mix.of(name).probabilities, strict=True))
+        shares = dict.fromkeys(snapshot.live, 0.0) | dict(zip(live, mix.of(name).probabilities, strict=True))
         described.append(
             SegmentStatus(
                 name=name,
@@ -314,6 +375,81 @@ def _describe_arm(
         recent_failures=0 if outage is None else outage.failures,
         last_failure=None if outage is None else outage.last_failure,
     )
+
+
+def troubles(arms: Sequence[ArmStatus]) -> tuple[Trouble, ...]:
+    """Return what is wrong with arms by their latest calls, the most urgent first; empty while all of them answer.
+
+    An arm that answers some of its calls is named while it is live, from its second failure on.
+
+    Args:
+        arms: every candidate of a group.
+    """
+    down = [arm for arm in arms if arm.down]
+    if down and len(down) == len(arms):
+        return (_total_trouble(down),)
+    unsteady = [
+        arm
+        for arm in arms
+        if arm.fails and not arm.down and arm.live and arm.recent_failures >= _FEWEST_FAILURES
+    ]
+    down.sort(key=lambda arm: (not arm.live, arm.failing_since, arm.name))
+    unsteady.sort(key=lambda arm: (arm.availability, arm.name))
+    return (
+        *(_trouble_of_an_arm_that_is_down(arm, _where_calls_go(arms)) for arm in down),
+        *(_trouble_of_an_unsteady_arm(arm, arms) for arm in unsteady),
+    )
+
+
+def _total_trouble(arms: Sequence[ArmStatus]) -> Trouble:
+    since = utc(max(arm.failing_since or 0.0 for arm in arms))
+    of_each = listed([f"{_counted_failures(arm)} at {arm.name}" for arm in arms])
+    return Trouble(
+        short=f"no arm answers since {since} (LiteLLM's own errors reach the callers)",
+        detail=f"no arm answers since {since} ({of_each}): LiteLLM's own errors reach the callers; every call tries "
+        "arms again, so the first answer ends it",
+        is_total=True,
+    )
+
+
+def _trouble_of_an_arm_that_is_down(arm: ArmStatus, others: str) -> Trouble:
+    since = utc(arm.failing_since or 0.0)
+    return Trouble(
+        short=f"{arm.name} does not answer since {since} (calls go to {others})",
+        detail=f"{arm.name} does not answer since {since} ({_counted_failures(arm)}): calls go to {others}; a few "
+        "probe it",
+    )
+
+
+def _trouble_of_an_unsteady_arm(arm: ArmStatus, arms: Sequence[ArmStatus]) -> Trouble:
+    since = utc(arm.failing_since or 0.0)
+    is_last = all(other.down for other in arms if other is not arm)
+    done = "no other arm answers" if is_last else "it gets fewer calls"
+    return Trouble(
+        short=f"{arm.name} does not answer every call since {since} ({done})",
+        detail=f"{arm.name} does not answer every call since {since} ({_counted_failures(arm)}; the next call is "
+        f"answered with a chance of about {_roughly(arm.availability)} %): {done}",
+    )
+
+
+def _counted_failures(arm: ArmStatus) -> str:
+    if arm.recent_failures == 1:
+        return "1 call failed" + (f", by {arm.last_failure}" if arm.last_failure else "")
+    return f"{arm.recent_failures:,} calls failed" + (
+        f", the last by {arm.last_failure}" if arm.last_failure else ""
+    )
+
+
+def _where_calls_go(arms: Sequence[ArmStatus]) -> str:
+    """Return the arms that calls go to while others are down: live ones by their share, else other candidates."""
+    answering = [arm for arm in arms if not arm.down]
+    live = [arm for arm in answering if arm.live]
+    busy = [arm for arm in live if arm.probability > 0]
+    return listed([arm.name for arm in sorted(busy or live or answering, key=lambda arm: -arm.probability)])
+
+
+def _roughly(chance: float) -> int:
+    return 5 * round(20 * chance)
 
 
 def _warnings(arms: Sequence[ArmStatus], *, snapshot: Snapshot, most_live: int) -> list[str]:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from datetime import datetime, timezone
 
 from stageroute_router.core.segment_worth import SegmentWorth
 
+_MOST_NAMED = 3
 _PER_CALLS = 1000
 _SMALLEST = 1e-6
 _LARGEST_STEP = 0.1
@@ -59,6 +62,31 @@ def segment_worth_sentence(worth: SegmentWorth) -> str:
         f"routing by segment is worth {worth.gain:+.3f} reward per call at the same spend "
         f"(90 % interval {worth.lower:+.3f} to {worth.upper:+.3f})"
     )
+
+
+def utc(at: float) -> str:
+    """Return a moment, in seconds since the epoch, as a text that means the same everywhere.
+
+    >>> utc(1767225605.9), utc(1e30)
+    ('2026-01-01 00:00:05 UTC', 'an unknown time')
+    """
+    try:
+        return f"{datetime.fromtimestamp(at, tz=timezone.utc):%Y-%m-%d %H:%M:%S} UTC"
+    except (OverflowError, ValueError, OSError):
+        return "an unknown time"
+
+
+def listed(names: Sequence[str]) -> str:
+    """Return names as a sentence lists them, the first three of many.
+
+    >>> listed(["a"]), listed(["a", "b"]), listed(["a", "b", "c"])
+    ('a', 'a and b', 'a, b and c')
+    >>> listed(["a", "b", "c", "d", "e"])
+    'a, b, c and 2 more'
+    """
+    if len(names) > _MOST_NAMED:
+        names = [*names[:_MOST_NAMED], f"{len(names) - _MOST_NAMED} more"]
+    return " and ".join([part for part in (", ".join(names[:-1]), *names[-1:]) if part])
 
 
 def _calls_of_a_small_step(budget_usd: float) -> int:

@@ -296,18 +296,29 @@ def _arms() -> list[Any]:
             ),
         ),
         curve(
+            "Availability of each arm",
+            "Chance that an arm answers its next call, by the worker that sees it worst; 1 while all are answered.",
+            "percentunit",
+            query(
+                f"min by (group, arm) (min_over_time(stageroute_arm_availability_ratio{GROUP}[$window]))",
+                "{{group}} · {{arm}}",
+            ),
+        )
+        .max(1)
+        .span(6),
+        curve(
             "Stage",
             "Number of the current stage: rises at each maintenance window.",
             "none",
             query(f"max by (group) (stageroute_stage{GROUP})", "{{group}}"),
-        ),
+        ).span(6),
         curve(
             "Live arms, and warnings",
             "How many arms are live, and how many warnings the status has; the status has their text.",
             "none",
             query(f"max by (group) (stageroute_live_arms{GROUP})", "{{group}}: live"),
             query(f"max by (group) (stageroute_warnings{GROUP})", "{{group}}: warnings"),
-        ),
+        ).span(6),
         curve(
             "Bounds of each arm's reward",
             "Upper confidence bounds: what an arm might be worth. They come down as more is known.",
@@ -315,7 +326,7 @@ def _arms() -> list[Any]:
             query(
                 f"max by (group, arm) (stageroute_arm_reward_upper_bound_ratio{GROUP})", "{{group}} · {{arm}}"
             ),
-        ),
+        ).span(6),
     ]
 
 

@@ -16,7 +16,7 @@ from math import exp
 LEVELS = (0.001, 0.1, 0.25, 0.5, 0.75, 0.9, 0.97, 0.999)
 """Chances of an answer that a deployment may have."""
 
-JUMPS = (0.03, 0.01, 0.01, 0.02, 0.02, 0.03, 0.05, 0.83)
+JUMPS = (0.03, 0.002, 0.002, 0.004, 0.005, 0.02, 0.05, 0.887)
 """How likely each level is after a jump: most deployments answer, those that do not are mostly gone altogether."""
 
 JUMP_PER_CALL = 0.005
@@ -40,8 +40,14 @@ PROBE_SHARE = 0.05
 Such a call fails once and is answered by another arm. An arm that answers again is found within 20 of them on average.
 """
 
-LAST_PROBE_SHARE = 0.005
-"""The same for calls without a retry: each costs its caller an answer, so that few are made."""
+LAST_PROBE_SHARES = ((50, 0.005), (100, 0.01), (150, 0.02))
+"""The same for calls without a retry, by how many calls were made since the arm was tried last; 0 before.
+
+Each such probe costs its caller an answer: one in 150 calls on average, and seldom more than 250 without one.
+"""
+
+FOLLOW_UP_SHARE = 0.5
+"""Share of the calls that go to an arm whose last call was answered, until enough were to trust it again."""
 
 _GRID = 20
 """Chances are rounded to one part in so many: a mix is solved anew only when an arm's moves that far."""
@@ -54,17 +60,17 @@ class Belief:
     >>> belief = Belief()
     >>> round(belief.chance, 2)
     1.0
-    >>> for _ in range(2):
+    >>> for _ in range(9):
     ...     belief = belief.after(answered=False, now=0.0)
-    >>> belief.chance < 0.3
+    >>> belief.chance < 0.05
     True
-    >>> for _ in range(2):
+    >>> for _ in range(3):
     ...     belief = belief.after(answered=True, now=0.0)
-    >>> belief.chance > 0.9
+    >>> belief.chance > 0.95
     True
     """
 
-    weights: tuple[float, ...] = (0.0, 0.00001, 0.00002, 0.0001, 0.0003, 0.0013, 0.00734, 0.99093)
+    weights: tuple[float, ...] = (0.0, 0.0, 0.0, 0.00002, 0.00008, 0.00093, 0.00769, 0.99128)
     at: float = 0.0
 
     def after(self, *, answered: bool, now: float) -> Belief:

@@ -146,7 +146,8 @@ def read_report(kwargs: Mapping[str, Any], response_obj: object, *, failed: bool
     noted = next((held[NOTE] for held in metadata if held.get(NOTE)), None)
     origin = next((held[ORIGIN] for held in metadata if held.get(ORIGIN)), None)
     info = params.get("model_info")
-    served = logged.get("model_id") or (info.get("id") if isinstance(info, Mapping) else None)
+    # What LiteLLM logs stands in the request's metadata, which an application may give to several calls.
+    served = (info.get("id") if isinstance(info, Mapping) else None) or logged.get("model_id")
     cost = kwargs.get("response_cost")
     response_id = field_of(response_obj, "id")
     return Report(

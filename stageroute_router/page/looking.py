@@ -162,7 +162,11 @@ def _settled(history: Sequence[HistoryPoint]) -> tuple[HistoryPoint, ...]:
 
 
 def _steady(group: GroupStatus) -> GroupStatus:
-    """Return a status whose traffic has the digits that are shown: more fade from moment to moment."""
+    """Return a status with as many digits of traffic and availability as are shown: more of them fade all the time."""
+    if any(arm.fails for arm in group.arms):
+        # Down, so that it stays below each limit that it is below.
+        arms = (replace(arm, availability=math.floor(100 * arm.availability) / 100) for arm in group.arms)
+        group = replace(group, arms=tuple(arms))
     if group.calls_per_minute is None:
         return group
     return replace(group, calls_per_minute=float(rate(group.calls_per_minute).replace(",", "")))

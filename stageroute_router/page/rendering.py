@@ -41,6 +41,8 @@ _BINDING = {
     "second_look": "a second look, at an arm that may have been left too early",
     "outside_live_set": "no live arm could serve, so another candidate did",
     "unproven": "too few costs of the arm are known for more calls at a time",
+    "unavailable": "a better arm has not answered of late",
+    "probe": "a probe: does an arm that has not answered of late answer again?",
 }
 
 _REASONS = {
@@ -48,6 +50,8 @@ _REASONS = {
     "schedule": "by schedule",
     "manual": "somebody asked for it",
     "departure": "live arms were gone",
+    "outage": "no live arm answered",
+    "recovery": "an arm answered again",
 }
 
 
@@ -96,7 +100,7 @@ class Rendering:
     def groups(self, look: GroupsLook) -> str:
         """Return the list of groups, those that need attention first."""
         judged = [(group, verdict(group, look.health)) for group in look.groups]
-        judged.sort(key=lambda pair: (pair[1].state != "attention", pair[0].name))
+        judged.sort(key=lambda pair: (pair[1].answers, pair[1].state != "attention", pair[0].name))
         return self._templates.get_template("groups.html").render(
             judged=judged,
             health=look.health,

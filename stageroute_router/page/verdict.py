@@ -8,7 +8,7 @@ from typing import Literal
 
 from stageroute_router.health import Health
 from stageroute_router.page.numbers import percent, plural, reward
-from stageroute_router.status import GroupStatus
+from stageroute_router.status import GroupStatus, troubles
 
 OVERSPENT = 1.03
 """Spend above so many budgets needs attention: measured runs end within 1.001, their worst quarters within 1.015."""
@@ -20,9 +20,14 @@ FEW_REWARDS = 0.02
 """Rewards on a smaller part of the calls teach too little."""
 
 MANY_FAILURES = 0.2
-"""A live arm that fails a larger part of its calls needs attention, from 20 calls on."""
+"""A live arm that has failed a larger part of its calls needs attention, from 20 calls on.
+
+Only where the latest calls are not known, because they say more: in a process without a call so far, or none at all.
+"""
 
 _ENOUGH_PULLS = 20
+
+_ADVICE = "Look at its provider's status, its key and its limits."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,11 +51,13 @@ class Verdict:
         state: ``"works"``, ``"attention"``, or ``"waiting"`` before its first call.
         sentence: the verdict in one sentence.
         reasons: why it needs attention, the most urgent first; empty otherwise.
+        answers: False while no arm of the group answers: nothing is more urgent.
     """
 
     state: Literal["works", "attention", "waiting"]
     sentence: str
     reasons: tuple[Reason, ...] = ()
+    answers: bool = True
 
 
 def verdict(group: GroupStatus, health: Health) -> Verdict:
@@ -58,10 +65,12 @@ def verdict(group: GroupStatus, health: Health) -> Verdict:
     reasons = _reasons(group, health)
     if reasons:
         more = f", and {len(reasons) - 1} more" if len(reasons) > 1 else ""
+        answers = not any(trouble.is_total for trouble in troubles(group.arms))
         return Verdict(
             state="attention",
-            sentence=f"{group.name} needs attention: {reasons[0].short}{more}.",
+            sentence=f"{group.name} {'needs attention' if answers else 'does not work'}: {reasons[0].short}{more}.",
             reasons=reasons,
+            answers=answers,
         )
     if group.calls == 0:
         return Verdict(state="waiting", sentence=f"{group.name} is ready and waits for its first call.")
@@ -81,7 +90,8 @@ def mean_reward(group: GroupStatus) -> float | None:
 
 
 def _reasons(group: GroupStatus, health: Health) -> tuple[Reason, ...]:
-    reasons = []
+    found = troubles(group.arms)
+    reasons = [Reason(short=one.short, detail=_narrow(f"{one.detail}. {_ADVICE}")) for one in found]
     if health.state != "ok":
         reasons.append(
             Reason(
@@ -97,8 +107,13 @@ def _reasons(group: GroupStatus, health: Health) -> tuple[Reason, ...]:
                 detail="Routing goes by list prices and priors until it can be read.",
             )
         )
-    # The status repeats the health among its warnings.
-    told = [warning for warning in group.warnings if not warning.startswith(f"{health.state}:")]
+    # The status repeats the health among its warnings, and which arms do not answer.
+    repeated = {one.detail for one in found}
+    told = [
+        warning
+        for warning in group.warnings
+        if not warning.startswith(f"{health.state}:") and warning not in repeated
+    ]
     if not group.feasible and not told:
         told = ["no mixture of the live arms keeps the budget: raise it, or add a cheaper model"]
     reasons.extend(Reason(short=_first_clause(warning), detail=_sentence(warning)) for warning in told)
@@ -123,17 +138,26 @@ def _reasons(group: GroupStatus, health: Health) -> tuple[Reason, ...]:
                 "record_reward() or a reward token.",
             )
         )
-    for arm in group.arms:
-        if arm.live and arm.pulls >= _ENOUGH_PULLS and arm.failures > MANY_FAILURES * arm.pulls:
-            part = percent(arm.failures / arm.pulls)
-            reasons.append(
-                Reason(
-                    short=f"{arm.name} fails {part} of its calls",
-                    detail=f"{arm.name} failed {plural(arm.failures, 'call')} of {arm.pulls:,}: look at its provider, "
-                    "key and limits. LiteLLM retries such calls elsewhere.",
-                )
-            )
+    if group.calls_per_minute is None:
+        reasons.extend(_failures_ever(group))
     return tuple(reasons)
+
+
+def _failures_ever(group: GroupStatus) -> list[Reason]:
+    """Return the live arms that have failed many of their calls, whenever that was."""
+    return [
+        Reason(
+            short=f"{arm.name} has failed {percent(arm.failures / arm.pulls)} of its calls",
+            detail=f"{arm.name} failed {plural(arm.failures, 'call')} of {arm.pulls:,} so far; no later call is known "
+            f"here. {_ADVICE}",
+        )
+        for arm in group.arms
+        if arm.live and arm.pulls >= _ENOUGH_PULLS and arm.failures > MANY_FAILURES * arm.pulls
+    ]
+
+
+def _narrow(text: str) -> str:
+    return text.replace(" %", "\u202f%")
 
 
 def _first_clause(warning: str) -> str:

@@ -208,7 +208,7 @@ def _arm_line(arm: ArmStatus, width: int, *, ascii_only: bool) -> Text:
     return Text.assemble(
         name,
         (f" {share(arm.probability):>6}", "bold"),
-        (f" {'' if mark == 'yes' else mark:6}", "cyan"),
+        (f" {'' if mark == 'yes' else mark:6}", "bold red" if arm.down else "cyan"),
         f" {drawn} {reward(arm.reward_mean):>5} {cost:>10}",
         details if width >= _WIDE else "",
     )
@@ -264,10 +264,12 @@ def status_lines(look: Look) -> Iterable[str]:
     for group in look.status.groups:
         coverage = "-" if group.reward_coverage is None else f"{group.reward_coverage:.0%}"
         live = ", ".join(f"{clean(arm.name)} {share(arm.probability)}" for arm in group.arms if arm.live)
+        down = ", ".join(clean(arm.name) for arm in group.arms if arm.down)
         ratio = (
             "nothing spent yet" if group.spend_ratio is None else f"{share(group.spend_ratio)} of the budget"
         )
         yield (
             f"{at} {clean(group.name)}: stage {group.stage}, {counted(group.calls, 'call')}, {ratio}, "
-            f"{shadow_price_sentence(group.shadow_price)}, rewards on {coverage} of calls; live: {live}; {health}"
+            f"{shadow_price_sentence(group.shadow_price)}, rewards on {coverage} of calls; live: {live}; "
+            f"{f'down: {down}; ' if down else ''}{health}"
         )

@@ -18,6 +18,8 @@ _BOUND_BY: dict[Binding, str] = {
     "second_look": "a second look at an arm that may have been left too early",
     "outside_live_set": "the live set: a better arm was not live in this stage",
     "unproven": "the limit on calls under way to arms whose cost is not known yet",
+    "unavailable": "availability: a better arm has not answered of late",
+    "probe": "a probe, to find out whether an arm that has not answered of late does again",
 }
 
 

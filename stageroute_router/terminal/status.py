@@ -90,7 +90,9 @@ def health_line(health: Health, *, now: float | None = None) -> Text:
 
 
 def live_mark(arm: ArmStatus) -> str:
-    """Return in which way an arm is live; nothing where it is not."""
+    """Return in which way an arm is live, or that it does not answer of late; nothing where it is not live."""
+    if arm.down:
+        return "down"
     if not arm.live:
         return ""
     return "look" if arm.explored else "pinned" if arm.pinned else "yes"
@@ -103,7 +105,7 @@ def _arms(group: GroupStatus) -> Table:
     for arm in group.arms:
         table.add_row(
             plain(arm.name),
-            live_mark(arm),
+            Text(live_mark(arm), style="bold red" if arm.down else ""),
             share(arm.probability) if arm.live else "",
             f"{arm.pulls:,}",
             f"{arm.failures:,}" if arm.failures else "",

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from dataclasses import asdict, replace
-from typing import Any
+from typing import Any, get_args
 
 import pytest
+
+from stageroute_router.reports import Binding
+from stageroute_router.status import troubles
 
 KEY = "sk-a-key-that-nobody-may-see"
 
@@ -34,6 +38,43 @@ def test_status_says_what_is_wrong_with_health_and_groups(run: Any, proxy: Any) 
     assert "warning: the [red] budget" in done.stdout
     assert "health degraded for" in done.stdout
     assert "locked (5 writes queued)" in done.stdout
+
+
+DOWN = {
+    "availability": 0.03,
+    "failing_since": 1_767_276_192.0,
+    "recent_failures": 7,
+    "last_failure": "Timeout",
+}
+
+
+def test_status_marks_arms_that_do_not_answer(run: Any, proxy: Any) -> None:
+    first, second, *others = proxy.groups[0].arms
+    arms = (replace(first, probability=0.0, **DOWN), second, *others[:-1], replace(others[-1], **DOWN))
+    proxy.groups = (
+        replace(proxy.groups[0], arms=arms, warnings=tuple(one.detail for one in troubles(arms))),
+    )
+    done = run("status", "--proxy", proxy.url, COLUMNS="80")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert max(len(line) for line in done.stdout.splitlines()) <= 80
+    assert [line.split()[1] for line in done.stdout.splitlines() if " down " in line] == ["down", "down"]
+    wide = run("status", "--proxy", proxy.url).stdout
+    assert (
+        "warning: openai/gpt-x does not answer since 2026-01-01 14:03:12 UTC (7 calls failed, the last by Timeout): "
+        "calls go to anthropic/small and mistral/look; a few probe it"
+    ) in " ".join(wide.split())
+    lines = run("watch", "--proxy", proxy.url, "--every", "0.2", "--count", "1").stdout
+    assert "down: openai/gpt-x, openai/old; health ok" in lines
+
+
+@pytest.mark.parametrize("binding", get_args(Binding))
+def test_every_binding_is_told_in_words(run: Any, proxy: Any, binding: Any) -> None:
+    proxy.receipts = {"d": replace(proxy.receipts["chatcmpl-1"], binding=binding)}
+    done = run("why", "d", "--proxy", proxy.url)
+    assert done.returncode == 0, done.stderr
+    told = re.search(r"^bound by +(.*)$", done.stdout, flags=re.MULTILINE)
+    assert told is not None
+    assert told[1].strip() != binding
 
 
 def test_json_is_what_dataclasses_are_with_null_for_infinity(run: Any, proxy: Any) -> None:

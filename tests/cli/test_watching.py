@@ -20,6 +20,8 @@ from typing import Any
 import pyte
 import pytest
 
+from stageroute_router.status import troubles
+
 DEADLINE_S = 60.0
 LEAVE_SCREEN = b"\x1b[?1049l"
 SHOW_CURSOR = b"\x1b[?25h"
@@ -196,6 +198,20 @@ def test_several_groups_have_a_line_each_and_one_can_be_chosen(run: Any, proxy: 
         assert "93%" in code
     with watching(run, proxy, "--group", "code") as terminal:
         terminal.shows("12 of 77 calls")
+
+
+def test_arms_that_do_not_answer_are_marked_within_80_columns(run: Any, proxy: Any) -> None:
+    first, *others = proxy.groups[0].arms
+    failing = {"failing_since": 1_767_276_192.0, "recent_failures": 7, "last_failure": "Timeout"}
+    arms = (replace(first, availability=0.02, probability=0.0, **failing), *others)
+    warnings = tuple(one.detail for one in troubles(arms))
+    proxy.groups = (replace(proxy.groups[0], arms=arms, warnings=warnings),)
+    with watching(run, proxy) as terminal:
+        shown = terminal.shows(
+            "warning: openai/gpt-x does not answer since 2026-01-01 14:03:12 UTC", "Ctrl-C ends"
+        )
+        (line,) = [line for line in shown.split("\n") if line.startswith("openai/gpt-x")]
+        assert line.split()[1:3] == ["0.0%", "down"]
 
 
 def test_terminal_without_unicode_gets_ascii(run: Any, proxy: Any) -> None:

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 from prometheus_client import CollectorRegistry, Gauge
 
+from stageroute_router.core.availability import UNAVAILABLE
 from stageroute_router.errors import SettingsError, UnmanagedCallError
 from stageroute_router.metrics import expose
 
@@ -78,6 +79,7 @@ def test_a_scrape_says_what_the_status_says(start: Any, scrape: Any, until: Any,
             "stageroute_arm_share_limit_ratio": arm.share_limit,
             "stageroute_arm_calls_total": arm.pulls,
             "stageroute_arm_failures_total": 0,
+            "stageroute_arm_availability_ratio": 1,
             "stageroute_arm_reward_count": arm.reward_count,
             "stageroute_arm_reward_sum": arm.reward_count * (arm.reward_mean or 0),
             "stageroute_arm_reward_upper_bound_ratio": arm.reward_ucb,
@@ -179,6 +181,37 @@ def test_failed_calls_are_counted_where_they_failed(
     for arm, failures in failed.items():
         assert page.value("stageroute_arm_failures_total", group="chat", arm=arm) == failures
         assert page.value("stageroute_arm_calls_total", group="chat", arm=arm) == failures
+
+
+def test_availability_falls_while_an_arm_does_not_answer_and_rises_when_it_does(
+    start: Any, scrape: Any, until: Any, registry: Any, provider: Any
+) -> None:
+    router = start(disable_cooldowns=True)
+    expose(router.stageroute, registry=registry)
+
+    def availability() -> dict[str, float]:
+        page = scrape(registry)
+        arms = [arm.name for arm in router.stageroute.status("chat").arms]
+        return {arm: page.value("stageroute_arm_availability_ratio", group="chat", arm=arm) for arm in arms}
+
+    call(router)
+    assert set(availability().values()) == {1.0}
+    for model in provider.models:
+        provider.set(model, error_rate=1.0)
+    try:
+        for _ in range(10):
+            with pytest.raises(Exception, match="Error"):
+                call(router)
+        until(lambda: max(availability().values()) < UNAVAILABLE)
+        status = router.stageroute.status("chat")
+        assert status.warnings[0].startswith("no arm answers since ")
+        assert {arm.name: arm.availability for arm in status.arms} == pytest.approx(availability(), abs=0.01)
+    finally:
+        for model in provider.models:
+            provider.set(model, error_rate=0.0)
+    # Calls without a retry seldom probe, once an arm answers: the other one may have to wait.
+    until(lambda: call(router) and max(availability().values()) == 1.0)
+    assert not any(text.startswith("no arm") for text in router.stageroute.status("chat").warnings)
 
 
 def test_calls_left_to_litellm_are_counted_by_reason(start: Any, scrape: Any, registry: Any) -> None:

@@ -10,6 +10,7 @@ from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Page, expect
 
 from stageroute_router.health import Health
+from stageroute_router.status import troubles
 from tests.page import sample
 from tests.page.sample import NASTY, SampleReports
 from tests.page.watching import PATIENCE_MS, Watcher
@@ -158,6 +159,39 @@ def test_says_why_it_needs_attention(watcher: Watcher, ran: SampleReports) -> No
     expect(page.locator("#spend")).to_contain_text("No mixture of the live arms keeps the budget.")
     watcher.wait_for_charts(page, 3)
     assert watcher.said == []
+
+
+def with_arms_that_do_not_answer(reports: SampleReports) -> SampleReports:
+    """Return the same reports where one live arm does not answer and another answers half of its calls."""
+    first, second, *others = reports.groups["chat"].arms
+    failing = {"failing_since": sample.START, "recent_failures": 7, "last_failure": "Timeout"}
+    arms = (
+        replace(first, availability=0.02, probability=0.0, **failing),
+        replace(second, availability=0.5, **failing),
+        *others,
+    )
+    return group_changed(reports, arms=arms, warnings=tuple(one.detail for one in troubles(arms)))
+
+
+def test_says_first_who_does_not_answer_and_is_green_again_when_it_does(
+    watcher: Watcher, ran: SampleReports
+) -> None:
+    reports = with_arms_that_do_not_answer(ran)
+    down, unsteady, *_ = reports.groups["chat"].arms
+    page = watcher.open(reports, clock=True)
+    title = page.locator("#verdict h1")
+    expect(title).to_contain_text(
+        f"chat needs attention: {down.name} does not answer since 2026-01-01 00:00:00 UTC (calls go to "
+    )
+    expect(page.locator("#verdict li")).to_have_count(2)
+    row = page.get_by_role("row", name=down.name)
+    expect(row.locator(".badge.failing")).to_contain_text("does not answer since")
+    row = page.get_by_role("row", name=unsteady.name)
+    expect(row.locator(".badge.failing")).to_have_text("50\u202f% chance of an answer")
+    watcher.server.reports = ran
+    page.clock.run_for(TEN_SECONDS)
+    expect(title).to_contain_text("chat works")
+    expect(page.locator(".badge.failing")).to_have_count(0)
 
 
 # --- looking again --------------------------------------------------------------------------------------
@@ -452,16 +486,19 @@ def test_dark_by_system_or_by_choice(watcher: Watcher, ran: SampleReports) -> No
     expect(page.locator("html")).to_have_attribute("data-theme", "light")
 
 
-@pytest.mark.parametrize("state", ["login", "empty", "one group", "many arms", "many groups", "receipt"])
+@pytest.mark.parametrize(
+    "state", ["login", "empty", "one group", "outage", "many arms", "many groups", "receipt"]
+)
 def test_fits_a_phone(watcher: Watcher, ran: SampleReports, state: str) -> None:
     reports = {
         "empty": SampleReports([]),
+        "outage": with_arms_that_do_not_answer(ran),
         "many arms": sample.many_arms(),
         "many groups": sample.many_groups(),
     }.get(state, ran)
     at = "#decision=call-1" if state == "receipt" else ""
     page = watcher.open(reports, width=360, log_in=state != "login", at=at)
-    if state in ("one group", "many arms"):
+    if state in ("one group", "outage", "many arms"):
         watcher.wait_for_charts(page, 3)
         page.locator("#more-arms, #more-stages").first.click()
     widest = page.evaluate("[document.documentElement.scrollWidth, innerWidth]")
@@ -504,12 +541,13 @@ def test_the_keyboard_is_enough(watcher: Watcher, ran: SampleReports) -> None:
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize(
-    "state", ["login", "empty", "works", "attention", "groups", "receipt", "receipt in a segment"]
+    "state", ["login", "empty", "works", "attention", "outage", "groups", "receipt", "receipt in a segment"]
 )
 def test_no_barriers(watcher: Watcher, ran: SampleReports, state: str, scheme: str) -> None:
     reports = {
         "empty": SampleReports([]),
         "attention": group_changed(ran, feasible=False, shadow_price=float("inf")),
+        "outage": with_arms_that_do_not_answer(ran),
         "groups": sample.many_groups(),
         "receipt in a segment": SampleReports(
             list(ran.groups.values()), receipts=[sample.in_a_segment(ran.receipts["call-1"])]
@@ -517,7 +555,7 @@ def test_no_barriers(watcher: Watcher, ran: SampleReports, state: str, scheme: s
     }.get(state, ran)
     at = "#decision=call-1" if state.startswith("receipt") else ""
     page = watcher.open(reports, scheme=scheme, log_in=state != "login", at=at)
-    if state in ("works", "attention"):
+    if state in ("works", "attention", "outage"):
         watcher.wait_for_charts(page, 3)
     if at:
         expect(page.get_by_role("heading", name="Why this call went to")).to_be_visible()

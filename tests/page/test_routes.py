@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
@@ -141,6 +142,49 @@ def test_foreign_text_is_escaped(client: httpx.Client, page_server: PageServer, 
         assert "<script" not in answer.text
         assert "<img" not in answer.text
         assert "&lt;script&gt;" in answer.text
+
+
+def test_arms_that_do_not_answer_are_marked_and_why_windows_opened_is_told(
+    client: httpx.Client, page_server: PageServer, ran: SampleReports
+) -> None:
+    group = ran.groups["chat"]
+    first, second, *others = group.arms
+    failing = {"failing_since": 1_767_276_192.0, "recent_failures": 4, "last_failure": "Timeout"}
+    arms = (
+        replace(first, availability=0.03, **failing),
+        replace(second, availability=0.52, **failing),
+        *others,
+    )
+    stages = ran.stages_of["chat"]
+    told = {"outage": "no live arm answered", "recovery": "an arm answered again"}
+    for reason, words in told.items():
+        page_server.reports = SampleReports(
+            [replace(group, arms=arms, stage_reason=reason)],
+            stages={"chat": [*stages[:-1], replace(stages[-1], reason=reason)]},
+        )
+        shown = client.get("page/group", params={"name": "chat"}).text
+        assert shown.count(words) == 2
+    marks = re.findall(r'<span class="badge failing">(.*?)</span>', shown)
+    assert marks == [
+        'does not answer since <time datetime="2026-01-01T14:03:12Z">2026-01-01 14:03 UTC</time>',
+        "52\u202f% chance of an answer",
+    ]
+    page_server.reports = ran
+    assert "badge failing" not in client.get("page/group", params={"name": "chat"}).text
+
+
+def test_the_group_that_no_arm_answers_is_listed_first(client: httpx.Client, page_server: PageServer) -> None:
+    many = sample.many_groups(40)
+    last = many.groups["team-39/chat"]
+    arms = (
+        replace(arm, availability=0.01, failing_since=1.0, recent_failures=4, last_failure="Timeout")
+        for arm in last.arms
+    )
+    many.change("team-39/chat", arms=tuple(arms))
+    page_server.reports = many
+    shown = client.get("page/groups").text
+    assert re.findall(r"team-\d\d", shown)[0] == "team-39"
+    assert "does not work</span> no arm answers since 1970-01-01 00:00:01 UTC" in shown
 
 
 def test_errors_are_told_apart(client: httpx.Client, page_server: PageServer, ran: SampleReports) -> None:

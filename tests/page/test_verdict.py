@@ -12,7 +12,7 @@ from stageroute_router.health import Health
 from stageroute_router.page import looking as looking_module
 from stageroute_router.page.looking import Looking
 from stageroute_router.page.verdict import Verdict, mean_reward, verdict
-from stageroute_router.status import GroupStatus
+from stageroute_router.status import ArmStatus, GroupStatus, troubles
 from tests.page import sample
 from tests.page.sample import HEALTHY, SampleReports
 
@@ -78,13 +78,145 @@ def test_failing_arms_are_named_where_they_are_live(group: GroupStatus) -> None:
     live = next(arm for arm in group.arms if arm.live)
     others = tuple(arm for arm in group.arms if arm is not live)
     broken = replace(live, name="broken", pulls=100, failures=40)
-    assert judged(group, arms=(broken, *others)).reasons[0].short == "broken fails 40.0\u202f% of its calls"
+    found = judged(group, arms=(broken, *others), calls_per_minute=None)
+    assert found.reasons[0].short == "broken has failed 40.0\u202f% of its calls"
     for fine in (
         replace(broken, live=False),
         replace(broken, failures=15),
         replace(broken, pulls=10, failures=9),
     ):
-        assert judged(group, arms=(fine, *others)).state == "works"
+        assert judged(group, arms=(fine, *others), calls_per_minute=None).state == "works"
+
+
+def test_what_failed_long_ago_and_answers_now_is_no_reason(group: GroupStatus) -> None:
+    broken = replace(group.arms[0], pulls=1_000, failures=700)
+    assert judged(group, arms=(broken, *group.arms[1:])).state == "works"
+
+
+# --- arms that do not answer of late ------------------------------------------------------------------------------
+
+SINCE = 1_767_276_192.4
+"""2026-01-01 14:03:12 UTC, and a bit."""
+
+
+def failing(arm: ArmStatus, *, availability: float, failures: int = 7, since: float = SINCE) -> ArmStatus:
+    return replace(
+        arm,
+        availability=availability,
+        failing_since=since,
+        recent_failures=failures,
+        last_failure="Timeout",
+    )
+
+
+def with_warnings(group: GroupStatus, *arms: ArmStatus) -> GroupStatus:
+    """Return the group with these in place of its first arms, and warnings as a status has them."""
+    every = (*arms, *group.arms[len(arms) :])
+    return replace(group, arms=every, warnings=tuple(one.detail for one in troubles(every)))
+
+
+@pytest.fixture
+def trio(group: GroupStatus) -> GroupStatus:
+    """Three arms: two live ones and another."""
+    shares = (("a", 0.8, True), ("b", 0.2, True), ("c", 0.0, False))
+    arms = (
+        replace(arm, name=name, probability=share, live=live, explored=False)
+        for arm, (name, share, live) in zip(group.arms, shares, strict=False)
+    )
+    return replace(group, arms=tuple(arms))
+
+
+def test_it_says_first_who_does_not_answer_since_when_and_what_was_done(trio: GroupStatus) -> None:
+    down = with_warnings(trio, replace(failing(trio.arms[0], availability=0.02), probability=0.0))
+    found = judged(down)
+    assert found.state == "attention"
+    assert found.answers
+    assert found.sentence == (
+        "chat needs attention: a does not answer since 2026-01-01 14:03:12 UTC (calls go to b)."
+    )
+    assert [reason.detail for reason in found.reasons] == [
+        "a does not answer since 2026-01-01 14:03:12 UTC (7 calls failed, the last by Timeout): calls go to b; a few "
+        "probe it. Look at its provider's status, its key and its limits."
+    ]
+    sick = replace(HEALTHY, state="unhealthy", reason="the disk is full")
+    more = judged(replace(down, stage=0, warnings=("look here", *down.warnings)), sick, spend_ratio=2.0)
+    assert more.reasons[0] == found.reasons[0]
+    assert len(more.reasons) == 5
+    assert more.sentence.endswith("(calls go to b), and 4 more.")
+
+
+def test_it_is_green_again_when_the_arm_answers_again(trio: GroupStatus) -> None:
+    answers = replace(trio.arms[0], failures=500, pulls=900)
+    assert judged(with_warnings(trio, answers)).state == "works"
+    # Nothing is forgotten of the failures yet, but the arm is trusted.
+    assert judged(with_warnings(trio, failing(answers, availability=0.96))).state == "works"
+
+
+def test_no_answer_at_all_comes_first_of_all(trio: GroupStatus) -> None:
+    arms = (
+        failing(trio.arms[0], availability=0.02),
+        failing(trio.arms[1], availability=0.1, failures=1, since=SINCE + 60),
+        failing(trio.arms[2], availability=0.01, failures=2, since=SINCE - 60),
+    )
+    sick = replace(HEALTHY, state="unhealthy", reason="the disk is full")
+    found = judged(with_warnings(trio, *arms), sick)
+    assert not found.answers
+    assert found.sentence == (
+        "chat does not work: no arm answers since 2026-01-01 14:04:12 UTC (LiteLLM's own errors reach the callers), "
+        "and 1 more."
+    )
+    assert found.reasons[0].detail.startswith(
+        "no arm answers since 2026-01-01 14:04:12 UTC (7 calls failed, the last by Timeout at a, 1 call failed, by "
+        "Timeout at b and 2 calls failed, the last by Timeout at c): LiteLLM's own errors reach the callers; "
+    )
+
+
+def test_an_arm_that_answers_some_calls_is_named_from_its_second_failure_on(trio: GroupStatus) -> None:
+    (told,) = troubles((failing(trio.arms[0], availability=0.52), *trio.arms[1:]))
+    assert told.short == "a does not answer every call since 2026-01-01 14:03:12 UTC (it gets fewer calls)"
+    assert "the next call is answered with a chance of about 50 %): it gets fewer calls" in told.detail
+    assert (
+        judged(with_warnings(trio, failing(trio.arms[0], availability=0.52))).reasons[0].short == told.short
+    )
+    for noise in (
+        failing(trio.arms[0], availability=0.87, failures=1),
+        replace(failing(trio.arms[0], availability=0.52), live=False),
+        replace(trio.arms[0], availability=0.5),
+    ):
+        assert troubles((noise, *trio.arms[1:])) == ()
+
+
+def test_the_most_urgent_arm_is_named_first(trio: GroupStatus) -> None:
+    unsteady = failing(trio.arms[0], availability=0.5)
+    down = failing(trio.arms[1], availability=0.05)
+    gone = failing(trio.arms[2], availability=0.01, since=SINCE - 100)
+    told = [one.short.split(" ")[0] for one in troubles((unsteady, gone, down))]
+    assert told == ["b", "c", "a"]
+    assert troubles((unsteady, gone, down))[-1].short.endswith("(no other arm answers)")
+
+
+@pytest.mark.parametrize(
+    ("others", "where"),
+    [
+        ((), "b"),
+        (("b",), "c"),  # no live arm answers, so a candidate does
+    ],
+)
+def test_it_says_where_calls_go(trio: GroupStatus, others: tuple[str, ...], where: str) -> None:
+    arms = [
+        failing(arm, availability=0.02) if arm.name in ("a", *others) else replace(arm) for arm in trio.arms
+    ]
+    assert troubles(arms)[0].short.endswith(f"(calls go to {where})")
+
+
+def test_availability_that_fades_is_no_change(trio: GroupStatus) -> None:
+    versions = []
+    for availability in (0.5041, 0.5049, 0.51):
+        arms = (failing(trio.arms[0], availability=availability), *trio.arms[1:])
+        reports = SampleReports([replace(trio, arms=arms)])
+        looking = Looking(lambda reports=reports: reports)  # type: ignore[misc]
+        versions.append(looking.group("chat").version)
+    assert versions[0] == versions[1] != versions[2]
 
 
 def test_the_database_comes_first_and_once(group: GroupStatus) -> None:
