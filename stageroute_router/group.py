@@ -122,9 +122,9 @@ class Group:
         eligible: Eligible,
         segment: str,
         price: float | None,
-        has_retry: bool,
         now: float,
         record: Callable[[MixRecorded], object],
+        has_retry: bool = False,
     ) -> tuple[Choice, str, Sequence[str]] | None:
         """Choose an arm, and count the call as under way.
 
@@ -134,9 +134,9 @@ class Group:
             eligible: the arms that could serve it, with the deployments of each that could where these are told apart.
             segment: the call's, ``""`` without.
             price: its own, reward per dollar; None where the budget decides.
-            has_retry: whether another attempt is made if this one fails.
             now: seconds since the epoch.
             record: is given what calls are sampled from, before the first of them is known.
+            has_retry: whether another attempt is made if this one fails.
 
         Returns:
             The choice, the id of what it was sampled from, and older decisions that are taken to be over; None if

@@ -295,7 +295,8 @@ class GroupSettings(_Strict):
             burst cannot spend hundreds of calls on a wrong price. Default 8. The cheapest arm by list price may get
             more where the others cannot keep the budget.
         failure_reward: reward in [0, 1] that a call which failed at its provider counts as; None (default) for
-            no reward: an outage says nothing about the quality of answers.
+            no reward: an outage says nothing about the quality of answers, and calls leave an arm that does not
+            answer without it. A call that failed by a mistake of its own never gets it.
         expected_prompt_tokens: prompt tokens of a typical call, used to turn list prices into expected costs
             until calls have been observed. Default 500.
         expected_completion_tokens: completion tokens of a typical call, likewise. Default 250.

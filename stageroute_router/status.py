@@ -37,8 +37,8 @@ class ArmStatus:
         pinned_by: who decided that: "operator" where it was pinned or unpinned at run time, which outweighs the
             settings; "settings" where it is pinned there; None where nobody did.
         explored: whether it is live for a second look only.
-        probability: share of calls it gets now, in [0, 1]; 0 when not live. An arm that does not answer has 0, too, while
-            another live one does: the few calls that probe it are not counted.
+        probability: share of calls it gets now, in [0, 1]; 0 when not live. An arm that does not answer has 0, too,
+            while another live one does: the few calls that probe it are not counted.
         max_share: largest share it may get by the settings.
         share_limit: largest share it may get now, in (0, 1]: ``max_share``, or less where its rate limits could not
             bear more of the present traffic.
