@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from benchmarks import decision, overhead, solvers
+from benchmarks.speed import decision, overhead, solvers
 
 for benchmark in (solvers, decision, overhead):
     benchmark.main()

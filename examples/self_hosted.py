@@ -14,7 +14,7 @@ import threading
 os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")
 
 from stageroute_router import StageRouteRouter
-from stageroute_router.live_hooks import LiveChange
+from stageroute_router.groups.live_changes import LiveChange
 from stageroute_router.testing.provider import SimulatedModel, SimulatedProvider
 
 ROOM = 2

@@ -25,9 +25,9 @@ import litellm
 from litellm.integrations.custom_logger import CustomLogger
 
 from stageroute_router.errors import SettingsError, StageRouteError
-from stageroute_router.hook.control import Control
-from stageroute_router.hook.identify import field_of
-from stageroute_router.hook.observer import read_report
+from stageroute_router.hook.calls.observer import read_report
+from stageroute_router.hook.calls.response import field_of
+from stageroute_router.router.control import Control
 
 logger = logging.getLogger("stageroute_router")
 

@@ -24,10 +24,10 @@ import dspy
 from dspy.utils.callback import ACTIVE_CALL_ID, BaseCallback
 
 from stageroute_router.errors import InvalidRewardError, NotAResponseError
-from stageroute_router.receipt import RewardReceipt
+from stageroute_router.rewards.receipt import RewardReceipt
 
-from .routed import control_of
-from .runs import REMEMBERED, Runs
+from .common.rewards import control_of
+from .common.runs import REMEMBERED, Runs
 
 logger = logging.getLogger("stageroute_router")
 

@@ -23,10 +23,10 @@ from typing import Any
 import pydantic
 from instructor.core.exceptions import AsyncValidationError, IncompleteOutputException, ResponseParsingError
 
-from stageroute_router.hook.control import Control
-from stageroute_router.hook.episode import Episode
+from stageroute_router.hook.calls.episode import Episode
+from stageroute_router.router.control import Control
 
-from .routed import control_of, report_without_waiting
+from .common.rewards import control_of, report_without_waiting
 
 SOURCE = "instructor"
 """Under which name the rewards are kept, unless told otherwise."""

@@ -22,10 +22,10 @@ from langchain_core.messages import BaseMessage
 from langchain_core.tracers.context import register_configure_hook
 
 from stageroute_router.errors import NotAResponseError
-from stageroute_router.receipt import RewardReceipt
+from stageroute_router.rewards.receipt import RewardReceipt
 
-from .routed import control_of
-from .runs import REMEMBERED, Runs
+from .common.rewards import control_of
+from .common.runs import REMEMBERED, Runs
 
 _MESSAGE_ID = re.compile(r"lc_run--(?P<run>[0-9a-f-]{36})(-\d+)?")
 

@@ -23,9 +23,9 @@ from typing import Any
 from langfuse import Langfuse, get_client
 
 from stageroute_router.errors import UnknownDecisionError
-from stageroute_router.receipt import RewardReceipt
+from stageroute_router.rewards.receipt import RewardReceipt
 
-from .routed import Scale, check_scale, on_scale
+from .common.rewards import Scale, check_scale, on_scale
 from .spans import Traces, follow
 
 __all__ = ["Traces", "follow", "pull_scores"]

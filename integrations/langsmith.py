@@ -18,10 +18,10 @@ from langsmith import Client
 from langsmith.schemas import Feedback
 
 from stageroute_router.errors import UnknownDecisionError
-from stageroute_router.receipt import RewardReceipt
+from stageroute_router.rewards.receipt import RewardReceipt
 
+from .common.rewards import Scale, check_scale, on_scale
 from .langchain import RunRewards
-from .routed import Scale, check_scale, on_scale
 
 logger = logging.getLogger("stageroute_router")
 

@@ -22,7 +22,7 @@ from litellm.router import Router
 from litellm.types.utils import LlmProviders
 
 from stageroute_router.errors import SettingsError
-from stageroute_router.hook.seam import Seam
+from stageroute_router.hook.compat import Seam
 
 PROVIDER = "stageroute"
 """What stands before the slash in a model's name, unless :func:`register` is told otherwise."""

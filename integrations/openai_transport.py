@@ -25,7 +25,7 @@ from litellm.router import Router
 
 from stageroute_router.errors import SettingsError
 
-from .openai_endpoint import Answer, Endpoint
+from .common.openai_endpoint import Answer, Endpoint
 
 LIBRARIES = ("httpx2", "httpx")
 """The HTTP libraries a transport can be made for, the newer first."""

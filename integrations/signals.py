@@ -20,7 +20,7 @@ from typing import Any
 
 import jsonschema
 
-from stageroute_router.hook.identify import field_of
+from stageroute_router.hook.calls.response import field_of
 
 from .automatic import Answered
 

@@ -15,10 +15,10 @@ from opentelemetry import trace
 from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor
 
 from stageroute_router.errors import SettingsError
-from stageroute_router.receipt import RewardReceipt
+from stageroute_router.rewards.receipt import RewardReceipt
 
-from .routed import control_of
-from .runs import REMEMBERED, Runs
+from .common.rewards import control_of
+from .common.runs import REMEMBERED, Runs
 
 
 def follow(router: object, *, remembered: int = REMEMBERED, tracer_provider: Any = None) -> Traces:  # noqa: ANN401
@@ -80,7 +80,7 @@ class Traces(SpanProcessor):
 
         Raises:
             UnknownDecisionError: nothing was routed inside it in this process, or it is forgotten.
-            StageRouteError: otherwise as :meth:`~stageroute_router.hook.control.Control.record_reward`.
+            StageRouteError: otherwise as :meth:`~stageroute_router.router.control.Control.record_reward`.
 
         >>> traces = follow(router, tracer_provider=tracer_provider)
         >>> asked = [{"role": "user", "content": "hello"}]

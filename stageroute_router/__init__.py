@@ -23,8 +23,8 @@ from stageroute_router.errors import (
 )
 
 if TYPE_CHECKING:
-    from stageroute_router.hook.router import StageRouteRouter, attach
     from stageroute_router.hook.strategy import StageRouteStrategy
+    from stageroute_router.router.attach import StageRouteRouter, attach
 
 __all__ = [
     "InvalidRewardError",
@@ -43,9 +43,9 @@ __all__ = [
 
 # Importing LiteLLM takes seconds: the command line and the mathematics do without until they need it.
 _FROM_LITELLM = {
-    "StageRouteRouter": "stageroute_router.hook.router",
+    "StageRouteRouter": "stageroute_router.router.attach",
     "StageRouteStrategy": "stageroute_router.hook.strategy",
-    "attach": "stageroute_router.hook.router",
+    "attach": "stageroute_router.router.attach",
 }
 
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 
 from stageroute_router.core.arrays import FloatArray
-from stageroute_router.core.clusters import CLIP_SD
-from stageroute_router.core.features import BYTES
+from stageroute_router.core.segments.clusters import CLIP_SD
+from stageroute_router.core.segments.features import BYTES
 from stageroute_router.errors import SettingsError
-from stageroute_router.replay.outcomes import OutcomeTable
 from stageroute_router.replay.segments import prompts_of
+from stageroute_router.tables.outcomes import OutcomeTable
 
 FITTED_CALLS = 200
 """How many calls the mean and deviation of each number are taken from; before, nobody looks at prompts."""

@@ -20,16 +20,16 @@ import numpy as np
 from benchmarks.context.dearness import Dearness
 from benchmarks.context.estimator import Estimator
 from benchmarks.context.numbers import PromptNumbers
-from stageroute_router.core.account import Charge
 from stageroute_router.core.arrays import FloatArray, IntArray
-from stageroute_router.core.evidence import Evidence
-from stageroute_router.core.pacing import surplus_cap_usd
-from stageroute_router.core.posterior_rule import PosteriorRule
-from stageroute_router.core.rule import Bounds, Scenarios
-from stageroute_router.core.shrinkage import CellBeliefs
-from stageroute_router.replay.outcomes import OutcomeTable
+from stageroute_router.core.budget.account import Charge
+from stageroute_router.core.budget.pacing import surplus_cap_usd
+from stageroute_router.core.estimators.base import Bounds, Scenarios
+from stageroute_router.core.estimators.posterior import PosteriorRule
+from stageroute_router.core.evidence.evidence import Evidence
+from stageroute_router.core.evidence.shrinkage import CellBeliefs
 from stageroute_router.replay.run import EnginePolicy, TimelyReward
 from stageroute_router.replay.stream import Stream
+from stageroute_router.tables.outcomes import OutcomeTable
 
 LATEST_CALLS = 64
 """How many calls stand for those to come."""

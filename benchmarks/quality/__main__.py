@@ -4,7 +4,7 @@
         [--only POLICY ...] [--variants base late partial ...] [--horizons 2000 5000 ...] [--out build/quality]
 
 Writes report.md, report.json and pictures into the folder and prints a summary. Tables: .npz, .csv or .parquet as
-described in stageroute_router/replay/table.py. Peers that are packages: pip install -r requirements/peers.txt; those
+described in stageroute_router/tables/load.py. Peers that are packages: pip install -r requirements/peers.txt; those
 that are missing are skipped, and named. Everything runs in this process, one run after the other.
 """
 
@@ -23,7 +23,7 @@ from benchmarks.quality.report import Report
 from benchmarks.quality.study import Cell, Search, measure, places
 from benchmarks.quality.variants import Variant
 from stageroute_router.errors import StageRouteError
-from stageroute_router.replay.table import load_table
+from stageroute_router.tables.load import load_table
 
 DEFAULT_OUT = Path("build/quality")
 HORIZONS = (2_000, 5_000, 10_000, 20_000, 50_000, 100_000)

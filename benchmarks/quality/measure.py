@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from stageroute_router.replay.oracle import Oracle
-from stageroute_router.replay.outcomes import Floats, OutcomeTable
 from stageroute_router.replay.result import ReplayResult
+from stageroute_router.tables.outcomes import Floats, OutcomeTable
 
 WINDOW = 200
 """Calls over which a newcomer's share is taken."""

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.quality.peer import Known, Ledger
-from stageroute_router.replay.outcomes import Floats
+from stageroute_router.tables.outcomes import Floats
 
 INSTALL = "pip install -r requirements/peers.txt"
 _PER_MILLION = 1e6

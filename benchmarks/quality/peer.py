@@ -18,9 +18,9 @@ from typing import Protocol
 
 import numpy as np
 
-from stageroute_router.replay.outcomes import Floats, OutcomeTable, prior_costs
 from stageroute_router.replay.run import TimelyReward
 from stageroute_router.replay.stream import Stream
+from stageroute_router.tables.outcomes import Floats, OutcomeTable, prior_costs
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,8 +8,8 @@ from math import log, sqrt
 import numpy as np
 
 from benchmarks.quality.peer import Known, Ledger
-from stageroute_router.core.confidence import paper_cost_lcb, paper_reward_ucb
-from stageroute_router.replay.outcomes import Floats, OutcomeTable
+from stageroute_router.core.estimators.confidence import paper_cost_lcb, paper_reward_ucb
+from stageroute_router.tables.outcomes import Floats, OutcomeTable
 
 
 class LagrangePacer:

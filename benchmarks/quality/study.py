@@ -10,8 +10,8 @@ from benchmarks.quality.measure import Figures, Run, figures, measured
 from benchmarks.quality.packages import MissingPackageError
 from benchmarks.quality.variants import Variant
 from stageroute_router.replay.oracle import Oracle, oracle
-from stageroute_router.replay.outcomes import OutcomeTable
 from stageroute_router.replay.run import run_policy
+from stageroute_router.tables.outcomes import OutcomeTable
 
 KEEPS = 1.005
 """A policy keeps the budget in a cell if no run's judged spend is above this."""

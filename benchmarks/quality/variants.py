@@ -6,8 +6,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from stageroute_router.replay.outcomes import Floats, OutcomeTable
 from stageroute_router.replay.stream import Stream, draw_stream
+from stageroute_router.tables.outcomes import Floats, OutcomeTable
 
 MANY = 200
 """Candidates of the enlarged table."""

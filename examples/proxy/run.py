@@ -37,9 +37,9 @@ import aiohttp
 import psycopg
 import yaml
 
-from stageroute_router.replay.routerbench import routerbench_models
-from stageroute_router.stored_reports import StoredReports
+from stageroute_router.reports.database import StoredReports
 from stageroute_router.testing.provider import Outcome, SimulatedProvider
+from stageroute_router.testing.provider.routerbench import routerbench_models
 from stageroute_router.testing.proxy_process import ProxyProcess
 
 CONFIG = Path(__file__).with_name("config.yaml")

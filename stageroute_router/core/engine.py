@@ -14,19 +14,19 @@ from typing import TypeVar
 
 import numpy as np
 
-from stageroute_router.core.account import Account, Booking
 from stageroute_router.core.arm import Arm
 from stageroute_router.core.arrays import FloatArray, IntArray
 from stageroute_router.core.availability import Availability
-from stageroute_router.core.cell_sums import CellSums, sum_cells
-from stageroute_router.core.choosing import choose, live_mix
-from stageroute_router.core.evidence import Evidence, gather
-from stageroute_router.core.mix import cheapest_mixture_cost
-from stageroute_router.core.pacing import paced_budget_usd
-from stageroute_router.core.rule import Bounds
+from stageroute_router.core.budget.account import Account, Booking
+from stageroute_router.core.budget.pacing import paced_budget_usd
+from stageroute_router.core.choice import choose, live_mix
+from stageroute_router.core.estimators.base import Bounds
+from stageroute_router.core.evidence.cell_sums import CellSums, sum_cells
+from stageroute_router.core.evidence.evidence import Evidence, gather
+from stageroute_router.core.routing.closed_form import cheapest_mixture_cost
+from stageroute_router.core.routing.shares import ShareLimit, Traffic, bearing_all_calls, share_limits
 from stageroute_router.core.snapshot import ArmEvidence, Choice, Estimate, GroupPolicy, Snapshot, Stage
 from stageroute_router.core.statistics import ArmStatistics, Cell
-from stageroute_router.core.throughput import ShareLimit, Traffic, bearing_all_calls, share_limits
 
 Cells = Mapping[Cell, ArmStatistics]
 K = TypeVar("K")
@@ -296,7 +296,7 @@ class Engine:
         price: float | None = None,
         availability: Availability | None = None,
     ) -> Choice:
-        """Sample an arm for one call: :func:`~stageroute_router.core.choosing.choose` under the group's policy."""
+        """Sample an arm for one call: :func:`~stageroute_router.core.choice.choose` under the group's policy."""
         return choose(
             self.policy,
             snapshot,

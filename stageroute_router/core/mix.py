@@ -10,10 +10,10 @@ from itertools import accumulate
 import numpy as np
 
 from stageroute_router.core.arrays import BoolArray, FloatArray
-from stageroute_router.core.joint_routing import solve_joint_routing
-from stageroute_router.core.routing import solve_routing
-from stageroute_router.core.routing_batch import solve_routing_batch
-from stageroute_router.core.rule import Scenarios
+from stageroute_router.core.estimators.base import Scenarios
+from stageroute_router.core.routing.batch import solve_routing_batch
+from stageroute_router.core.routing.closed_form import cheapest_mixture_cost, solve_routing
+from stageroute_router.core.routing.joint import solve_joint_routing
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -257,22 +257,3 @@ def _mix(
         explore_share=explore_share,
         by_segment=by_segment or {},
     )
-
-
-def cheapest_mixture_cost(cost: FloatArray, *, max_share: FloatArray) -> FloatArray:
-    """Return what the cheapest feasible mixture costs, per row.
-
-    Args:
-        cost: US dollars per call, shape (rows, arms).
-        max_share: largest share of each arm, shape (arms,); scaled up where they sum to less than 1.
-
-    >>> cheapest_mixture_cost(np.array([[1.0, 2.0, 4.0]]), max_share=np.array([0.4, 0.4, 0.4]))
-    array([2.])
-    """
-    if max_share.min() >= 1:
-        return np.asarray(cost.min(axis=1))
-    order = np.argsort(cost, axis=1)
-    share = (max_share / min(1.0, float(max_share.sum())))[order]
-    before = np.cumsum(share, axis=1) - share
-    mass = np.clip(1 - before, 0, share)
-    return np.asarray((np.take_along_axis(cost, order, axis=1) * mass).sum(axis=1))

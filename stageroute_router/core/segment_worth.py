@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from stageroute_router.core.arrays import FloatArray
+from stageroute_router.core.estimators.base import Scenarios
 from stageroute_router.core.mix import Mix, solve_mix
-from stageroute_router.core.rule import Scenarios
 
 _NINETY = 1.645
 """Standard deviations on either side that hold 90 % of a normal distribution."""

@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from stageroute_router.core.account import Account, Booking, Charge
 from stageroute_router.core.arm import Arm
 from stageroute_router.core.arrays import BoolArray, FloatArray
-from stageroute_router.core.cell_sums import CellSums
-from stageroute_router.core.evidence import ExpectedTokens
+from stageroute_router.core.budget.account import Account, Booking, Charge
+from stageroute_router.core.estimators.base import Bounds, ConfidenceRule, Scenarios
+from stageroute_router.core.evidence.cell_sums import CellSums
+from stageroute_router.core.evidence.evidence import ExpectedTokens
 from stageroute_router.core.mix import Mix
-from stageroute_router.core.rule import Bounds, ConfidenceRule, Scenarios
+from stageroute_router.core.routing.shares import ShareLimit, Traffic
 from stageroute_router.core.schedule import Schedule
 from stageroute_router.core.statistics import ArmStatistics, Cell
-from stageroute_router.core.throughput import ShareLimit, Traffic
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

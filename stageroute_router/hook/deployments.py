@@ -17,7 +17,7 @@ import litellm
 
 from stageroute_router.core.arm import Arm
 from stageroute_router.errors import SettingsError
-from stageroute_router.hook.seam import Deployment
+from stageroute_router.hook.compat import Deployment
 
 _IN_UNIT = "a number in [0, 1]"
 _SHARE = "a number in (0, 1]"

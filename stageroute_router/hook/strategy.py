@@ -13,7 +13,6 @@ import math
 import random
 import threading
 import time
-import uuid
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextvars import ContextVar
 from functools import partial
@@ -21,21 +20,37 @@ from typing import Any
 
 from litellm.types.router import CustomRoutingStrategyBase
 
-from stageroute_router.entropy import random_128
 from stageroute_router.errors import SettingsError
-from stageroute_router.forking import ForkAware, survive_fork
-from stageroute_router.hook.attempts import has_retry, healthy_at_a_level, own_limit_s, trail_of, untried
+from stageroute_router.hook.calls.attempts import (
+    has_retry,
+    healthy_at_a_level,
+    own_limit_s,
+    trail_of,
+    untried,
+)
+from stageroute_router.hook.calls.counters import Leaving, Tally
+from stageroute_router.hook.calls.episode import open_episodes
+from stageroute_router.hook.calls.failure import providers_fault, terms_of
+from stageroute_router.hook.calls.listeners import watching
+from stageroute_router.hook.calls.observer import Report, observer, read_response
+from stageroute_router.hook.calls.open_decisions import Ledger, MadeDecision, OpenDecision, Trail
+from stageroute_router.hook.calls.request import (
+    attempt_key,
+    drop_empty_overrides,
+    ensured_call_id,
+    keep_from_provider,
+    name_the_model,
+    note_decision,
+    origin_of,
+    restore,
+    with_call_id,
+)
+from stageroute_router.hook.calls.response import key_of
+from stageroute_router.hook.compat import Deployment, Request, Seam
 from stageroute_router.hook.deployments import GroupArms, model_id, read_arms
-from stageroute_router.hook.embedding import Embedder, Embedding, is_asking
-from stageroute_router.hook.episode import open_episodes
-from stageroute_router.hook.failure import providers_fault, terms_of
-from stageroute_router.hook.identify import key_of
-from stageroute_router.hook.ledger import Ledger, MadeDecision, OpenDecision, Trail
-from stageroute_router.hook.observer import NOTE, Report, observer, read_response
-from stageroute_router.hook.origin import GIVEN, NOTES, notes_of, origin_of
-from stageroute_router.hook.ports import Routing
-from stageroute_router.hook.seam import Deployment, Request, Seam
-from stageroute_router.hook.segment import (
+from stageroute_router.hook.interfaces import Routing
+from stageroute_router.hook.segments.embedding import Embedder, Embedding, is_asking
+from stageroute_router.hook.segments.sources import (
     Call,
     SegmentSource,
     WrongPriceError,
@@ -43,9 +58,8 @@ from stageroute_router.hook.segment import (
     price_of,
     text_of,
 )
-from stageroute_router.hook.stepping import Stepper
-from stageroute_router.hook.tally import Leaving, Tally
-from stageroute_router.hook.watching import watching
+from stageroute_router.hook.sync_bridge import Stepper
+from stageroute_router.process.fork import ForkAware, survive_fork
 
 logger = logging.getLogger("stageroute_router")
 
@@ -228,7 +242,7 @@ class StageRouteStrategy(CustomRoutingStrategyBase, ForkAware):
                 )
                 if routed is not None:
                     return routed
-            _rewind(request, before)
+            restore(request, before)
         if not is_asking():
             self._leave(group or model, request)
         token = _leaving_to_litellm.set(True)
@@ -260,7 +274,7 @@ class StageRouteStrategy(CustomRoutingStrategyBase, ForkAware):
             try:
                 healthy = self._stepper.run(
                     lambda: self._healthy(group, model, request, asked=asked, trail=trail),
-                    rewind=lambda: _rewind(request, before),
+                    rewind=lambda: restore(request, before),
                 )
             except _SEAM_BROKE as error:
                 self._went_wrong(error, group=group)
@@ -276,12 +290,12 @@ class StageRouteStrategy(CustomRoutingStrategyBase, ForkAware):
                     thread=thread,
                 )
                 if routed is not None:
-                    _name_the_model(routed, request, model=model)
-                    return routed if request_kwargs is not None else _with_call_id(routed, request)
-            _rewind(request, before)
+                    name_the_model(routed, request, model=model)
+                    return routed if request_kwargs is not None else with_call_id(routed, request)
+            restore(request, before)
         self._leave(group or model, request)
         chosen = self._seam.ordinary_sync(model, request_kwargs, **asked)
-        return chosen if request_kwargs is not None else _with_call_id(chosen, request)
+        return chosen if request_kwargs is not None else with_call_id(chosen, request)
 
     # --- what LiteLLM reports ------------------------------------------------------------------------------
 
@@ -416,7 +430,7 @@ class StageRouteStrategy(CustomRoutingStrategyBase, ForkAware):
                 replicas = untried(replicas, trail, group=group)
             origin = origin_of(request)
             minted = origin is None and trail is None and not request.get("litellm_call_id")
-            call_id = _call_id(request, trail) if origin is None else origin.call_id
+            call_id = ensured_call_id(request, trail) if origin is None else origin.call_id
             may_retry = has_retry(request, trail)
             routed = self._routing.choose(
                 group,
@@ -435,7 +449,7 @@ class StageRouteStrategy(CustomRoutingStrategyBase, ForkAware):
             for episode in episodes:
                 episode.add(routed.decision_id)
             self._ledger.opened(
-                _key(request),
+                attempt_key(request),
                 OpenDecision(
                     decision_id=routed.decision_id,
                     group=group,
@@ -454,11 +468,13 @@ class StageRouteStrategy(CustomRoutingStrategyBase, ForkAware):
                     own_limit_s=own_limit_s(deployment, default=self._time_limit_s),
                 ),
             )
-            _note(request, routed.decision_id)
-            _leave_to_the_deployment(request)
-            _keep_from_the_provider(request)
+            note_decision(request, routed.decision_id)
+            drop_empty_overrides(request)
+            keep_from_provider(request)
             if watching.anybody:
-                watching.made(str(request.get("litellm_call_id", "")), self._ledger.made(_key(request)))
+                watching.made(
+                    str(request.get("litellm_call_id", "")), self._ledger.made(attempt_key(request))
+                )
             self.tally.chose(time.perf_counter() - began)
         except Exception as error:  # noqa: BLE001 - whatever it is, the user's call goes on
             self._went_wrong(error, group=group)
@@ -599,7 +615,7 @@ class StageRouteStrategy(CustomRoutingStrategyBase, ForkAware):
 
     def _leave(self, group: str, request: Request) -> None:
         """Remember that LiteLLM chose, so that a reward for this call can say so."""
-        self._ledger.left(_key(request), group)
+        self._ledger.left(attempt_key(request), group)
 
     def _read_deployments(self, *, rejected: Callable[[SettingsError], None] | None) -> None:
         """Tell the runtime about the arms there are now. Without ``rejected``, what is wrong is raised."""
@@ -623,71 +639,6 @@ class StageRouteStrategy(CustomRoutingStrategyBase, ForkAware):
                         rejected(error)
 
 
-def _call_id(request: Request, trail: Trail | None = None) -> str:
-    """Return LiteLLM's id of this attempt; where it has none yet, that of the call's first attempt, or a new one."""
-    call_id = request.get("litellm_call_id")
-    if not call_id:
-        call_id = str(uuid.UUID(int=random_128(), version=4)) if trail is None else trail.call_id
-        request["litellm_call_id"] = call_id
-    return str(call_id)
-
-
-def _key(request: Request) -> str:
-    """Return what this attempt's end will be recognised by: the call's id, unless a server knows better."""
-    return origin_of(request) or _call_id(request)
-
-
 def _leave_episodes(decision: OpenDecision) -> None:
     for episode in decision.episodes:
         episode.discard(decision.decision_id)
-
-
-def _note(request: Request, decision_id: str) -> None:
-    """Write the decision's id where LiteLLM keeps its own notes about the call, if it does for this call."""
-    notes_of(request)[NOTE] = decision_id
-
-
-def _leave_to_the_deployment(request: Request) -> None:
-    """Drop a request's own endpoint and key where they are None: LiteLLM would let them win over the deployment's.
-
-    Frameworks that pass on all of their settings send them so: smolagents' ``LiteLLMRouterModel``, for one.
-    """
-    for name in ("api_base", "api_key", "base_url"):
-        if name in request and request[name] is None:
-            del request[name]
-
-
-def _keep_from_the_provider(request: Request) -> None:
-    """Move what the application says to us out of metadata that goes to the provider: it is nothing to it.
-
-    Where LiteLLM keeps its notes apart (the Responses API), ``metadata`` is the provider's, which refuses what it does
-    not know. The application's own dictionary is left as it is.
-    """
-    notes, sent = (request.get(key) for key in NOTES)
-    if isinstance(notes, dict) and isinstance(sent, Mapping) and GIVEN in sent:
-        notes.setdefault(GIVEN, sent[GIVEN])
-        request["metadata"] = {key: value for key, value in sent.items() if key != GIVEN} or None
-
-
-def _rewind(request: Request, before: Mapping[str, Any]) -> None:
-    """Put back what LiteLLM's filters took out of a request: listing again needs it again."""
-    for key, value in before.items():
-        request.setdefault(key, value)
-
-
-def _name_the_model(deployment: Deployment, request: Request, *, model: str) -> None:
-    """Make ``Router.text_completion`` call the model that was chosen.
-
-    Synchronous, it lets the requested name win over the deployment's: ``model="chat"`` would go to the provider.
-    Only that method shows the strategy a request that names a model and has a prompt.
-    """
-    if request.get("model") == model and "prompt" in request:
-        request["model"] = deployment["litellm_params"]["model"]
-
-
-def _with_call_id(deployment: Deployment, request: Request) -> Deployment:
-    """Send our call id along with the deployment, where LiteLLM did not show us the request."""
-    return {
-        **deployment,
-        "litellm_params": {**deployment["litellm_params"], "litellm_call_id": request["litellm_call_id"]},
-    }

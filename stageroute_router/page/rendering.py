@@ -8,9 +8,9 @@ from typing import Literal, get_args
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from stageroute_router.charts.figures import Figure
 from stageroute_router.page import numbers
-from stageroute_router.page.figures import Figure
-from stageroute_router.page.looking import GroupLook, GroupsLook
+from stageroute_router.page.cache import GroupLook, GroupsLook
 from stageroute_router.page.segment_table import FEW_SEGMENTS, segment_table
 from stageroute_router.page.series import (
     MOST_ROWS,
@@ -22,8 +22,12 @@ from stageroute_router.page.series import (
     state_of,
 )
 from stageroute_router.page.verdict import mean_reward, verdict
-from stageroute_router.reports import DecisionReceipt
-from stageroute_router.wording import callers_price_sentence, segment_worth_sentence, shadow_price_sentence
+from stageroute_router.reports.values import DecisionReceipt
+from stageroute_router.reports.wording import (
+    callers_price_sentence,
+    segment_worth_sentence,
+    shadow_price_sentence,
+)
 
 ChartKind = Literal["spend", "live-set", "arms"]
 

@@ -13,13 +13,13 @@ from fastapi import APIRouter, Depends, Query, Request
 from fastapi.responses import JSONResponse, RedirectResponse, Response
 from fastapi.routing import APIRoute
 
-from stageroute_router.drawing import ThemeName
+from stageroute_router.charts.drawing import ThemeName
+from stageroute_router.charts.renderer import Painting
+from stageroute_router.charts.worker import Job
 from stageroute_router.errors import SettingsError, StageRouteError
-from stageroute_router.page.looking import Looking
-from stageroute_router.page.painter import Job
-from stageroute_router.page.painting import Painting
+from stageroute_router.page.cache import Looking
 from stageroute_router.page.rendering import ChartKind, Rendering, charts_of
-from stageroute_router.reports import Reports
+from stageroute_router.reports.values import Reports
 
 WIDTHS = (280, 320, 360, 420, 480, 540, 620, 720, 840, 960, 1080, 1200)
 """Widths that charts are drawn in, in pixels: few, so that few are drawn. The browser stretches the rest."""

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 
 from stageroute_router.page.series import short_names
-from stageroute_router.status import GroupStatus, SegmentStatus
+from stageroute_router.reports.status import GroupStatus, SegmentStatus
 
 FEW_SEGMENTS = 12
 """Rows before somebody asks for more."""

@@ -6,7 +6,7 @@ import math
 from collections import Counter
 from collections.abc import Sequence
 
-from stageroute_router.page.figures import (
+from stageroute_router.charts.figures import (
     ArmRow,
     ArmsFigure,
     ArmState,
@@ -16,8 +16,9 @@ from stageroute_router.page.figures import (
     SpendPoint,
     StageMark,
 )
-from stageroute_router.reports import HistoryPoint, StageReport
-from stageroute_router.status import ArmStatus, GroupStatus
+from stageroute_router.reports.status import ArmStatus, GroupStatus
+from stageroute_router.reports.values import StageReport
+from stageroute_router.store.history import HistoryPoint
 
 MOST_ROWS = 16
 """Arms a chart shows at most: what fits on a screen beside its siblings. Tables have them all."""

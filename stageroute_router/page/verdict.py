@@ -6,9 +6,9 @@ import re
 from dataclasses import dataclass
 from typing import Literal
 
-from stageroute_router.health import Health
 from stageroute_router.page.numbers import percent, plural, reward
-from stageroute_router.status import GroupStatus, troubles
+from stageroute_router.reports.status import GroupStatus, troubles
+from stageroute_router.store.health import Health
 
 OVERSPENT = 1.03
 """Spend above so many budgets needs attention: measured runs end within 1.001, their worst quarters within 1.015."""

@@ -18,7 +18,7 @@ __all__ = ["plugin"]
 
 def __getattr__(name: str) -> Any:  # noqa: ANN401 - whatever the module has
     if name == "plugin":
-        from stageroute_router.proxy.starting import loaded  # noqa: PLC0415 - the parts here do without the proxy
+        from stageroute_router.proxy.start import loaded  # noqa: PLC0415 - the parts here do without the proxy
 
         return loaded()
     msg = f"module {__name__!r} has no attribute {name!r}"

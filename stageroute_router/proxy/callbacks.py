@@ -7,8 +7,7 @@ from typing import Any
 
 from litellm.integrations.custom_logger import CustomLogger
 
-from stageroute_router.hook.observer import NOTE
-from stageroute_router.hook.origin import GIVEN, NOTES, ORIGIN, Origin, origin_of
+from stageroute_router.hook.calls.request import GIVEN, NOTE, NOTES, ORIGIN, Origin, origin_of
 from stageroute_router.proxy.caller import Authenticated, alias_of, caller_of, teams_of
 from stageroute_router.proxy.headers import ResponseHeaders
 from stageroute_router.proxy.reward_key import key_in

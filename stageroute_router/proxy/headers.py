@@ -9,9 +9,9 @@ from typing import Any
 from urllib.parse import quote
 
 from stageroute_router.errors import SettingsError, StageRouteError
-from stageroute_router.hook.control import Control
-from stageroute_router.hook.identify import field_of
-from stageroute_router.hook.origin import NOTES, Origin, origin_of
+from stageroute_router.hook.calls.request import NOTES, Origin, origin_of
+from stageroute_router.hook.calls.response import field_of
+from stageroute_router.router.control import Control
 
 logger = logging.getLogger("stageroute_router")
 

@@ -19,9 +19,9 @@ from starlette.responses import Response
 from starlette.routing import Mount, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from stageroute_router.hook.control import Control
-from stageroute_router.metrics import StageRouteCollector
-from stageroute_router.proxy.ports import ProxyNotReadyError, ProxyRouting
+from stageroute_router.metrics.collector import StageRouteCollector
+from stageroute_router.proxy.interfaces import ProxyNotReadyError, ProxyRouting
+from stageroute_router.router.control import Control
 
 PATH = "/stageroute/metrics"
 

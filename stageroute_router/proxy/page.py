@@ -9,7 +9,7 @@ from fastapi import APIRouter, Depends, Request
 from stageroute_router.page import page_router
 from stageroute_router.proxy.api.access import asker_of
 from stageroute_router.proxy.api.requests import GuardedRoute, KnockingRequest
-from stageroute_router.proxy.ports import ProxyRouting
+from stageroute_router.proxy.interfaces import ProxyRouting
 
 
 def proxy_page(proxy: ProxyRouting) -> APIRouter:

@@ -9,11 +9,11 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from stageroute_router.configuration import Configuration
 from stageroute_router.errors import StageRouteError
-from stageroute_router.hook.control import Control
-from stageroute_router.hook.router import Prepared, prepare, take_over
-from stageroute_router.proxy.ports import ProxyNotReadyError
+from stageroute_router.proxy.interfaces import ProxyNotReadyError
+from stageroute_router.router.attach import Prepared, prepare, take_over
+from stageroute_router.router.control import Control
+from stageroute_router.settings.file import Configuration
 
 logger = logging.getLogger("stageroute_router")
 

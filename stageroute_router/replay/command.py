@@ -11,8 +11,9 @@ from stageroute_router.replay.report import ReplayReport
 from stageroute_router.replay.run import replay
 from stageroute_router.replay.segments import By, segments_of
 from stageroute_router.replay.stream import DEFAULT_CALLS, draw_stream
-from stageroute_router.replay.table import load_table
-from stageroute_router.settings import GroupSettings, parse_groups
+from stageroute_router.settings.group import GroupSettings
+from stageroute_router.settings.parsing import parse_groups
+from stageroute_router.tables.load import load_table
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,8 +10,8 @@ from collections.abc import Callable
 
 from stageroute_router.replay.live import replay_live
 from stageroute_router.replay.report import ReplayReport
-from stageroute_router.replay.routerbench import synthetic_table
 from stageroute_router.replay.stream import draw_stream
+from stageroute_router.tables.routerbench import synthetic_table
 
 
 def run_demo(

@@ -16,16 +16,16 @@ from typing import Any
 
 import numpy as np
 
-from stageroute_router.hook.router import StageRouteRouter
 from stageroute_router.replay.oracle import oracle
-from stageroute_router.replay.outcomes import OutcomeTable
 from stageroute_router.replay.result import ReplayResult
-from stageroute_router.replay.routerbench import with_list_prices
 from stageroute_router.replay.stream import Stream
-from stageroute_router.status import GroupStatus
+from stageroute_router.reports.status import GroupStatus
+from stageroute_router.router.attach import StageRouteRouter
 from stageroute_router.store.opening import open_store
-from stageroute_router.testing.provider import SimulatedProvider
-from stageroute_router.testing.provider_table import simulated_models
+from stageroute_router.tables.outcomes import OutcomeTable
+from stageroute_router.tables.routerbench import with_list_prices
+from stageroute_router.testing.provider.provider import SimulatedProvider
+from stageroute_router.testing.provider.table import simulated_models
 from stageroute_router.testing.simulated_model import SimulatedModel
 
 GROUP = "chat"
@@ -67,7 +67,7 @@ def replay_live(
 
     ```python
     from stageroute_router.replay.live import replay_live
-    from stageroute_router.replay.routerbench import synthetic_table
+    from stageroute_router.tables.routerbench import synthetic_table
     from stageroute_router.replay.stream import draw_stream
 
     table = synthetic_table(seed=0, queries=50)

@@ -9,8 +9,8 @@ import numpy.typing as npt
 from scipy.optimize import Bounds, LinearConstraint, linprog, milp
 
 from stageroute_router.errors import SettingsError
-from stageroute_router.replay.outcomes import Floats, OutcomeTable
 from stageroute_router.replay.stream import Stream
+from stageroute_router.tables.outcomes import Floats, OutcomeTable
 
 # The cheapest mixture must pass as feasible in spite of rounding.
 _SLACK = 1e-9
@@ -71,7 +71,7 @@ def oracle(table: OutcomeTable, stream: Stream, *, max_share: float = 1.0) -> Or
     Raises:
         SettingsError: ``max_share`` is out of its domain.
 
-    >>> from stageroute_router.replay.routerbench import synthetic_table
+    >>> from stageroute_router.tables.routerbench import synthetic_table
     >>> from stageroute_router.replay.stream import draw_stream
     >>> table = synthetic_table(seed=0, queries=500)
     >>> stream = draw_stream(table, seed=0, calls=1000)

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from stageroute_router.drawing import THEMES, dressed, load_altair, to_png, to_svg
+from stageroute_router.charts.drawing import THEMES, dressed, load_altair, to_png, to_svg
 from stageroute_router.replay.result import ReplayResult
 
 WINDOWS = 20

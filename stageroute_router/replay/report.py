@@ -10,9 +10,9 @@ from rich.console import Console
 from rich.table import Table
 
 from stageroute_router.replay.oracle import fixed_policies
-from stageroute_router.replay.outcomes import OutcomeTable
 from stageroute_router.replay.picture import save_picture
 from stageroute_router.replay.result import ReplayResult
+from stageroute_router.tables.outcomes import OutcomeTable
 from stageroute_router.terminal import usd
 
 _MOST_STAGES = 12

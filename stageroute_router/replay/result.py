@@ -84,8 +84,8 @@ class ReplayResult:
         """Return the figures as plain values, ready for JSON.
 
         ```python
-        from stageroute_router.core.posterior_rule import PosteriorRule
-        from stageroute_router.replay.routerbench import synthetic_table
+        from stageroute_router.core.estimators.posterior import PosteriorRule
+        from stageroute_router.tables.routerbench import synthetic_table
         from stageroute_router.replay.run import replay
         from stageroute_router.replay.stream import draw_stream
 

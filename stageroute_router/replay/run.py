@@ -14,18 +14,18 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from stageroute_router.core.account import Charge
 from stageroute_router.core.arm import Arm
+from stageroute_router.core.budget.account import Charge
 from stageroute_router.core.engine import Engine
-from stageroute_router.core.rule import ConfidenceRule
+from stageroute_router.core.estimators.base import ConfidenceRule
 from stageroute_router.core.schedule import EveryCalls
 from stageroute_router.core.snapshot import GroupPolicy, Snapshot
 from stageroute_router.core.statistics import ArmStatistics
 from stageroute_router.replay.oracle import Oracle, oracle
-from stageroute_router.replay.outcomes import OutcomeTable, prior_costs
 from stageroute_router.replay.result import ReplayResult
 from stageroute_router.replay.segments import SegmentOf
 from stageroute_router.replay.stream import Stream
+from stageroute_router.tables.outcomes import OutcomeTable, prior_costs
 
 PROGRESS_EVERY = 500
 

@@ -9,8 +9,8 @@ from typing import Literal
 import numpy as np
 
 from stageroute_router.errors import SettingsError
-from stageroute_router.replay.outcomes import OutcomeTable
-from stageroute_router.segmenting import Segmenting
+from stageroute_router.groups.segmenter import Segmenting
+from stageroute_router.tables.outcomes import OutcomeTable
 
 By = Literal["none", "label", "auto"]
 

@@ -26,7 +26,7 @@ import numpy as np
 import numpy.typing as npt
 
 from stageroute_router.errors import SettingsError
-from stageroute_router.replay.outcomes import OutcomeTable
+from stageroute_router.tables.outcomes import OutcomeTable
 
 DEFAULT_CALLS = 20_000
 _ARRIVALS_END = 0.6
@@ -104,7 +104,7 @@ def draw_stream(
     Raises:
         SettingsError: an argument out of its domain.
 
-    >>> from stageroute_router.replay.routerbench import synthetic_table
+    >>> from stageroute_router.tables.routerbench import synthetic_table
     >>> stream = draw_stream(synthetic_table(seed=0, queries=100), seed=0, calls=1000)
     >>> stream.arrival.tolist(), stream.calls_per_stage, stream.max_live
     ([240, 0, 120, 0, 0, 600, 360, 0, 480, 0, 0], 100, 5)

@@ -8,13 +8,13 @@ from pathlib import Path
 from sqlalchemy import make_url
 
 from stageroute_router.errors import StoreError
-from stageroute_router.store import sqlite_file
-from stageroute_router.store.base import Store
-from stageroute_router.store.failures import translated
-from stageroute_router.store.findings import StoredProblem
+from stageroute_router.store.contract import Store
 from stageroute_router.store.opening import require_database
-from stageroute_router.store.schema import SCHEMA_VERSION, check_not_newer
-from stageroute_router.store.sql import engines, parsed_url, place_of
+from stageroute_router.store.records import StoredProblem
+from stageroute_router.store.sql.drivers import sqlite
+from stageroute_router.store.sql.drivers.failures import translated
+from stageroute_router.store.sql.schema import SCHEMA_VERSION, check_not_newer
+from stageroute_router.store.sql.store import engines, parsed_url, place_of
 
 
 def schema_version(database_url: str) -> int:
@@ -43,7 +43,7 @@ def upgrade_sql(database_url: str) -> str:
     Raises:
         StoreError: as :func:`schema_version`.
     """
-    from stageroute_router.store import migrations  # noqa: PLC0415 - Alembic is slow to import
+    from stageroute_router.store.sql import migrations  # noqa: PLC0415 - Alembic is slow to import
 
     found = schema_version(database_url)
     if found == SCHEMA_VERSION:
@@ -59,7 +59,7 @@ def damage(database_url: str) -> Sequence[str]:
         StoreError: the database cannot be read at all.
     """
     path = _file_of(database_url)
-    return [] if path is None else sqlite_file.damage(path)
+    return [] if path is None else sqlite.damage(path)
 
 
 def problems(store: Store) -> Sequence[StoredProblem]:
@@ -80,9 +80,9 @@ def back_up(database_url: str, to: Path) -> None:
             f"the database {place_of(parsed_url(database_url))} is not an SQLite file; copy a PostgreSQL database "
             f"with its own tool: pg_dump --format=custom --table='stageroute_*' --file={to} DATABASE"
         )
-    sqlite_file.back_up(path, to)
+    sqlite.back_up(path, to)
 
 
 def _file_of(database_url: str) -> Path | None:
     url = parsed_url(database_url)
-    return sqlite_file.path_of(make_url(url)) if url.get_backend_name() == "sqlite" else None
+    return sqlite.path_of(make_url(url)) if url.get_backend_name() == "sqlite" else None

@@ -7,34 +7,33 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
-from stageroute_router.core.account import Account
+from stageroute_router.core.budget.account import Account
 from stageroute_router.core.statistics import ArmStatistics
-from stageroute_router.forking import ForkAware, survive_fork
-from stageroute_router.history import HistoryPoint, is_sample_due, is_thinning_due, spread, superfluous
-from stageroute_router.store.base import (
+from stageroute_router.process.fork import ForkAware, survive_fork
+from stageroute_router.store.contract import (
     DEFAULT_RETENTION_S,
     MIX_LIFETIME_S,
     OPEN_LIFETIME_S,
     UPKEEP_STEP,
-    CellKey,
-    CommitReport,
-    DecisionMade,
-    MixRecorded,
     More,
-    SegmenterFitted,
-    StagePlanned,
-    StoredDecision,
-    StoredGroup,
-    Write,
     nothing_more,
 )
-from stageroute_router.store.comparing import differences
-from stageroute_router.store.entries import NOTHING, Applied, Entry
-from stageroute_router.store.findings import Difference
-from stageroute_router.store.folding import Fold, Folds, add_up, cells_of, folded_account
-from stageroute_router.store.ledger import Ledger
-from stageroute_router.store.upkeep import Upkeep, folding_limit
+from stageroute_router.store.history import HistoryPoint, is_sample_due, is_thinning_due, spread, superfluous
+from stageroute_router.store.ledger.entries import NOTHING, Applied, Entry
+from stageroute_router.store.ledger.ledger import Ledger
+from stageroute_router.store.ledger.sums import (
+    Fold,
+    Folds,
+    Upkeep,
+    add_up,
+    cells_of,
+    differences,
+    folded_account,
+    folding_limit,
+)
+from stageroute_router.store.records import CellKey, CommitReport, Difference, StoredDecision, StoredGroup
 from stageroute_router.store.validation import check_batch, check_retention
+from stageroute_router.store.writes import DecisionMade, MixRecorded, SegmenterFitted, StagePlanned, Write
 
 
 class MemoryStore(ForkAware):
@@ -45,7 +44,7 @@ class MemoryStore(ForkAware):
             a day; None for ever.
         clock: returns seconds since the epoch, by which everything ages.
 
-    >>> from stageroute_router.store.base import RewardReported
+    >>> from stageroute_router.store.writes import RewardReported
     >>> reward = RewardReported(key="no-such-call", reward=1.0, source="app", reported_at=0.0, keep=False)
     >>> MemoryStore().commit([reward]).rewards[0].status
     'unknown'

@@ -8,11 +8,11 @@ from sqlalchemy import make_url
 from sqlalchemy.exc import ArgumentError
 
 from stageroute_router.errors import StoreError
-from stageroute_router.store.base import DEFAULT_RETENTION_S, Store
+from stageroute_router.store.contract import DEFAULT_RETENTION_S, Store
 from stageroute_router.store.memory import MemoryStore
-from stageroute_router.store.schema import Migrate
-from stageroute_router.store.sql import SqlStore
-from stageroute_router.store.sqlite_file import Durability as Durability  # noqa: PLC0414 - part of opening
+from stageroute_router.store.sql.drivers.sqlite import Durability as Durability  # noqa: PLC0414 - part of opening
+from stageroute_router.store.sql.schema import Migrate
+from stageroute_router.store.sql.store import SqlStore
 
 MEMORY_URL = "memory://"
 

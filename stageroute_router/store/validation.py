@@ -8,10 +8,9 @@ import re
 from collections.abc import Sequence
 
 from stageroute_router.errors import InvalidRewardError, StoreError
-from stageroute_router.store.base import (
+from stageroute_router.store.contract import LONGEST_SEGMENTER, PENDING_REWARD_LIFETIME_S
+from stageroute_router.store.writes import (
     FAILURE_SOURCE,
-    LONGEST_SEGMENTER,
-    PENDING_REWARD_LIFETIME_S,
     ArmPinned,
     CallFailed,
     CallSettled,

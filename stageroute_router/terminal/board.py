@@ -10,13 +10,14 @@ from itertools import pairwise
 from rich.console import Console, ConsoleOptions, RenderResult
 from rich.text import Text
 
-from stageroute_router.health import Health
-from stageroute_router.reports import HistoryPoint, StageReport
-from stageroute_router.status import ArmStatus, GroupStatus, Status
+from stageroute_router.reports.status import ArmStatus, GroupStatus, Status
+from stageroute_router.reports.values import StageReport
+from stageroute_router.reports.wording import shadow_price_sentence
+from stageroute_router.store.health import Health
+from stageroute_router.store.history import HistoryPoint
 from stageroute_router.terminal.bars import bar, interval, sparkline
 from stageroute_router.terminal.formats import clean, counted, moment, reward, share, span, usd
 from stageroute_router.terminal.status import health_line, live_mark
-from stageroute_router.wording import shadow_price_sentence
 
 _LABEL = 9
 _NAME = 24

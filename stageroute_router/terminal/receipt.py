@@ -6,9 +6,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from stageroute_router.reports import Binding, DecisionReceipt
+from stageroute_router.reports.values import Binding, DecisionReceipt
+from stageroute_router.reports.wording import callers_price_sentence, shadow_price_sentence
 from stageroute_router.terminal.formats import NOTHING, clean, moment, plain, reward, share, usd
-from stageroute_router.wording import callers_price_sentence, shadow_price_sentence
 
 _BOUND_BY: dict[Binding, str] = {
     "none": "nothing: the arm worth most was free to take",

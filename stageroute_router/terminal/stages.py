@@ -9,7 +9,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from stageroute_router.reports import StageReport
+from stageroute_router.reports.values import StageReport
 from stageroute_router.terminal.formats import clean, counted, moment, plain, reward, share, usd
 
 _INDENT = (0, 0, 0, 2)

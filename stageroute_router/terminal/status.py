@@ -8,10 +8,10 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from stageroute_router.health import Health
-from stageroute_router.status import ArmStatus, GroupStatus, Status
+from stageroute_router.reports.status import ArmStatus, GroupStatus, Status
+from stageroute_router.reports.wording import segment_worth_sentence, shadow_price_sentence
+from stageroute_router.store.health import Health
 from stageroute_router.terminal.formats import clean, counted, moment, plain, reward, share, span, usd
-from stageroute_router.wording import segment_worth_sentence, shadow_price_sentence
 
 HEALTH_STYLES = {"ok": "green", "degraded": "yellow", "unhealthy": "bold red"}
 """How each state of health is shown."""

@@ -126,8 +126,9 @@ class SimulatedModel:
         tool_arguments: arguments by name of a tool. A chat that offers such tools is answered by a call of the first
             one that it has not had a call of yet; when it has had all of them, by text.
         embedding_size: how many numbers an embedding has that depends on its text alone, as a real model's do: texts
-            that share words are near each other, see :func:`~stageroute_router.testing.word_vectors.word_vector`.
-            None (default): four numbers, of which the first is the reward.
+            that share words are near each other, see
+            :func:`~stageroute_router.testing.provider.word_vectors.word_vector`. None (default): four numbers, of which
+            the first is the reward.
         latency_s: seconds until a whole answer.
         first_chunk_s: seconds until a stream's first chunk; None means ``latency_s``. The rest of
             ``latency_s`` is spread over the other chunks.

@@ -9,21 +9,21 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from benchmarks import segments
 from benchmarks.context.dearness import Dearness
 from benchmarks.context.estimator import Prediction
 from benchmarks.context.linucb import LinUcb
 from benchmarks.context.neighbours import Neighbours
 from benchmarks.context.numbers import PromptNumbers
 from benchmarks.context.policy import ContextPolicy
-from benchmarks.segments import CHANCE, ESTIMATORS, policy_of
+from benchmarks.learning import segments
+from benchmarks.learning.segments import CHANCE, ESTIMATORS, policy_of
 from stageroute_router.core.arrays import FloatArray, IntArray
-from stageroute_router.core.features import FEATURE_NAMES
+from stageroute_router.core.segments.features import FEATURE_NAMES
 from stageroute_router.errors import SettingsError
-from stageroute_router.replay.outcomes import OutcomeTable
 from stageroute_router.replay.result import ReplayResult
 from stageroute_router.replay.run import run_policy
 from stageroute_router.replay.stream import Stream, draw_stream
+from stageroute_router.tables.outcomes import OutcomeTable
 
 CALLS = 1_000
 SUMS, PROSE = (0.9, 0.2, 0.6), (0.2, 0.9, 0.6)

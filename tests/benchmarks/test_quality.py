@@ -20,13 +20,13 @@ from benchmarks.quality.peer import Known, PeerPolicy, SharedLiveSet
 from benchmarks.quality.simple import LagrangePacer
 from benchmarks.quality.study import Cell, Place, Search
 from benchmarks.quality.variants import Variant, enlarged
-from stageroute_router.core.posterior_rule import PosteriorRule
+from stageroute_router.core.estimators.posterior import PosteriorRule
 from stageroute_router.replay.oracle import Oracle, oracle
-from stageroute_router.replay.outcomes import OutcomeTable, prior_costs
 from stageroute_router.replay.result import ReplayResult
-from stageroute_router.replay.routerbench import synthetic_table
 from stageroute_router.replay.run import Policy, replay, run_policy
 from stageroute_router.replay.stream import Stream, draw_stream
+from stageroute_router.tables.outcomes import OutcomeTable, prior_costs
+from stageroute_router.tables.routerbench import synthetic_table
 
 CALLS = 600
 PEERS = [name for name in BY_NAME if not name.startswith(("paretobandit", "mabwiser", "litellm"))]

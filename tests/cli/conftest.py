@@ -24,17 +24,11 @@ from fastapi.responses import JSONResponse, Response
 from pydantic import TypeAdapter
 
 from stageroute_router.cli import main
-from stageroute_router.health import Health
-from stageroute_router.reports import (
-    Alternative,
-    ArmEvidence,
-    Attempt,
-    DecisionReceipt,
-    HistoryPoint,
-    Move,
-    StageReport,
-)
-from stageroute_router.status import ArmStatus, GroupStatus, Status
+from stageroute_router.core.snapshot import ArmEvidence
+from stageroute_router.reports import DecisionReceipt, HistoryPoint, StageReport
+from stageroute_router.reports.status import ArmStatus, GroupStatus, Status
+from stageroute_router.reports.values import Alternative, Attempt, Move
+from stageroute_router.store.health import Health
 
 DEADLINE_S = 30.0
 OPENED_AT = 1_767_225_600.0

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from stageroute_router.cli import main
-from stageroute_router.commands import running
+from stageroute_router.cli import run as running
 
 COLUMNS = "query,model,reward,cost_usd\n"
 

@@ -13,11 +13,11 @@ from typer.testing import CliRunner, Result
 
 from stageroute_router.cli import app
 from stageroute_router.errors import SchemaError, StoreError
-from stageroute_router.store.schema import SCHEMA_VERSION
-from stageroute_router.store.sql import SqlStore, parsed_url
-from stageroute_router.testing.writes import decided, planned, rewarded, settled
+from stageroute_router.store.sql.schema import SCHEMA_VERSION
+from stageroute_router.store.sql.store import SqlStore, parsed_url
+from stageroute_router.testing.store.writes import decided, planned, rewarded, settled
 
-FIRST_RELEASE = Path(__file__).parents[1] / "store" / "data" / "first_release.sqlite3"
+FIRST_RELEASE = Path(__file__).parents[1] / "store" / "sql" / "data" / "first_release.sqlite3"
 
 
 def db(*arguments: str) -> Result:

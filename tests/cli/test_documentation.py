@@ -11,7 +11,7 @@ import pytest
 import typer
 
 from stageroute_router.cli import app
-from stageroute_router.export import COLUMNS
+from stageroute_router.tables.export import COLUMNS
 
 TEXT = (Path(__file__).parents[2] / "docs" / "cli.md").read_text()
 

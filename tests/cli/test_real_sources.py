@@ -21,9 +21,10 @@ with warnings.catch_warnings():
     from litellm.proxy import proxy_server
 
 from stageroute_router import StageRouteRouter
-from stageroute_router.hook.control import Control
 from stageroute_router.proxy.api import api_router
-from stageroute_router.testing.provider import SimulatedModel, SimulatedProvider
+from stageroute_router.router.control import Control
+from stageroute_router.testing.provider.provider import SimulatedProvider
+from stageroute_router.testing.simulated_model import SimulatedModel
 
 pytestmark = pytest.mark.calls_litellm
 

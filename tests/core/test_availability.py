@@ -10,7 +10,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stageroute_router.availability import PROBE_PAUSE_S, Answering
 from stageroute_router.core.arm import Arm
 from stageroute_router.core.availability import (
     AVAILABLE,
@@ -26,10 +25,11 @@ from stageroute_router.core.availability import (
     rounded,
 )
 from stageroute_router.core.engine import Engine
-from stageroute_router.core.posterior_rule import PosteriorRule
+from stageroute_router.core.estimators.posterior import PosteriorRule
 from stageroute_router.core.schedule import EveryCalls
 from stageroute_router.core.snapshot import GroupPolicy, Snapshot
 from stageroute_router.core.statistics import ArmStatistics
+from stageroute_router.groups.availability import PROBE_PAUSE_S, Answering
 
 NAMES = ("best", "second", "third")
 REWARDS = {"best": 0.9, "second": 0.7, "third": 0.5}

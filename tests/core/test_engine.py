@@ -11,14 +11,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stageroute_router.core.account import Account
 from stageroute_router.core.arm import Arm
-from stageroute_router.core.confidence import paper_cost_lcb, paper_reward_ucb
+from stageroute_router.core.budget.account import Account
 from stageroute_router.core.engine import Engine
-from stageroute_router.core.paper_rule import PaperRule
-from stageroute_router.core.posterior_rule import PosteriorRule
-from stageroute_router.core.routing import solve_routing
-from stageroute_router.core.rule import ConfidenceRule
+from stageroute_router.core.estimators.base import ConfidenceRule
+from stageroute_router.core.estimators.confidence import paper_cost_lcb, paper_reward_ucb
+from stageroute_router.core.estimators.paper import PaperRule
+from stageroute_router.core.estimators.posterior import PosteriorRule
+from stageroute_router.core.routing.closed_form import solve_routing
 from stageroute_router.core.schedule import EveryCalls, EverySeconds, Manual, Schedule
 from stageroute_router.core.snapshot import Choice, GroupPolicy, Snapshot
 from stageroute_router.core.statistics import ArmStatistics

@@ -14,15 +14,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stageroute_router.core.arm import Arm
-from stageroute_router.core.choosing import PROVEN_BY_COSTS
+from stageroute_router.core.choice import PROVEN_BY_COSTS
 from stageroute_router.core.engine import Engine
-from stageroute_router.core.posterior_rule import PosteriorRule
+from stageroute_router.core.estimators.posterior import PosteriorRule
 from stageroute_router.core.schedule import Manual
 from stageroute_router.core.snapshot import GroupPolicy, Snapshot
 from stageroute_router.core.statistics import ArmStatistics
-from stageroute_router.in_flight import LIFETIME_S, MOST, InFlight
-from stageroute_router.runtime import Routed, Runtime
-from stageroute_router.settings import parse_groups
+from stageroute_router.groups.in_flight import LIFETIME_S, MOST, InFlight
+from stageroute_router.runtime.runtime import Routed, Runtime
+from stageroute_router.settings.parsing import parse_groups
 from stageroute_router.store.memory import MemoryStore
 from stageroute_router.testing.clock import FakeClock
 

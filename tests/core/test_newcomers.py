@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from stageroute_router.core.account import Account
 from stageroute_router.core.arm import Arm
+from stageroute_router.core.budget.account import Account
 from stageroute_router.core.engine import Engine
-from stageroute_router.core.posterior_rule import PosteriorRule
+from stageroute_router.core.estimators.posterior import PosteriorRule
 from stageroute_router.core.schedule import EveryCalls
 from stageroute_router.core.snapshot import GroupPolicy, Snapshot
 from stageroute_router.core.statistics import ArmStatistics

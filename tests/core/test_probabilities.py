@@ -19,10 +19,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from stageroute_router.core.account import Account
 from stageroute_router.core.arm import Arm
+from stageroute_router.core.budget.account import Account
 from stageroute_router.core.engine import Engine
-from stageroute_router.core.posterior_rule import PosteriorRule
+from stageroute_router.core.estimators.posterior import PosteriorRule
 from stageroute_router.core.schedule import EveryCalls
 from stageroute_router.core.snapshot import Choice, GroupPolicy, Snapshot
 from stageroute_router.core.statistics import ArmStatistics

@@ -10,16 +10,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stageroute_router.core.account import Account
 from stageroute_router.core.arm import Arm, SegmentPrior
-from stageroute_router.core.cell_sums import sum_cells
+from stageroute_router.core.budget.account import Account
 from stageroute_router.core.engine import Engine
-from stageroute_router.core.evidence import Evidence, ExpectedTokens, gather
+from stageroute_router.core.estimators.base import Scenarios
+from stageroute_router.core.estimators.posterior import PosteriorRule
+from stageroute_router.core.evidence.cell_sums import sum_cells
+from stageroute_router.core.evidence.evidence import Evidence, ExpectedTokens, gather
+from stageroute_router.core.evidence.shrinkage import CellBeliefs, believe
 from stageroute_router.core.mix import priced_mix
-from stageroute_router.core.posterior_rule import PosteriorRule
-from stageroute_router.core.rule import Scenarios
 from stageroute_router.core.schedule import EveryCalls
-from stageroute_router.core.shrinkage import CellBeliefs, believe
 from stageroute_router.core.snapshot import GroupPolicy, Snapshot
 from stageroute_router.core.statistics import ArmStatistics, Cell
 

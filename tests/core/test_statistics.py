@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stageroute_router.core.account import Account, Charge
-from stageroute_router.core.pacing import paced_budget_usd, surplus_cap_usd
+from stageroute_router.core.budget.account import Account, Charge
+from stageroute_router.core.budget.pacing import paced_budget_usd, surplus_cap_usd
 from stageroute_router.core.statistics import ArmStatistics
 
 counts = st.integers(0, 10**9)

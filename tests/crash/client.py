@@ -22,13 +22,13 @@ from sqlalchemy import Engine, Pool, event
 
 from stageroute_router.core.arm import Arm
 from stageroute_router.errors import UnknownDecisionError
-from stageroute_router.runtime import Runtime
-from stageroute_router.settings import parse_groups
-from stageroute_router.store.base import Write
-from stageroute_router.store.sql import SqlStore
-from stageroute_router.store.writer import Writer
-from stageroute_router.testing.mutants import become
-from stageroute_router.testing.writes import EPOCH, decided, planned, revoked, rewarded, settled
+from stageroute_router.runtime.runtime import Runtime
+from stageroute_router.settings.parsing import parse_groups
+from stageroute_router.store.sql.store import SqlStore
+from stageroute_router.store.writer.writer import Writer
+from stageroute_router.store.writes import Write
+from stageroute_router.testing.store.mutants import become
+from stageroute_router.testing.store.writes import EPOCH, decided, planned, revoked, rewarded, settled
 
 ARMS = tuple(Arm(name=f"arm{number}", prior_cost_usd=0.001 * (number + 1)) for number in range(4))
 NAMES = tuple(arm.name for arm in ARMS)

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from sqlalchemy import create_engine, text
 
-from stageroute_router.store.sql import SqlStore
+from stageroute_router.store.sql.store import SqlStore
 
 FEWEST_STATEMENTS = 8
 CLIENT = Path(__file__).with_name("client.py")

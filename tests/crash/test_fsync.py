@@ -13,10 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from stageroute_router.store.sql import SqlStore
-from stageroute_router.store.sqlite_file import Durability
-from stageroute_router.store.writer import Writer
-from stageroute_router.testing.writes import decided, rewarded
+from stageroute_router.store.sql.drivers.sqlite import Durability
+from stageroute_router.store.sql.store import SqlStore
+from stageroute_router.store.writer.writer import Writer
+from stageroute_router.testing.store.writes import decided, rewarded
 
 REWARDS = 20
 

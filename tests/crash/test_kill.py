@@ -6,8 +6,8 @@ import random
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from stageroute_router.decision_id import time_of
-from stageroute_router.store.sql import SqlStore
+from stageroute_router.process.ids import time_of
+from stageroute_router.store.sql.store import SqlStore
 
 if TYPE_CHECKING:
     from tests.crash.conftest import Database, Nursery

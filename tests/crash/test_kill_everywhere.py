@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from stageroute_router.store.sql import SqlStore
+from stageroute_router.store.sql.store import SqlStore
 
 if TYPE_CHECKING:
     from tests.crash.conftest import Database, Nursery
 
-FIRST_RELEASE = Path(__file__).parent.parent / "store" / "data" / "first_release.sqlite3"
+FIRST_RELEASE = Path(__file__).parent.parent / "store" / "sql" / "data" / "first_release.sqlite3"
 IDS = tuple(f"d{number}" for number in range(5))
 
 

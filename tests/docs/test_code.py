@@ -33,7 +33,8 @@ from sybil.document import PythonDocStringDocument
 from sybil.parsers.markdown import CodeBlockParser, SkipParser
 
 from stageroute_router import StageRouteRouter
-from stageroute_router.testing.provider import SimulatedModel, SimulatedProvider
+from stageroute_router.testing.provider.provider import SimulatedProvider
+from stageroute_router.testing.simulated_model import SimulatedModel
 
 pytestmark = pytest.mark.calls_litellm
 

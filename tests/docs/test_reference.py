@@ -19,7 +19,8 @@ import pytest
 
 import stageroute_router
 from stageroute_router import StageRouteRouter
-from stageroute_router.testing.provider import SimulatedModel, SimulatedProvider
+from stageroute_router.testing.provider.provider import SimulatedProvider
+from stageroute_router.testing.simulated_model import SimulatedModel
 
 sys.path.insert(0, str(Path(__file__).parent))
 from surface import INTEGRATIONS, Public, home_of, imported, pages, shown_in, source_of, surface, used
@@ -32,7 +33,7 @@ ENFORCED = re.compile(r"DOC(1\d\d|4\d\d|501|6\d\d)")
 
 
 # Adapters of frameworks are tried where the frameworks are.
-WAYS_IN = ["automatic", "judge", "litellm_provider", "openai_transport", "routed", "signals"]
+WAYS_IN = ["automatic", "judge", "litellm_provider", "openai_transport", "common.rewards", "signals"]
 
 
 @pytest.fixture
@@ -51,7 +52,7 @@ def sources() -> list[Path]:
     """Return the files that the reference names, and those that the mathematics and the integrations are made of."""
     inside = [ROOT / "stageroute_router" / "core", ROOT / "integrations"]
     return sorted(
-        {source_of(each.module) for each in surface()}.union(*(folder.glob("*.py") for folder in inside))
+        {source_of(each.module) for each in surface()}.union(*(folder.rglob("*.py") for folder in inside))
     )
 
 

@@ -19,11 +19,11 @@ import pytest
 
 from stageroute_router.core.arm import Arm
 from stageroute_router.errors import StoreUnavailableError
-from stageroute_router.receipt import RewardReceipt
-from stageroute_router.runtime import Runtime
-from stageroute_router.settings import parse_groups
+from stageroute_router.rewards.receipt import RewardReceipt
+from stageroute_router.runtime.runtime import Runtime
+from stageroute_router.settings.parsing import parse_groups
 from stageroute_router.store.opening import open_store
-from stageroute_router.store.sql import SqlStore
+from stageroute_router.store.sql.store import SqlStore
 
 collect_ignore = ["web_app.py"]  # opens its database when it is imported, as an application does
 

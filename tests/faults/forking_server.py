@@ -12,7 +12,7 @@ import threading
 from typing import Any
 
 from stageroute_router.core.arm import Arm
-from stageroute_router.runtime import Runtime, open_runtime
+from stageroute_router.runtime.runtime import Runtime, open_runtime
 
 WORKERS = 4
 CALLS = 150

@@ -13,7 +13,7 @@ import sys
 import threading
 
 from stageroute_router.core.arm import Arm
-from stageroute_router.runtime import Runtime, open_runtime
+from stageroute_router.runtime.runtime import Runtime, open_runtime
 
 SETTINGS = {"chat": {"budget_usd_per_call": 0.002}}
 

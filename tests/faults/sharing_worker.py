@@ -11,8 +11,8 @@ import time
 from typing import Any
 
 from stageroute_router.core.arm import Arm
-from stageroute_router.runtime import Runtime, open_runtime
-from stageroute_router.settings import Options
+from stageroute_router.runtime.runtime import Runtime, open_runtime
+from stageroute_router.settings.options import Options
 
 ARMS = [Arm(name=f"arm{number}", prior_cost_usd=0.001 * (1 + number)) for number in range(5)]
 NAMES = {arm.name for arm in ARMS}

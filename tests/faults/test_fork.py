@@ -74,8 +74,8 @@ def run(program: str, *arguments: str) -> None:
 
 CHILD_OUTLIVES_ITS_PARENTS_CONNECTIONS = """
 import os, sys
-from stageroute_router.store.sql import SqlStore
-from stageroute_router.testing.writes import decided
+from stageroute_router.store.sql.store import SqlStore
+from stageroute_router.testing.store.writes import decided
 store = SqlStore(sys.argv[1])
 store.commit([decided("of the parent")])
 closed, written = os.pipe(), os.pipe()
@@ -105,8 +105,8 @@ def test_child_holds_locks_of_its_own_on_an_sqlite_file(tmp_path: Path) -> None:
 
 BOTH_SPEAK_AFTER_A_FORK_IN_THE_MIDDLE_OF_SOMETHING = """
 import os, sys
-from stageroute_router.store.sql import SqlStore
-from stageroute_router.testing.writes import decided
+from stageroute_router.store.sql.store import SqlStore
+from stageroute_router.testing.store.writes import decided
 store = SqlStore(sys.argv[1])
 store.commit([decided("first")])
 with store._reading():  # in use, so that it could not be closed before

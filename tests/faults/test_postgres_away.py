@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from stageroute_router.errors import StoreError
-from stageroute_router.group import UNREAD_STAGE
+from stageroute_router.groups.group import UNREAD_STAGE
 from stageroute_router.store.opening import open_store
 
 

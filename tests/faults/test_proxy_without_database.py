@@ -15,8 +15,9 @@ import httpx
 import pytest
 
 from stageroute_router.store.opening import open_store
-from stageroute_router.testing.provider import SimulatedModel, SimulatedProvider
+from stageroute_router.testing.provider.provider import SimulatedProvider
 from stageroute_router.testing.proxy_process import ProxyProcess
+from stageroute_router.testing.simulated_model import SimulatedModel
 
 MESSAGES = [{"role": "user", "content": "hello"}]
 DEADLINE_S = 60.0

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from stageroute_router.store.sql import SqlStore
+from stageroute_router.store.sql.store import SqlStore
 
 WORKERS = 2
 SERVERS = {

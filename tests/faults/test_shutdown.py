@@ -17,9 +17,9 @@ import pytest
 
 from stageroute_router import StageRouteRouter
 from stageroute_router.core.arm import Arm
-from stageroute_router.runtime import open_runtime
-from stageroute_router.store import sqlite_file
-from stageroute_router.store.sql import SqlStore
+from stageroute_router.runtime.runtime import open_runtime
+from stageroute_router.store.sql.drivers import sqlite
+from stageroute_router.store.sql.store import SqlStore
 
 APP = Path(__file__).with_name("serving_app.py")
 SETTINGS = {"chat": {"budget_usd_per_call": 0.002}}
@@ -92,7 +92,7 @@ def test_signals_are_the_applications(tmp_path: Path) -> None:
 def test_runtime_is_closed_by_its_block_and_says_what_was_lost(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sqlite_file, "BUSY_TIMEOUT_S", 0.02)
+    monkeypatch.setattr(sqlite, "BUSY_TIMEOUT_S", 0.02)
     url = f"sqlite:///{tmp_path}/s.db"
     with open_runtime(SETTINGS, known_groups=["chat"], database_url=url) as runtime:
         runtime.set_arms("chat", [Arm(name="small")])
@@ -124,7 +124,7 @@ def test_router_that_is_forgotten_with_pending_rewards_warns_and_stores_them(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Where LiteLLM lets go of it: its own list of callbacks keeps a router that has made a call for ever."""
-    monkeypatch.setattr(sqlite_file, "BUSY_TIMEOUT_S", 0.02)
+    monkeypatch.setattr(sqlite, "BUSY_TIMEOUT_S", 0.02)
     url = f"sqlite:///{tmp_path}/s.db"
     router: Any = StageRouteRouter(model_list=MODELS, stageroute=SETTINGS, database_url=url)
     routing = router.stageroute._routing

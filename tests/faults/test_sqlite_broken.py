@@ -16,9 +16,9 @@ import pytest
 from sqlalchemy import event
 
 from stageroute_router.errors import StoreError, StoreOverloadedError
-from stageroute_router.group import UNREAD_STAGE
-from stageroute_router.store import sqlite_file
-from stageroute_router.store.sql import SqlStore
+from stageroute_router.groups.group import UNREAD_STAGE
+from stageroute_router.store.sql.drivers import sqlite
+from stageroute_router.store.sql.store import SqlStore
 
 NOBODY = 65534
 
@@ -31,7 +31,7 @@ def path(tmp_path: Path) -> Path:
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Wait for other programs' locks for a moment only."""
-    monkeypatch.setattr(sqlite_file, "BUSY_TIMEOUT_S", 0.02)
+    monkeypatch.setattr(sqlite, "BUSY_TIMEOUT_S", 0.02)
 
 
 @contextmanager

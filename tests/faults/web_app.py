@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from typing import Any
 
 from stageroute_router.core.arm import Arm
-from stageroute_router.runtime import open_runtime
+from stageroute_router.runtime.runtime import open_runtime
 
 ARMS = [Arm(name="small", prior_cost_usd=0.001), Arm(name="large", prior_cost_usd=0.001)]
 

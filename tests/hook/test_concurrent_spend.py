@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from stageroute_router import StageRouteRouter
-from stageroute_router.status import GroupStatus
-from stageroute_router.testing.provider import SimulatedProvider
+from stageroute_router.reports.status import GroupStatus
+from stageroute_router.testing.provider.provider import SimulatedProvider
 from stageroute_router.testing.simulated_model import SimulatedModel
 
 pytestmark = pytest.mark.calls_litellm

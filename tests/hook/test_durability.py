@@ -15,8 +15,9 @@ import pytest
 
 from stageroute_router import StageRouteRouter
 from stageroute_router.errors import StoreError, TokenCallerError
-from stageroute_router.stored_reports import StoredReports
-from stageroute_router.testing.provider import SimulatedModel, SimulatedProvider
+from stageroute_router.reports.database import StoredReports
+from stageroute_router.testing.provider.provider import SimulatedProvider
+from stageroute_router.testing.simulated_model import SimulatedModel
 
 MESSAGES = [{"role": "user", "content": "hello"}]
 DEADLINE_S = 20.0

@@ -14,7 +14,7 @@ import litellm
 import pytest
 
 from stageroute_router.errors import SettingsError, UnknownDecisionError, UnmanagedCallError
-from stageroute_router.hook.observer import observer
+from stageroute_router.hook.calls.observer import observer
 
 MESSAGES = [{"role": "user", "content": "hello"}]
 BIG, SMALL = "openai/gpt-4o", "openai/gpt-4o-mini"

@@ -16,10 +16,10 @@ from typing import Any
 import litellm
 import pytest
 
-from stageroute_router.hook import seam
-from stageroute_router.hook.ledger import Ledger, OpenDecision
-from stageroute_router.hook.stepping import LoopThread, Stepper
+from stageroute_router.hook import compat
+from stageroute_router.hook.calls.open_decisions import Ledger, OpenDecision
 from stageroute_router.hook.strategy import StageRouteStrategy
+from stageroute_router.hook.sync_bridge import LoopThread, Stepper
 
 Call = Callable[..., Any]
 
@@ -220,7 +220,7 @@ def test_no_deprecated_member_of_litellm_is_touched_by_us(routed: Call, entry: C
         asyncio.run(made.router.acompletion(model="chat", messages=[{"role": "user", "content": "x"}]))
         made.control.status()
         made.control.close()
-    ours = Path(seam.__file__).parent
+    ours = Path(compat.__file__).parents[1]
     assert [str(one.message) for one in caught if ours in Path(one.filename).parents] == []
 
 
@@ -228,7 +228,7 @@ def test_a_litellm_without_its_ordinary_choice_still_gets_a_deployment(
     routed: Call, entry: Call, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made = routed([entry("a"), entry("b")], prefer=lambda _: None)
-    monkeypatch.setattr(seam, "_ASYNC_CHOICE", ("gone",))
+    monkeypatch.setattr(compat, "_ASYNC_CHOICE", ("gone",))
     response = asyncio.run(made.router.acompletion(model="chat", messages=[{"role": "user", "content": "x"}]))
     assert response._hidden_params["model_id"] in {"a", "b"}
 
@@ -251,7 +251,7 @@ def test_the_choice_among_replicas_is_reproducible_from_its_seed(routed: Call, e
 def test_forked_workers_do_not_repeat_their_parents_call_ids() -> None:
     script = (
         "import os, sys\n"
-        "from stageroute_router.hook.strategy import _call_id\n"
+        "from stageroute_router.hook.calls.request import ensured_call_id as _call_id\n"
         "_call_id({})\n"
         "child = os.fork()\n"
         "sys.stdout.write(_call_id({}) + '\\n')\n"

@@ -20,8 +20,9 @@ from stageroute_router.errors import (
     UnknownDecisionError,
     UnmanagedCallError,
 )
-from stageroute_router.stored_reports import StoredReports
-from stageroute_router.testing.provider import SimulatedModel, SimulatedProvider
+from stageroute_router.reports.database import StoredReports
+from stageroute_router.testing.provider.provider import SimulatedProvider
+from stageroute_router.testing.simulated_model import SimulatedModel
 
 MESSAGES = [{"role": "user", "content": "hello"}]
 BIG, SMALL = "openai/gpt-4o", "openai/gpt-4o-mini"

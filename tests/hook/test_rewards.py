@@ -19,8 +19,8 @@ from stageroute_router.errors import (
     UnknownDecisionError,
     UnmanagedCallError,
 )
-from stageroute_router.hook.identify import key_of, plain_response_id
-from stageroute_router.hook.observer import read_response
+from stageroute_router.hook.calls.observer import read_response
+from stageroute_router.hook.calls.response import key_of, plain_response_id
 
 MESSAGES = [{"role": "user", "content": "hello"}]
 BIG, SMALL = "openai/gpt-4o", "openai/gpt-4o-mini"

@@ -20,9 +20,9 @@ from stageroute_router.errors import (
     UnknownDecisionError,
     UnmanagedCallError,
 )
-from stageroute_router.runtime import Runtime
-from stageroute_router.store.sql import SqlStore
-from stageroute_router.testing.provider import SimulatedProvider
+from stageroute_router.runtime.runtime import Runtime
+from stageroute_router.store.sql.store import SqlStore
+from stageroute_router.testing.provider.provider import SimulatedProvider
 from stageroute_router.testing.simulated_model import SimulatedModel
 
 MESSAGES = [{"role": "user", "content": "hello"}]

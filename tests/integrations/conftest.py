@@ -11,7 +11,8 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from stageroute_router import StageRouteRouter
-from stageroute_router.testing.provider import SimulatedModel, SimulatedProvider
+from stageroute_router.testing.provider.provider import SimulatedProvider
+from stageroute_router.testing.simulated_model import SimulatedModel
 
 TOOLS = {"add": {"a": 2, "b": 3}}
 """How the simulated models call a tool of this name, where they are offered one."""

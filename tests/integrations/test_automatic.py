@@ -21,7 +21,8 @@ from stageroute_router.integrations.signals import (
     ToolCallsFit,
     ValidJson,
 )
-from stageroute_router.testing.provider import SimulatedModel, SimulatedProvider
+from stageroute_router.testing.provider.provider import SimulatedProvider
+from stageroute_router.testing.simulated_model import SimulatedModel
 
 ASK = [{"role": "user", "content": "hello"}]
 

@@ -11,8 +11,8 @@ import pytest_asyncio
 
 from stageroute_router import SettingsError, StageRouteRouter
 from stageroute_router.integrations.openai_transport import async_http_client, http_client, transport
-from stageroute_router.status import GroupStatus
-from stageroute_router.testing.provider import SimulatedProvider
+from stageroute_router.reports.status import GroupStatus
+from stageroute_router.testing.provider.provider import SimulatedProvider
 
 ASK = [{"role": "user", "content": "hello"}]
 

@@ -12,13 +12,13 @@ from typing import Any
 import pytest
 
 from stageroute_router import InvalidRewardError, SettingsError, StageRouteRouter, UnknownDecisionError
-from stageroute_router.integrations.routed import (
+from stageroute_router.integrations.common.rewards import (
     check_scale,
     control_of,
     on_scale,
     report_without_waiting,
 )
-from stageroute_router.integrations.runs import Runs
+from stageroute_router.integrations.common.runs import Runs
 
 ASK: list[Any] = [{"role": "user", "content": "hello"}]
 

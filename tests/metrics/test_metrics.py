@@ -17,7 +17,7 @@ from prometheus_client import CollectorRegistry, Gauge
 
 from stageroute_router.core.availability import UNAVAILABLE
 from stageroute_router.errors import SettingsError, UnmanagedCallError
-from stageroute_router.metrics import expose
+from stageroute_router.metrics.collector import expose
 
 pytestmark = pytest.mark.calls_litellm
 

@@ -16,7 +16,7 @@ import pytest
 import yaml
 from prometheus_client import CollectorRegistry
 
-from stageroute_router.metrics import StageRouteCollector, expose
+from stageroute_router.metrics.collector import StageRouteCollector, expose
 
 ROOT = Path(__file__).parents[2]
 GRAFANA = ROOT / "examples" / "grafana"

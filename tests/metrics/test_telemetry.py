@@ -25,7 +25,8 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from stageroute_router.errors import NotAResponseError, SettingsError
-from stageroute_router.telemetry import DecisionSpans, EvaluationRewards, evaluating
+from stageroute_router.telemetry.evaluations import EvaluationRewards, evaluating
+from stageroute_router.telemetry.spans import DecisionSpans
 
 pytestmark = pytest.mark.calls_litellm
 

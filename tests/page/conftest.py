@@ -8,18 +8,18 @@ from collections.abc import Iterator
 import pytest
 from playwright.sync_api import Browser, expect, sync_playwright
 
-from stageroute_router.page import looking
+from stageroute_router.page import cache
 from tests.page import browser as browsers
-from tests.page.sample import SampleReports
-from tests.page.serving import PageServer, served
-from tests.page.watching import Watcher
+from tests.support.page_server import PageServer, served
+from tests.support.page_watcher import Watcher
+from tests.support.sample import SampleReports
 
 
 @pytest.fixture(scope="session")
 def page_server() -> Iterator[PageServer]:
     """The page, of reports that each test puts there."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(looking, "FRESH_S", 0.0)  # the next test's reports are other ones
+        patch.setattr(cache, "FRESH_S", 0.0)  # the next test's reports are other ones
         with served(SampleReports([])) as server:
             yield server
 

@@ -14,14 +14,14 @@ from pathlib import Path
 import numpy as np
 
 from stageroute_router.core.arm import Arm
-from stageroute_router.replay.routerbench import ROUTERBENCH, synthetic_table
-from stageroute_router.runtime import Runtime
-from stageroute_router.settings import GroupSettings
-from stageroute_router.store.sql import SqlStore
-from stageroute_router.stored_reports import StoredReports
+from stageroute_router.reports.database import StoredReports
+from stageroute_router.runtime.runtime import Runtime
+from stageroute_router.settings.group import GroupSettings
+from stageroute_router.store.sql.store import SqlStore
+from stageroute_router.tables.routerbench import ROUTERBENCH, synthetic_table
 from stageroute_router.testing.clock import FakeClock
 from tests.page import browser as browsers
-from tests.page.serving import served
+from tests.support.page_server import served
 
 GROUP = "chat"
 LATE = {"zero-one-ai/Yi-34B-Chat": 0.12, "gpt-4-1106-preview": 0.3, "mistralai/mixtral-8x7b-chat": 0.55}

@@ -9,11 +9,11 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Page, expect
 
-from stageroute_router.health import Health
-from stageroute_router.status import troubles
-from tests.page import sample
-from tests.page.sample import NASTY, SampleReports
-from tests.page.watching import PATIENCE_MS, Watcher
+from stageroute_router.reports.status import troubles
+from stageroute_router.store.health import Health
+from tests.support import sample
+from tests.support.page_watcher import PATIENCE_MS, Watcher
+from tests.support.sample import NASTY, SampleReports
 
 TEN_SECONDS = 10_500
 

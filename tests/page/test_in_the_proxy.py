@@ -10,9 +10,10 @@ import httpx
 import pytest
 from playwright.sync_api import Browser, expect
 
-from stageroute_router.testing.provider import SimulatedModel, SimulatedProvider
+from stageroute_router.testing.provider.provider import SimulatedProvider
 from stageroute_router.testing.proxy_process import ProxyProcess
-from tests.page.watching import PATIENCE_MS
+from stageroute_router.testing.simulated_model import SimulatedModel
+from tests.support.page_watcher import PATIENCE_MS
 
 CALLS = 40
 

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import pytest
 
-from stageroute_router.availability import Outage
 from stageroute_router.core.arm import Arm
 from stageroute_router.core.availability import UNAVAILABLE
 from stageroute_router.core.engine import Engine
 from stageroute_router.core.schedule import EveryCalls
 from stageroute_router.core.snapshot import GroupPolicy, Snapshot
-from stageroute_router.settings import GroupSettings
-from stageroute_router.status import GroupStatus, describe
+from stageroute_router.groups.availability import Outage
+from stageroute_router.reports.describe import describe
+from stageroute_router.reports.status import GroupStatus
+from stageroute_router.settings.group import GroupSettings
 
 NAMES = ("a", "b", "c")
 SINCE = 1_767_276_192.0

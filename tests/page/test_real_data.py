@@ -8,9 +8,9 @@ from collections.abc import Iterator
 import pytest
 from playwright.sync_api import expect
 
-from stageroute_router.stored_reports import StoredReports
+from stageroute_router.reports.database import StoredReports
 from tests.page import day
-from tests.page.watching import Watcher
+from tests.support.page_watcher import Watcher
 
 
 @pytest.fixture(scope="module")

@@ -9,8 +9,8 @@ import pytest
 
 from stageroute_router.page.numbers import reward, usd
 from stageroute_router.page.rendering import Rendering
-from stageroute_router.reports import DecisionReceipt
-from tests.page import sample
+from stageroute_router.reports.values import DecisionReceipt
+from tests.support import sample
 
 
 @pytest.fixture(scope="module")

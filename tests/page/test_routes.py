@@ -11,10 +11,10 @@ from xml.etree import ElementTree
 import httpx
 import pytest
 
-from stageroute_router.status import GroupStatus
-from tests.page import sample
-from tests.page.sample import NASTY, SampleReports
-from tests.page.serving import PageServer
+from stageroute_router.reports.status import GroupStatus
+from tests.support import sample
+from tests.support.page_server import PageServer
+from tests.support.sample import NASTY, SampleReports
 
 DATA = ["groups", "group?name=chat", "chart?group=chat&kind=spend", "decision?key=call-1"]
 KINDS = ["spend", "live-set", "arms"]

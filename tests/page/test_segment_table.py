@@ -7,8 +7,8 @@ from dataclasses import replace
 import pytest
 
 from stageroute_router.page.segment_table import MOST_SEGMENTS, segment_table
-from stageroute_router.status import GroupStatus
-from tests.page import sample
+from stageroute_router.reports.status import GroupStatus
+from tests.support import sample
 
 
 @pytest.fixture(scope="module")

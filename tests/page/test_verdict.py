@@ -8,13 +8,13 @@ from dataclasses import replace
 
 import pytest
 
-from stageroute_router.health import Health
-from stageroute_router.page import looking as looking_module
-from stageroute_router.page.looking import Looking
+from stageroute_router.page import cache as cache_module
+from stageroute_router.page.cache import Looking
 from stageroute_router.page.verdict import Verdict, mean_reward, verdict
-from stageroute_router.status import ArmStatus, GroupStatus, troubles
-from tests.page import sample
-from tests.page.sample import HEALTHY, SampleReports
+from stageroute_router.reports.status import ArmStatus, GroupStatus, troubles
+from stageroute_router.store.health import Health
+from tests.support import sample
+from tests.support.sample import HEALTHY, SampleReports
 
 
 @pytest.fixture(scope="module")
@@ -253,7 +253,7 @@ def test_the_mean_counts_every_reward(group: GroupStatus) -> None:
 
 
 def test_everybody_who_looks_at_once_is_told_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(looking_module, "FRESH_S", 1.0)
+    monkeypatch.setattr(cache_module, "FRESH_S", 1.0)
     reports, now = sample.ran(calls=200), [100.0]
     looking = Looking(lambda: reports, monotonic=lambda: now[0])
     threads = [threading.Thread(target=looking.group, args=("chat",)) for _ in range(8)]

@@ -13,7 +13,7 @@ import httpx
 import pytest
 
 if TYPE_CHECKING:
-    from tests.proxy.conftest import Setup
+    from tests.support.proxy import Setup
 
 
 def test_a_client_rewards_what_it_got_by_each_of_its_ids(setup: Setup) -> None:

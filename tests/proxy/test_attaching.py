@@ -15,17 +15,16 @@ from typing import Any
 import litellm
 import pytest
 
-from stageroute_router.configuration import Configuration
 from stageroute_router.errors import SettingsError, StageRouteError, StoreError
-from stageroute_router.hook.observer import NOTE
-from stageroute_router.hook.origin import GIVEN, ORIGIN, Origin, origin_of
-from stageroute_router.hook.router import attach
+from stageroute_router.hook.calls.request import GIVEN, NOTE, ORIGIN, Origin, origin_of
 from stageroute_router.proxy.callbacks import ProxyCallbacks
-from stageroute_router.proxy.ports import ProxyNotReadyError
+from stageroute_router.proxy.interfaces import ProxyNotReadyError
 from stageroute_router.proxy.routing import AttachedRouting
-from stageroute_router.store.sql import SqlStore
-from stageroute_router.testing.provider import SimulatedProvider
-from tests.proxy.conftest import MESSAGES
+from stageroute_router.router.attach import attach
+from stageroute_router.settings.file import Configuration
+from stageroute_router.store.sql.store import SqlStore
+from stageroute_router.testing.provider.provider import SimulatedProvider
+from tests.support.proxy import MESSAGES
 
 pytestmark = [
     pytest.mark.calls_litellm,

@@ -13,12 +13,12 @@ import httpx
 import pytest
 
 from stageroute_router.errors import TokenCallerError
-from stageroute_router.reward_keys import key_source
-from stageroute_router.reward_token import RewardTokens
-from stageroute_router.runtime import Runtime, open_runtime
-from stageroute_router.testing.provider import SimulatedProvider
-from tests.proxy.conftest import MESSAGES, PRICES, Setup, eventually
-from tests.topics import COOK, QUERY
+from stageroute_router.rewards.tokens import RewardTokens
+from stageroute_router.router.token_keys import key_source
+from stageroute_router.runtime.runtime import Runtime, open_runtime
+from stageroute_router.testing.provider.provider import SimulatedProvider
+from tests.support.proxy import MESSAGES, PRICES, Setup, eventually
+from tests.support.topics import COOK, QUERY
 
 HEADERS = {f"x-stageroute-{name}" for name in ("decision-id", "token", "arm", "probability", "stage")}
 COST_IN_TOKENS = 200

@@ -10,10 +10,10 @@ import pytest
 import yaml
 
 from stageroute_router import StageRouteRouter
-from stageroute_router.configuration import read_configuration, read_document
 from stageroute_router.errors import SettingsError, StageRouteError
-from stageroute_router.proxy import starting
-from stageroute_router.testing.provider import SimulatedProvider
+from stageroute_router.proxy import start
+from stageroute_router.settings.file import read_configuration, read_document
+from stageroute_router.testing.provider.provider import SimulatedProvider
 from stageroute_router.testing.proxy_process import ProxyEndedError, ProxyProcess
 
 MODEL = {"model_name": "chat", "litellm_params": {"model": "openai/m"}}
@@ -79,7 +79,7 @@ def test_what_is_wrong_is_said_at_the_start(tmp_path: Path, mistake: str) -> Non
         proxy_config=SimpleNamespace(config=document), user_config_file_path=str(path), llm_router=None
     )
     with pytest.raises(StageRouteError, match=said):
-        starting._open(server)
+        start._open(server)
 
 
 def test_what_is_wrong_with_a_deployment_is_said_at_the_start(tmp_path: Path) -> None:
@@ -91,10 +91,10 @@ def test_what_is_wrong_with_a_deployment_is_said_at_the_start(tmp_path: Path) ->
         proxy_config=SimpleNamespace(config=document), user_config_file_path=None, llm_router=None
     )
     with pytest.raises(SettingsError, match="max_share"):
-        starting._open(server)
+        start._open(server)
     document["general_settings"] = {"store_model_in_db": True}
     document["stageroute_settings"]["groups"] = {"later": GROUPS["chat"]}  # type: ignore[index]
-    starting._open(server).close()
+    start._open(server).close()
 
 
 def test_a_proxy_with_wrong_settings_ends_with_one_message(

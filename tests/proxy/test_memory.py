@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from stageroute_router.testing.provider import SimulatedProvider
-from tests.proxy.conftest import MESSAGES, PRICES, started
+from stageroute_router.testing.provider.provider import SimulatedProvider
+from tests.support.proxy import MESSAGES, PRICES, started
 
 LOOKING = """
 import gc

@@ -16,7 +16,7 @@ from stageroute_router.errors import ProxyError
 from stageroute_router.integrations import open_webui
 from stageroute_router.integrations.open_webui import import_ratings
 from stageroute_router.proxy.reward_key import HEADER
-from tests.proxy.conftest import Setup
+from tests.support.proxy import Setup
 
 EXPORTED: list[Any] = []
 

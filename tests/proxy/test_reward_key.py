@@ -9,7 +9,7 @@ import pytest
 
 from stageroute_router.proxy import reward_key
 from stageroute_router.proxy.reward_key import HEADER, TASK_HEADER, key_in
-from tests.proxy.conftest import Setup
+from tests.support.proxy import Setup
 
 
 def reward(setup: Setup, key: str, value: float) -> httpx.Response:

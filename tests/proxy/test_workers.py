@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from stageroute_router.testing.provider import SimulatedProvider
-from tests.proxy.conftest import MESSAGES, PRICES, Setup, started
+from stageroute_router.testing.provider.provider import SimulatedProvider
+from tests.support.proxy import MESSAGES, PRICES, Setup, started
 
 CALLS = 60
 STAGE = 20

@@ -14,9 +14,11 @@ from scipy.optimize import linprog
 
 from stageroute_router.errors import SettingsError
 from stageroute_router.replay.oracle import best_mixtures, fixed_policies, oracle
-from stageroute_router.replay.routerbench import ROUTERBENCH, routerbench_models, synthetic_table
 from stageroute_router.replay.stream import draw_stream, protocol_budget
-from stageroute_router.replay.table import OutcomeTable, load_table
+from stageroute_router.tables.load import load_table
+from stageroute_router.tables.outcomes import OutcomeTable
+from stageroute_router.tables.routerbench import ROUTERBENCH, synthetic_table
+from stageroute_router.testing.provider.routerbench import routerbench_models
 
 DATA = Path(os.environ.get("STAGEROUTE_DATA", "../shared/data"))
 

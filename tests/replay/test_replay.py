@@ -10,16 +10,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from stageroute_router.core.paper_rule import PaperRule
-from stageroute_router.core.posterior_rule import PosteriorRule
+from stageroute_router.core.estimators.paper import PaperRule
+from stageroute_router.core.estimators.posterior import PosteriorRule
 from stageroute_router.replay.live import CONCURRENCY, GROUP, replay_live
-from stageroute_router.replay.outcomes import OutcomeTable
 from stageroute_router.replay.result import ReplayResult
-from stageroute_router.replay.routerbench import synthetic_table
 from stageroute_router.replay.run import replay
 from stageroute_router.replay.stream import Stream, draw_stream
-from stageroute_router.replay.table import load_table
 from stageroute_router.store.opening import open_store
+from stageroute_router.tables.load import load_table
+from stageroute_router.tables.outcomes import OutcomeTable
+from stageroute_router.tables.routerbench import synthetic_table
 
 DATA = Path(os.environ.get("STAGEROUTE_DATA", "../shared/data"))
 

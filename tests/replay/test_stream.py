@@ -12,9 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stageroute_router.errors import SettingsError
-from stageroute_router.replay.routerbench import synthetic_table
 from stageroute_router.replay.stream import Stream, draw_stream, protocol_budget
-from stageroute_router.replay.table import OutcomeTable, load_table
+from stageroute_router.tables.load import load_table
+from stageroute_router.tables.outcomes import OutcomeTable
+from stageroute_router.tables.routerbench import synthetic_table
 
 DATA = Path(os.environ.get("STAGEROUTE_DATA", "../shared/data"))
 

@@ -7,11 +7,17 @@ from collections.abc import Callable
 import pytest
 from sqlalchemy import create_engine, make_url
 
-from stageroute_router.store import tables
-from stageroute_router.store.sql import SqlStore
+from stageroute_router.store.sql import tables
+from stageroute_router.store.sql.store import SqlStore
 
 # So that a failing assertion of the public contract shows its values here too.
-pytest.register_assert_rewrite("stageroute_router.testing.store_contract")
+pytest.register_assert_rewrite(
+    "stageroute_router.testing.store.contract",
+    *(
+        f"stageroute_router.testing.store.contract_{part}"
+        for part in ("segments", "decisions", "rewards", "reports", "upkeep", "batches", "stages")
+    ),
+)
 
 
 @pytest.fixture(scope="session")

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from stageroute_router.store.base import Store
+from stageroute_router.store.contract import Store
 from stageroute_router.store.memory import MemoryStore
-from stageroute_router.store.sql import SqlStore
+from stageroute_router.store.sql.store import SqlStore
 from stageroute_router.testing.clock import FakeClock
-from stageroute_router.testing.store_contract import PersistentStoreContract, StoreContract
+from stageroute_router.testing.store.contract import PersistentStoreContract, StoreContract
 
 
 class TestMemoryStore(StoreContract):

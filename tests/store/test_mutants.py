@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from stageroute_router.testing.mutants import MUTANTS
+from stageroute_router.testing.store.mutants import MUTANTS
 
 HERE = Path(__file__).parent
 IN_MEMORY, IN_SQL = ("test_contract.py", "TestMemoryStore"), ("test_contract.py", "TestSQLiteInMemory")
@@ -23,7 +23,7 @@ CAUGHT_BY = {
     "counts_what_was_forgotten_where_it_was": IN_SQL,
     "folds_rewards_away": IN_SQL,
     "forgets_mixes_too_soon": IN_SQL,
-    "drops_what_failed": ("test_writer.py", "test"),
+    "drops_what_failed": ("writer/test_writer.py", "test"),
 }
 """A file of tests by mutant, and which of them are run."""
 
@@ -34,7 +34,7 @@ CAUGHT_BY_KILLING = {"commits_twice", "acknowledges_before_the_commit"}
 @pytest.mark.parametrize("mutant", CAUGHT_BY)
 def test_the_suite_catches(mutant: str) -> None:
     file, tests = CAUGHT_BY[mutant]
-    plugins = ("-p", "no:cacheprovider", "-p", "stageroute_router.testing.mutants")
+    plugins = ("-p", "no:cacheprovider", "-p", "stageroute_router.testing.store.mutants")
     finished = subprocess.run(
         [sys.executable, "-m", "pytest", "-x", "-q", *plugins, "-k", tests, str(HERE / file)],
         env=os.environ | {"STAGEROUTE_MUTANT": mutant},

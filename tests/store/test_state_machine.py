@@ -17,29 +17,26 @@ from hypothesis import Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, rule, run_state_machine_as_test
 
-from stageroute_router.core.account import Account, Charge
+from stageroute_router.core.budget.account import Account, Charge
 from stageroute_router.core.statistics import ArmStatistics
-from stageroute_router.store.base import (
-    LAST_SEEN_STEP_S,
-    OPEN_LIFETIME_S,
-    UPKEEP_INTERVAL_S,
+from stageroute_router.store.contract import LAST_SEEN_STEP_S, OPEN_LIFETIME_S, UPKEEP_INTERVAL_S, Store
+from stageroute_router.store.memory import MemoryStore
+from stageroute_router.store.records import CellKey
+from stageroute_router.store.sql.store import SqlStore
+from stageroute_router.store.writes import (
     ArmPinned,
     CallFailed,
     CallSettled,
     CallWithdrawn,
-    CellKey,
     DecisionMade,
     RewardReported,
     RewardRevoked,
     SegmentsForgotten,
     StagePlanned,
-    Store,
     Write,
 )
-from stageroute_router.store.memory import MemoryStore
-from stageroute_router.store.sql import SqlStore
 from stageroute_router.testing.clock import FakeClock
-from stageroute_router.testing.writes import (
+from stageroute_router.testing.store.writes import (
     decided,
     failed,
     forgotten,

@@ -20,7 +20,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stageroute_router.errors import SettingsError
-from stageroute_router.testing.provider import Outcome, SimulatedModel, SimulatedProvider, main
+from stageroute_router.testing.provider import Outcome, SimulatedModel, SimulatedProvider
+from stageroute_router.testing.provider.__main__ import main
 from stageroute_router.testing.simulated_model import OutcomeDraws, Recording
 
 MESSAGES: Any = [{"role": "user", "content": "hello"}]

@@ -17,7 +17,8 @@ with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # LiteLLM's own imports warn in some versions
     import litellm
 
-from stageroute_router.testing.provider import Outcome, SimulatedModel, SimulatedProvider
+from stageroute_router.testing.provider.provider import SimulatedProvider
+from stageroute_router.testing.simulated_model import Outcome, SimulatedModel
 
 pytestmark = pytest.mark.calls_litellm
 

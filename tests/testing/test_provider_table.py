@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stageroute_router.replay.outcomes import OutcomeTable
-from stageroute_router.replay.routerbench import with_list_prices
-from stageroute_router.replay.table import load_table
-from stageroute_router.testing.provider_table import METER_USD_PER_TOKEN, simulated_models
+from stageroute_router.tables.load import load_table
+from stageroute_router.tables.outcomes import OutcomeTable
+from stageroute_router.tables.routerbench import with_list_prices
+from stageroute_router.testing.provider.table import METER_USD_PER_TOKEN, simulated_models
 from stageroute_router.testing.simulated_model import SimulatedModel
 
 DATA = Path(os.environ.get("STAGEROUTE_DATA", "../shared/data"))

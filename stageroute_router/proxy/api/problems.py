@@ -26,8 +26,8 @@ from stageroute_router.errors import (
     UnknownGroupError,
     UnmanagedCallError,
 )
-from stageroute_router.proxy.ports import ProxyNotReadyError
-from stageroute_router.reward_token import is_token
+from stageroute_router.proxy.interfaces import ProxyNotReadyError
+from stageroute_router.rewards.tokens import is_token
 
 _LONGEST_TOLD = 300
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
-from collections.abc import Callable, Coroutine
-from typing import Any
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, TypeVar
 
 import orjson
 from fastapi import Request, Response
@@ -12,7 +13,7 @@ from fastapi.routing import APIRoute
 from starlette.convertors import Convertor, register_url_convertor
 from starlette.types import Message
 
-from stageroute_router.error_text import loggable
+from stageroute_router.process.logs import loggable
 from stageroute_router.proxy.api.problems import Problem, problem_of, refusal_of
 
 logger = logging.getLogger("stageroute_router")
@@ -116,3 +117,21 @@ def _problem(error: Exception, *, is_known: bool) -> Problem:
         logger.error("a request to StageRoute's endpoints failed:\n%s", loggable(error))
         found = Problem(500, "internal_error", "something went wrong inside; the proxy's log says what")
     return found
+
+
+# Patience with ids that nobody knows yet: LiteLLM reports on a call after its answer, and maybe to another worker.
+
+AGAIN_AFTER_S = (0.05, 0.1, 0.2)
+"""When an unknown id is looked for again, in seconds: another worker stores a call within 0.25 s of its end."""
+
+Found = TypeVar("Found")
+
+
+async def looked_for(look: Callable[[], Awaitable[Found | None]]) -> Found | None:
+    """Return what ``look`` finds, now or a few moments later; None if it still finds nothing then."""
+    for wait in AGAIN_AFTER_S:
+        found = await look()
+        if found is not None:
+            return found
+        await asyncio.sleep(wait)
+    return await look()

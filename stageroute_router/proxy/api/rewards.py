@@ -17,8 +17,6 @@ from stageroute_router.errors import (
     UnmanagedCallError,
 )
 from stageroute_router.proxy.api.access import Asker
-from stageroute_router.proxy.api.looking_again import looked_for
-from stageroute_router.proxy.api.ports import Steering
 from stageroute_router.proxy.api.problems import (
     Problem,
     invalid_input,
@@ -26,9 +24,11 @@ from stageroute_router.proxy.api.problems import (
     shown,
     unknown_call,
 )
+from stageroute_router.proxy.api.requests import looked_for
+from stageroute_router.proxy.interfaces import Steering
 from stageroute_router.proxy.reward_key import id_of
-from stageroute_router.receipt import RewardReceipt
-from stageroute_router.reward_token import is_token
+from stageroute_router.rewards.receipt import RewardReceipt
+from stageroute_router.rewards.tokens import is_token
 
 MOST_REWARDS = 1000
 """Rewards in one batch, at most."""

@@ -22,7 +22,8 @@ from pydantic import BaseModel
 
 from stageroute_router import StageRouteRouter
 from stageroute_router.integrations.openai_transport import async_http_client
-from stageroute_router.testing.provider import SimulatedModel, SimulatedProvider
+from stageroute_router.testing.provider.provider import SimulatedProvider
+from stageroute_router.testing.simulated_model import SimulatedModel
 
 ASK = [UserMessage(content="Ulm?")]
 ANSWER = '{"name":"Ulm","inhabitants":129942}'

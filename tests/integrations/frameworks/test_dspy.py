@@ -13,7 +13,8 @@ from stageroute_router import InvalidRewardError, SettingsError, StageRouteRoute
 from stageroute_router.errors import NotAResponseError
 from stageroute_router.integrations.dspy import MetricRewards
 from stageroute_router.integrations.litellm_provider import register
-from stageroute_router.testing.provider import SimulatedModel, SimulatedProvider
+from stageroute_router.testing.provider.provider import SimulatedProvider
+from stageroute_router.testing.simulated_model import SimulatedModel
 
 ANSWER = "[[ ## answer ## ]]\nParis\n\n[[ ## completed ## ]]"
 DEVSET = [

@@ -16,7 +16,8 @@ from pydantic import BaseModel, Field, field_validator
 from stageroute_router import SettingsError, StageRouteRouter
 from stageroute_router.integrations.instructor import rewarding
 from stageroute_router.integrations.openai_transport import async_http_client, http_client
-from stageroute_router.testing.provider import SimulatedModel, SimulatedProvider
+from stageroute_router.testing.provider.provider import SimulatedProvider
+from stageroute_router.testing.simulated_model import SimulatedModel
 
 ASK = [{"role": "user", "content": "Who is Ann?"}]
 GOOD = {"name": "Ann", "age": 31}

@@ -18,7 +18,8 @@ import pytest
 from mem0 import AsyncMemory, Memory
 
 from stageroute_router import StageRouteRouter
-from stageroute_router.testing.provider import SimulatedModel, SimulatedProvider
+from stageroute_router.testing.provider.provider import SimulatedProvider
+from stageroute_router.testing.simulated_model import SimulatedModel
 
 TOLD = [{"role": "user", "content": "I like Ulm."}]
 FACTS = '{"memory": [{"id": "0", "text": "Likes Ulm"}]}'

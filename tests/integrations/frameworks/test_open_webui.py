@@ -19,9 +19,10 @@ import pytest
 
 from stageroute_router.errors import ProxyError
 from stageroute_router.integrations.open_webui import Imported, import_ratings
-from stageroute_router.store.base import StoredDecision
-from stageroute_router.testing.provider import SimulatedModel, SimulatedProvider
-from tests.proxy.conftest import Setup, eventually, started
+from stageroute_router.store.records import StoredDecision
+from stageroute_router.testing.provider.provider import SimulatedProvider
+from stageroute_router.testing.simulated_model import SimulatedModel
+from tests.support.proxy import Setup, eventually, started
 
 PYTHON = Path(os.environ["STAGEROUTE_TEST_FRAMEWORK_PYTHON"])
 PAGE = (Path(__file__).resolve().parents[3] / "docs" / "frameworks" / "open_webui.md").read_text()

@@ -10,7 +10,8 @@ from pydantic import BaseModel
 from pydantic_ai import Agent
 
 from stageroute_router import StageRouteRouter
-from stageroute_router.testing.provider import SimulatedModel, SimulatedProvider
+from stageroute_router.testing.provider.provider import SimulatedProvider
+from stageroute_router.testing.simulated_model import SimulatedModel
 
 
 class City(BaseModel):

@@ -17,7 +17,8 @@ from smolagents import (
 )
 
 from stageroute_router import StageRouteRouter, attach
-from stageroute_router.testing.provider import SimulatedModel, SimulatedProvider
+from stageroute_router.testing.provider.provider import SimulatedProvider
+from stageroute_router.testing.simulated_model import SimulatedModel
 
 ASK = [ChatMessage(role=MessageRole.USER, content=[{"type": "text", "text": "hello"}])]
 PROGRAM = "Thought: I add.\n<code>\nfinal_answer(add(2, 3))\n</code>"

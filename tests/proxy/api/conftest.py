@@ -29,13 +29,14 @@ with warnings.catch_warnings():
     from litellm.proxy._types import UserAPIKeyAuth
 
 from stageroute_router import StageRouteRouter
-from stageroute_router.hook.control import Control
-from stageroute_router.hook.origin import ORIGIN, Origin
+from stageroute_router.hook.calls.request import ORIGIN, Origin
 from stageroute_router.proxy.api import api_router
 from stageroute_router.proxy.caller import caller_of
-from stageroute_router.proxy.ports import ProxyNotReadyError
+from stageroute_router.proxy.interfaces import ProxyNotReadyError
 from stageroute_router.proxy.reward_key import HEADER, key_in
-from stageroute_router.testing.provider import SimulatedModel, SimulatedProvider
+from stageroute_router.router.control import Control
+from stageroute_router.testing.provider.provider import SimulatedProvider
+from stageroute_router.testing.simulated_model import SimulatedModel
 
 DEADLINE_S = 20.0
 MASTER = "sk-master-of-these-tests"

@@ -12,7 +12,7 @@ import jsonschema
 import pytest
 
 from stageroute_router.errors import PinError
-from stageroute_router.status import Status
+from stageroute_router.reports.status import Status
 
 if TYPE_CHECKING:
     from tests.proxy.api.conftest import Served

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import pytest
 
-from stageroute_router.decision_id import new_decision_id
 from stageroute_router.errors import UnknownDecisionError
+from stageroute_router.process.ids import new_decision_id
 from stageroute_router.proxy.reward_key import HEADER, key_in
-from stageroute_router.receipt import RewardReceipt
+from stageroute_router.rewards.receipt import RewardReceipt
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

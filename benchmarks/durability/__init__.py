@@ -1,0 +1,1 @@
+"""What a durable reward costs, and what survives outages."""

@@ -1,0 +1,1 @@
+"""How well the router learns, on recorded outcomes."""

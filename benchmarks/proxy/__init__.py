@@ -1,0 +1,1 @@
+"""The router inside LiteLLM's proxy, under load."""

@@ -1,0 +1,1 @@
+"""How long a decision, a plan and a call take."""

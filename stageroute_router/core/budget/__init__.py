@@ -1,0 +1,1 @@
+"""What may be spent next: the account of a group, and its pacing."""

@@ -1,0 +1,1 @@
+"""How evidence becomes the rewards and costs that the programmes take."""

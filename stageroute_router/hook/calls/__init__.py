@@ -1,0 +1,1 @@
+"""The trail of one call, from LiteLLM's request to its report."""

@@ -1,0 +1,169 @@
+"""What the LiteLLM seam asks of the rest: the runtime satisfies these protocols without knowing LiteLLM."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from concurrent.futures import Future
+from typing import Protocol
+
+from stageroute_router.core.arm import Arm
+from stageroute_router.groups.availability import Eligible
+from stageroute_router.groups.live_changes import LiveHook
+from stageroute_router.reports import Health, HistoryPoint
+from stageroute_router.reports.status import GroupStatus, Status
+from stageroute_router.reports.values import DecisionReceipt, StageReport
+from stageroute_router.rewards.receipt import RewardReceipt
+
+
+class Routed(Protocol):
+    """One routing choice."""
+
+    @property
+    def decision_id(self) -> str:
+        """Ours, unique."""
+
+    @property
+    def arm(self) -> str:
+        """Name of the chosen arm."""
+
+    @property
+    def probability(self) -> float:
+        """The probability it was chosen with."""
+
+    @property
+    def stage(self) -> int:
+        """Number of the stage it was chosen in."""
+
+    @property
+    def shadow_price(self) -> float:
+        """Reward that one more dollar would have bought; 0 while the budget is slack, infinite where none keeps it."""
+
+    @property
+    def outside_live_set(self) -> bool:
+        """Whether no live arm was eligible, so that one outside the live set was taken."""
+
+
+class Routing(Protocol):
+    """Chooses arms and learns from what became of the calls. Every method may be called from any thread."""
+
+    def manages(self, group: str) -> bool:
+        """Return whether calls of ``group`` are to be routed."""
+
+    def set_arms(self, group: str, arms: Sequence[Arm]) -> None:
+        """Say which candidates a group has now."""
+
+    def choose(
+        self,
+        group: str,
+        *,
+        eligible: Eligible,
+        call_id: str,
+        segment: str = "",
+        price: float | None = None,
+        caller: str | None = None,
+        has_retry: bool = False,
+    ) -> Routed | None:
+        """Choose among the eligible arms; None to leave the call to LiteLLM. Never raises.
+
+        ``caller`` is a short digest naming who makes the call, never a key; ``has_retry``, whether another attempt is
+        made if this one fails.
+        """
+
+    def set_deployments(self, group: str, deployments: Mapping[str, Sequence[str]]) -> None:
+        """Say which deployments each arm has now, by id."""
+
+    def unavailable(self, group: str) -> Collection[str]:
+        """Return the arms that do not answer of late."""
+
+    def replica_weights(
+        self, group: str, deployments: Sequence[str], *, has_retry: bool
+    ) -> Sequence[float] | None:
+        """Return by how much less each replica of an arm is to be asked, in (0, 1]; None where all of them answer."""
+
+    def segment_of_text(self, group: str, text: str) -> str:
+        """Return the automatic segment of a call by what it asks."""
+
+    def known_segment(self, group: str, text: str) -> str | None:
+        """Return it if it can be told without embedding the text; None where it cannot."""
+
+    def segment_of_embedding(self, group: str, text: str, numbers: Sequence[float]) -> str:
+        """Return it by the text's embedding. Numbers that cannot be used are counted, and raise nothing."""
+
+    def segment_failed(self, group: str, why: str) -> None:
+        """Count a call whose text could not be embedded; ``why`` tells nothing of the text."""
+
+    def segment_failures(self) -> Mapping[str, int]:
+        """Return how many calls of each group whose segments are found in texts could not be told apart here."""
+
+    def settled(
+        self,
+        decision_id: str,
+        *,
+        arm: str,
+        cost_usd: float,
+        prompt_tokens: int,
+        completion_tokens: int,
+        response_id: str | None,
+        deployment: str = "",
+    ) -> None:
+        """Report that ``arm`` answered, for ``cost_usd`` US dollars, by the deployment of that id."""
+
+    def failed(
+        self, decision_id: str, *, arm: str = "", deployment: str = "", kind: str | None = "failure"
+    ) -> None:
+        """Report that the call failed; ``kind`` in a word, None where the provider is not to blame."""
+
+    def withdrawn(self, decision_id: str) -> None:
+        """Report that the decision does not count: LiteLLM answered from its cache."""
+
+    def record_reward(
+        self,
+        key: str,
+        reward: object,
+        *,
+        source: str = "app",
+        replace: bool = True,
+        caller: str | None = None,
+    ) -> Future[RewardReceipt]:
+        """Report how good an answer was; the future is done when that is durable.
+
+        With a ``caller``, it raises ``NotYourCallError`` for a call that another one made.
+        """
+
+    def revoke_reward(
+        self, key: str, *, source: str = "app", caller: str | None = None
+    ) -> Future[RewardReceipt]:
+        """Take a reward back; the future is done when that is durable. ``caller`` as at :meth:`record_reward`."""
+
+    def internal_error(self, error: BaseException) -> None:
+        """Count an error that was kept from the user's call, and log it now and then."""
+
+    def status(self, group: str | None = None) -> Status | GroupStatus:
+        """Return the status of one group or of all."""
+
+    def known_status(self) -> Status:
+        """Return the status of all groups as of the last commit. Waits for nothing."""
+
+    def stages(self, group: str, *, last: int = 50) -> Sequence[StageReport]:
+        """Return the last stages of a group, the oldest first."""
+
+    def history(self, group: str, *, points: int = 300) -> Sequence[HistoryPoint]:
+        """Return a group's totals over time, the present ones last."""
+
+    def receipt(self, key: str, *, caller: str | None = None) -> DecisionReceipt | None:
+        """Return the receipt of a decision; None if there is none, or it is not the caller's."""
+
+    def redeploy(self, group: str) -> GroupStatus:
+        """Open a maintenance window now."""
+
+    def pin(self, group: str, arm: str, *, pinned: bool | None = True) -> GroupStatus:
+        """Pin an arm, unpin it, or leave it to the configuration again (None); return the group's status then."""
+
+    def on_live_change(self, hook: LiveHook) -> None:
+        """Call a hook for each group's live set, and whenever it changes."""
+
+    def health(self) -> Health:
+        """Return whether what is learned is stored. Waits for nothing."""
+
+    def close(self, timeout: float = ...) -> int:
+        """Commit what is pending, for at most so many seconds, and release files; return how many writes are lost."""

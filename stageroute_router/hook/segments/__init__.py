@@ -1,0 +1,1 @@
+"""Where the segment of a call comes from."""

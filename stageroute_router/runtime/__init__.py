@@ -1,0 +1,1 @@
+"""Joins groups, store, clock and threads."""

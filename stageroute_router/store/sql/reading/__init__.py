@@ -1,0 +1,1 @@
+"""Rows in: what a batch needs of the tables, and what a restarted process needs."""

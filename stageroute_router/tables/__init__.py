@@ -1,0 +1,1 @@
+"""Tables in files: recorded outcomes, benchmark results, exported decisions."""
