@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from stageroute_router.core.arm import Arm
-from stageroute_router.core.engine import Cells, Engine
+from stageroute_router.core.engine import UNPLANNED, Cells, Engine
 from stageroute_router.core.snapshot import Choice, Estimate, Snapshot, Stage, UsedMix
 from stageroute_router.errors import SettingsError
 from stageroute_router.groups.availability import Answering, Eligible, Outage
@@ -481,7 +481,7 @@ class Group:
         if stored == plan_of(self.name, ours):
             return ours
         theirs = stage_of(self.policy, stored)
-        if stored.stage == ours.number:
+        if stored.stage == ours.number or (stored.stage == ours.number + 1 and stored.reason in UNPLANNED):
             return replace(theirs, calls_per_stage=ours.calls_per_stage)
         if stored.stage == ours.number + 1:
             calls = stored.opened_at_call - ours.opened_at_call
