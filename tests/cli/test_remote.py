@@ -15,9 +15,9 @@ from fastapi import Request
 from fastapi.responses import JSONResponse, PlainTextResponse, RedirectResponse, Response
 
 from stageroute_router.errors import ProxyError, ProxyUnavailableError, SettingsError, StageRouteError
+from stageroute_router.reports import Reports
 from stageroute_router.reports.remote import ProxyReports
 from stageroute_router.reports.status import Status
-from stageroute_router.reports.values import Reports
 
 KEY = "sk-a-key-that-nobody-may-see"
 
