@@ -72,7 +72,7 @@ def measure(*, calls: int, pairs: int) -> dict[str, float]:
                 _signal(server, signal.SIGCONT)
         if not runtime.flush(120):
             raise RuntimeError("the database did not take what was queued")
-        stored = runtime.status(GROUP).calls  # type: ignore[union-attr]
+        stored = runtime.reports.status(GROUP).calls
         runtime.close()
     if stored != calls * (2 * pairs + 1):
         raise RuntimeError(f"{stored} calls are stored, not {calls * (2 * pairs + 1)}")

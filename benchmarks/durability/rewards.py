@@ -181,7 +181,7 @@ def on_sqlite(*, pairs: int, per_caller: int) -> dict[str, float]:
 
         try:
             found = alternate(ours, theirs, pairs=pairs)
-            recorded = runtime.status(GROUP).arms  # type: ignore[union-attr]
+            recorded = runtime.reports.status(GROUP).arms
             if sum(arm.reward_count for arm in recorded) != size * (pairs + 1):
                 raise RuntimeError("the rewards stored are not the rewards reported")
         finally:
@@ -312,7 +312,7 @@ def on_postgresql(blocks: Blocks) -> dict[str, float]:
         for process in processes:
             process.join(60)
         runtime = runtime_on(url)
-        recorded = sum(arm.reward_count for arm in runtime.status(GROUP).arms)  # type: ignore[union-attr]
+        recorded = sum(arm.reward_count for arm in runtime.reports.status(GROUP).arms)
         runtime.close()
         through_us = blocks.size + (blocks.reference_size if blocks.reference is OneByOne else 0)
         if recorded != PROCESSES * through_us * (blocks.pairs + 1):

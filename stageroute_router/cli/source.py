@@ -14,9 +14,9 @@ import typer
 from pydantic import TypeAdapter
 
 from stageroute_router.reports.remote import DEFAULT_TIMEOUT_S, ProxyReports
-from stageroute_router.reports.values import Reports
+from stageroute_router.reports.reports import Reports
+from stageroute_router.settings.file import DEFAULT_DATABASE
 
-DEFAULT_DATABASE = "sqlite:///stageroute.db"
 KEY_VARIABLES = ("STAGEROUTE_KEY", "LITELLM_API_KEY")
 """The environment variables a key is looked for in, the first one first."""
 
@@ -68,7 +68,7 @@ class Source(Protocol):
         """What to call it; no password in it."""
         ...
 
-    def reports(self) -> AbstractContextManager[Reports]:
+    def reports(self) -> AbstractContextManager[Reports | ProxyReports]:
         """Return what it reports, for as long as the ``with`` block lasts."""
         ...
 
@@ -111,7 +111,7 @@ class ProxySource:
         return self.client.url
 
     @contextmanager
-    def reports(self) -> Iterator[Reports]:
+    def reports(self) -> Iterator[ProxyReports]:
         """See :class:`Source`."""
         yield self.client
 

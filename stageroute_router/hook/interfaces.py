@@ -8,10 +8,6 @@ from typing import Protocol
 
 from stageroute_router.core.arm import Arm
 from stageroute_router.groups.availability import Eligible
-from stageroute_router.groups.live_changes import LiveHook
-from stageroute_router.reports import Health, HistoryPoint
-from stageroute_router.reports.status import GroupStatus, Status
-from stageroute_router.reports.values import DecisionReceipt, StageReport
 from stageroute_router.rewards.receipt import RewardReceipt
 
 
@@ -130,40 +126,5 @@ class Routing(Protocol):
         With a ``caller``, it raises ``NotYourCallError`` for a call that another one made.
         """
 
-    def revoke_reward(
-        self, key: str, *, source: str = "app", caller: str | None = None
-    ) -> Future[RewardReceipt]:
-        """Take a reward back; the future is done when that is durable. ``caller`` as at :meth:`record_reward`."""
-
     def internal_error(self, error: BaseException) -> None:
         """Count an error that was kept from the user's call, and log it now and then."""
-
-    def status(self, group: str | None = None) -> Status | GroupStatus:
-        """Return the status of one group or of all."""
-
-    def known_status(self) -> Status:
-        """Return the status of all groups as of the last commit. Waits for nothing."""
-
-    def stages(self, group: str, *, last: int = 50) -> Sequence[StageReport]:
-        """Return the last stages of a group, the oldest first."""
-
-    def history(self, group: str, *, points: int = 300) -> Sequence[HistoryPoint]:
-        """Return a group's totals over time, the present ones last."""
-
-    def receipt(self, key: str, *, caller: str | None = None) -> DecisionReceipt | None:
-        """Return the receipt of a decision; None if there is none, or it is not the caller's."""
-
-    def redeploy(self, group: str) -> GroupStatus:
-        """Open a maintenance window now."""
-
-    def pin(self, group: str, arm: str, *, pinned: bool | None = True) -> GroupStatus:
-        """Pin an arm, unpin it, or leave it to the configuration again (None); return the group's status then."""
-
-    def on_live_change(self, hook: LiveHook) -> None:
-        """Call a hook for each group's live set, and whenever it changes."""
-
-    def health(self) -> Health:
-        """Return whether what is learned is stored. Waits for nothing."""
-
-    def close(self, timeout: float = ...) -> int:
-        """Commit what is pending, for at most so many seconds, and release files; return how many writes are lost."""

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from fastapi import APIRouter
     from fastapi.routing import APIRoute
 
-    from stageroute_router.reports.values import Reports
+    from stageroute_router.reports.reports import Reports
 
 
 def page_router(

@@ -13,8 +13,9 @@ from typing import TypeVar
 
 from stageroute_router.errors import StoreError
 from stageroute_router.page.numbers import rate
+from stageroute_router.reports.reports import Reports
 from stageroute_router.reports.status import GroupStatus
-from stageroute_router.reports.values import DecisionReceipt, Reports, StageReport
+from stageroute_router.reports.values import DecisionReceipt, StageReport
 from stageroute_router.store.health import Health
 from stageroute_router.store.history import HistoryPoint
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from stageroute_router.reports.reports import Reports
 from stageroute_router.reports.status import ArmStatus, GroupStatus, SegmentStatus, Status
-from stageroute_router.reports.values import DecisionReceipt, Reports, StageReport
+from stageroute_router.reports.values import DecisionReceipt, StageReport
 from stageroute_router.store.health import Health
 from stageroute_router.store.history import HistoryPoint
 

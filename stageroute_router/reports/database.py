@@ -11,21 +11,17 @@ from stageroute_router.core.engine import Engine
 from stageroute_router.errors import SettingsError, StoreError, StoreOutageError
 from stageroute_router.groups.codec import arms_of_text, by_arm, notes_on, stage_of
 from stageroute_router.groups.pins import overridden, with_pins
-from stageroute_router.process.ids import stored_id
 from stageroute_router.reports.describe import describe
-from stageroute_router.reports.receipts import receipt_of
-from stageroute_router.reports.stages import stages_of
-from stageroute_router.reports.status import GroupStatus, Status
-from stageroute_router.reports.values import DecisionReceipt, StageReport
+from stageroute_router.reports.reports import Reports
+from stageroute_router.reports.status import GroupStatus
 from stageroute_router.settings.group import GroupSettings
 from stageroute_router.store.contract import Store
 from stageroute_router.store.health import Health, HealthState
-from stageroute_router.store.history import HistoryPoint
 from stageroute_router.store.opening import open_existing_store
 
 
-class StoredReports:
-    """:class:`~stageroute_router.reports.Reports` of a database. Close it, or use it in a ``with`` block.
+class StoredReports(Reports):
+    """The reports of a database. Close it, or use it in a ``with`` block.
 
     The database is only read: nothing is created, migrated or written. The same computations as in a routing process,
     from the same settings, candidates, statistics and stages, all of which are stored. What only a process knows is
@@ -56,94 +52,12 @@ class StoredReports:
 
     def __init__(self, database_url: str) -> None:
         self._store = open_existing_store(database_url)
+        super().__init__(_StoredSource(self._store))
 
     @property
     def store(self) -> Store:
         """The database itself, for what is no report, such as exporting decisions."""
         return self._store
-
-    def status(self) -> Status:
-        """Return the status of every group in the database that was ever routed.
-
-        Raises:
-            StoreError: the database cannot be read.
-        """
-        found = (self._status_of(name) for name in self._store.groups())
-        return Status(groups=tuple(group for group in found if group is not None))
-
-    def group_status(self, group: str) -> GroupStatus:
-        """Return the status of one group.
-
-        Args:
-            group: the model group.
-
-        Raises:
-            SettingsError: there is no such group, or none of its calls was routed yet.
-            StoreError: the database cannot be read.
-        """
-        self._check(group)
-        found = self._status_of(group)
-        if found is None:
-            msg = f"group {group!r} has no stage in this database yet: no call of it was routed"
-            raise SettingsError(msg)
-        return found
-
-    def stages(self, group: str, *, last: int = 50) -> Sequence[StageReport]:
-        """Return the ``last`` stages of a group, the oldest first.
-
-        Args:
-            group: the model group.
-            last: how many; 50 by default.
-
-        Raises:
-            SettingsError: there is no such group.
-            StoreError: the database cannot be read.
-        """
-        self._check(group)
-        return stages_of(self._store, group, last=last)
-
-    def history(self, group: str, *, points: int = 300) -> Sequence[HistoryPoint]:
-        """Return at most so many moments of a group, the oldest first, the present one last.
-
-        Args:
-            group: the model group.
-            points: at most so many; 300 by default, as many as a picture has room for.
-
-        Raises:
-            SettingsError: there is no such group.
-            StoreError: the database cannot be read.
-        """
-        self._check(group)
-        return self._store.history(group, points=points)
-
-    def receipt(self, key: str) -> DecisionReceipt | None:
-        """Return the receipt of a decision, by decision id, response id or call id; None if there is none.
-
-        Args:
-            key: a decision id, response id or call id.
-
-        Raises:
-            StoreError: the database cannot be read.
-        """
-        return receipt_of(self._store, stored_id(key))
-
-    def health(self) -> Health:
-        """Return whether the database can be read; what waits in processes' queues is not known here."""
-        error: StoreError | None = None
-        try:
-            self._store.versions()
-        except StoreError as caught:
-            error = caught
-        trouble: HealthState = "degraded" if isinstance(error, StoreOutageError) else "unhealthy"
-        return Health(
-            state="ok" if error is None else trouble,
-            since=None if error is None else time.time(),
-            reason=None if error is None else str(error),
-            queued=0,
-            dropped=0,
-            rejected=0,
-            last_commit_at=None,
-        )
 
     def close(self) -> None:
         """Close the database. Closing twice is harmless.
@@ -166,14 +80,50 @@ class StoredReports:
     ) -> None:
         self.close()
 
-    def _check(self, group: str) -> None:
-        groups = self._store.groups()
+
+class _StoredSource:
+    """Groups as the database has them. Implements :class:`~stageroute_router.reports.reports.ReportSource`."""
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+
+    def check(self, group: str) -> None:
+        groups = self.store.groups()
         if group not in groups:
             msg = f"there is no group {group!r} in this database; there are: {', '.join(groups) or 'none'}"
             raise SettingsError(msg)
 
-    def _status_of(self, name: str) -> GroupStatus | None:
-        stored = self._store.load(name)
+    def statuses(self) -> Sequence[GroupStatus]:
+        found = (self._describe(name) for name in self.store.groups())
+        return [group for group in found if group is not None]
+
+    def status_of(self, group: str) -> GroupStatus:
+        self.check(group)
+        found = self._describe(group)
+        if found is None:
+            msg = f"group {group!r} has no stage in this database yet: no call of it was routed"
+            raise SettingsError(msg)
+        return found
+
+    def health(self) -> Health:
+        error: StoreError | None = None
+        try:
+            self.store.versions()
+        except StoreError as caught:
+            error = caught
+        trouble: HealthState = "degraded" if isinstance(error, StoreOutageError) else "unhealthy"
+        return Health(
+            state="ok" if error is None else trouble,
+            since=None if error is None else time.time(),
+            reason=None if error is None else str(error),
+            queued=0,
+            dropped=0,
+            rejected=0,
+            last_commit_at=None,
+        )
+
+    def _describe(self, name: str) -> GroupStatus | None:
+        stored = self.store.load(name)
         if stored.configuration is None or stored.stage is None:
             return None
         settings = GroupSettings.model_validate(json.loads(stored.configuration.settings))

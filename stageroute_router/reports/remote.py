@@ -6,13 +6,25 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from types import TracebackType
-from typing import Any, TypeVar, get_args, get_origin, get_type_hints
+from typing import Any, get_args, get_origin, get_type_hints
 from urllib.parse import quote
 
 import httpx
 from pydantic import TypeAdapter, ValidationError
 
 from stageroute_router.errors import PinError, ProxyError, ProxyUnavailableError, SettingsError
+from stageroute_router.reports.endpoints import (
+    DECISION,
+    HEALTH,
+    HISTORY,
+    PIN,
+    PREFIX,
+    REDEPLOY,
+    STAGES,
+    STATUS,
+    Endpoint,
+    Shape,
+)
 from stageroute_router.reports.status import GroupStatus, Status
 from stageroute_router.reports.values import DecisionReceipt, StageReport
 from stageroute_router.store.health import Health
@@ -21,15 +33,15 @@ from stageroute_router.store.history import HistoryPoint
 DEFAULT_TIMEOUT_S = 10.0
 """How long a proxy may take for an answer, in seconds: longer than an SQLite file may be locked."""
 
-_PREFIX = "/stageroute"
 _LONGEST_TOLD = 300
 _STARTING = (502, 503, 504)
 
-_Shape = TypeVar("_Shape")
-
 
 class ProxyReports:
-    """What a running proxy reports of itself. Implements :class:`~stageroute_router.reports.Reports`.
+    """The reports of a running proxy: the same questions as to :class:`~stageroute_router.reports.Reports`, over HTTP.
+
+    Every method raises ``ProxyError`` where the proxy could not be asked, and ``SettingsError`` where it has no such
+    group.
 
     Args:
         url: where the proxy is, such as ``http://localhost:4000``; with its root path if it is mounted at one.
@@ -60,19 +72,11 @@ class ProxyReports:
         return self._url
 
     def status(self) -> Status:
-        """Return the status of all groups.
-
-        Raises:
-            ProxyError: the proxy could not be asked, as with every method.
-        """
-        return self._get(Status, "/status")
+        """Return the status of all groups."""
+        return self._ask(STATUS)
 
     def group_status(self, group: str) -> GroupStatus:
-        """Return the status of one group.
-
-        Raises:
-            SettingsError: there is no such group.
-        """
+        """Return the status of one group."""
         status = self.status()
         for found in status.groups:
             if found.name == group:
@@ -82,41 +86,25 @@ class ProxyReports:
         raise SettingsError(msg)
 
     def stages(self, group: str, *, last: int = 50) -> Sequence[StageReport]:
-        """Return the ``last`` stages of a group, the oldest first.
-
-        Raises:
-            SettingsError: there is no such group.
-        """
-        return self._get(tuple[StageReport, ...], "/stages", {"group": group, "last": last})
+        """Return the ``last`` stages of a group, the oldest first."""
+        return self._ask(STAGES, query={"group": group, "last": last})
 
     def history(self, group: str, *, points: int = 300) -> Sequence[HistoryPoint]:
-        """Return at most so many moments of a group, the oldest first, the present one last.
-
-        Raises:
-            SettingsError: there is no such group.
-        """
-        return self._get(tuple[HistoryPoint, ...], "/history", {"group": group, "points": points})
+        """Return at most so many moments of a group, the oldest first, the present one last."""
+        return self._ask(HISTORY, query={"group": group, "points": points})
 
     def receipt(self, key: str) -> DecisionReceipt | None:
         """Return the receipt of a decision, by decision id, response id or call id; None if there is none."""
-        answer = self._ask("GET", f"/decisions/{_segment(key)}")
-        if answer.status_code == httpx.codes.NOT_FOUND:
-            return None
-        return self._read(DecisionReceipt, answer)
+        answer = self._answer(DECISION, at={"id": key})
+        return None if answer.status_code == httpx.codes.NOT_FOUND else self._read(DECISION.shape, answer)
 
     def health(self) -> Health:
         """Return whether what the proxy learns is stored."""
-        return self._read(Health, self._ask("GET", "/health", bearing=_STARTING))
+        return self._ask(HEALTH, bearing=_STARTING)
 
     def redeploy(self, group: str) -> GroupStatus:
-        """Open a maintenance window of a group now, and return the group's status after it.
-
-        Raises:
-            SettingsError: there is no such group.
-        """
-        answer = self._ask("POST", f"/groups/{_segment(group)}/redeploy")
-        self._known(answer)
-        return self._read(GroupStatus, answer)
+        """Open a maintenance window of a group now, and return the group's status after it."""
+        return self._ask(REDEPLOY, at={"group": group})
 
     def pin(self, group: str, arm: str, *, pinned: bool | None = True) -> GroupStatus:
         """Decide whether an arm is live in every stage, and return the group's status after it.
@@ -130,14 +118,15 @@ class ProxyReports:
             SettingsError: there is no such group or arm.
             PinError: the arm cannot be pinned beside the others.
         """
-        body = {"arm": arm, "pinned": pinned}
-        answer = self._ask(
-            "POST", f"/groups/{_segment(group)}/pin", body=body, bearing=(httpx.codes.CONFLICT,)
+        answer = self._answer(
+            PIN,
+            at={"group": group},
+            body={"arm": arm, "pinned": pinned},
+            bearing=(httpx.codes.CONFLICT,),
         )
-        self._known(answer)
         if answer.status_code == httpx.codes.CONFLICT:
             raise PinError(_told(answer))
-        return self._read(GroupStatus, answer)
+        return self._known(PIN, answer)
 
     def close(self) -> None:
         """Close the connections. Closing twice is harmless."""
@@ -154,23 +143,32 @@ class ProxyReports:
     ) -> None:
         self.close()
 
-    def _get(self, shape: type[_Shape], path: str, query: Mapping[str, str | int] | None = None) -> _Shape:
-        answer = self._ask("GET", path, query=query)
-        self._known(answer)
-        return self._read(shape, answer)
-
     def _ask(
         self,
-        method: str,
-        path: str,
+        endpoint: Endpoint[Shape],
         *,
+        at: Mapping[str, str] | None = None,
+        query: Mapping[str, str | int] | None = None,
+        bearing: Sequence[int] = (),
+    ) -> Shape:
+        """Return what an endpoint answers."""
+        return self._known(endpoint, self._answer(endpoint, at=at, query=query, bearing=bearing))
+
+    def _answer(
+        self,
+        endpoint: Endpoint[Any],
+        *,
+        at: Mapping[str, str] | None = None,
         query: Mapping[str, str | int] | None = None,
         body: Mapping[str, str | bool | None] | None = None,
         bearing: Sequence[int] = (),
     ) -> httpx.Response:
         """Return an answer that is good, or a 404 of StageRoute's own, or of a status in ``bearing``."""
+        path = endpoint.path.format_map({name: _segment(text) for name, text in (at or {}).items()})
         try:
-            answer = self._client.request(method, f"{self._url}{_PREFIX}{path}", params=query, json=body)
+            answer = self._client.request(
+                endpoint.method, f"{self._url}{PREFIX}{path}", params=query, json=body
+            )
         except httpx.HTTPError as error:
             raise self._unanswered(error) from error
         except httpx.InvalidURL as error:
@@ -182,11 +180,12 @@ class ProxyReports:
             return answer
         raise self._refused(answer)
 
-    def _known(self, answer: httpx.Response) -> None:
+    def _known(self, endpoint: Endpoint[Shape], answer: httpx.Response) -> Shape:
         if answer.status_code == httpx.codes.NOT_FOUND:
             raise SettingsError(_told(answer))
+        return self._read(endpoint.shape, answer)
 
-    def _read(self, shape: type[_Shape], answer: httpx.Response) -> _Shape:
+    def _read(self, shape: type[Shape], answer: httpx.Response) -> Shape:
         try:
             found = answer.json()
         except ValueError as error:
@@ -245,7 +244,7 @@ class ProxyReports:
             msg = f"{at} does not let this key do that (403); use a proxy administrator's key"
         elif status in (httpx.codes.NOT_FOUND, httpx.codes.METHOD_NOT_ALLOWED):
             msg = (
-                f"{at} answers, but has no StageRoute at {self._url}{_PREFIX} ({status}): the plugin is not loaded "
+                f"{at} answers, but has no StageRoute at {self._url}{PREFIX} ({status}): the plugin is not loaded "
                 "or is older than this command, or the proxy has a root path, which belongs into the URL"
             )
         elif answer.is_redirect:
@@ -280,7 +279,7 @@ def _checked(url: str) -> str:
     if scheme not in {"http", "https"} or not host:
         msg = f"the proxy URL {url!r} cannot be used: give one such as http://localhost:4000"
         raise SettingsError(msg)
-    return str(parsed).rstrip("/").removesuffix(_PREFIX)
+    return str(parsed).rstrip("/").removesuffix(PREFIX)
 
 
 def _segment(text: str) -> str:

@@ -6,13 +6,11 @@ Amounts are US dollars, times seconds since the epoch, rewards in [0, 1].
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal
 
 from stageroute_router.core.snapshot import ArmEvidence as ArmEvidence  # noqa: PLC0414 - part of a stage's report
-from stageroute_router.reports.status import GroupStatus, Status
-from stageroute_router.store.health import Health
 from stageroute_router.store.history import HistoryPoint as HistoryPoint  # noqa: PLC0414 - part of what is shown
 
 Binding = Literal[
@@ -186,72 +184,3 @@ class DecisionReceipt:
     attempts: tuple[Attempt, ...]
     priced: bool = False
     estimates_of: str | None = None
-
-
-class Reports(Protocol):
-    """Everything an operator may look at: of a routing process, or of a database alone.
-
-    ``router.stageroute`` has it, and so has :class:`~stageroute_router.reports.database.StoredReports`.
-
-    ```python
-    from stageroute_router.reports.values import Reports
-
-
-    def overview(reports: Reports, group: str) -> str:
-        spend = reports.group_status(group).spend_usd
-        window = reports.stages(group, last=1)[-1].opened_at
-        return f"{len(reports.status().groups)} groups; {group}: ${spend:.4f}, last window at {window:.0f}"
-
-
-    print(overview(router.stageroute, "chat"), router.stageroute.health().state)
-    calls = [point.calls for point in router.stageroute.history("chat", points=10)]
-    why = router.stageroute.receipt(response.id)
-    ```
-    """
-
-    def status(self) -> Status:
-        """Return the status of all groups."""
-        ...
-
-    def group_status(self, group: str) -> GroupStatus:
-        """Return the status of one group.
-
-        Args:
-            group: the model group.
-
-        Raises:
-            SettingsError: there is no such group.
-        """
-        ...
-
-    def stages(self, group: str, *, last: int = 50) -> Sequence[StageReport]:
-        """Return the ``last`` stages of a group, the oldest first.
-
-        Args:
-            group: the model group.
-            last: how many; 50 by default.
-
-        Raises:
-            SettingsError: there is no such group.
-        """
-        ...
-
-    def history(self, group: str, *, points: int = 300) -> Sequence[HistoryPoint]:
-        """Return at most so many moments of a group, the oldest first, the present one last.
-
-        Args:
-            group: the model group.
-            points: at most so many; 300 by default, as many as a picture has room for.
-
-        Raises:
-            SettingsError: there is no such group.
-        """
-        ...
-
-    def receipt(self, key: str) -> DecisionReceipt | None:
-        """Return the receipt of a decision, by decision id, response id or call id; None if there is none."""
-        ...
-
-    def health(self) -> Health:
-        """Return whether what is learned is stored."""
-        ...

@@ -3,28 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
 from concurrent.futures import Future
 from contextlib import AbstractContextManager
 from types import TracebackType
-from typing import overload
 
-from stageroute_router.errors import UnknownDecisionError, UnmanagedCallError
 from stageroute_router.groups.live_changes import LiveHook
 from stageroute_router.hook.calls.episode import Episode, episode
-from stageroute_router.hook.calls.response import key_of
-from stageroute_router.hook.interfaces import Routing
 from stageroute_router.hook.strategy import StageRouteStrategy
-from stageroute_router.reports.status import GroupStatus, Status
-from stageroute_router.reports.values import DecisionReceipt, StageReport
+from stageroute_router.reports.reports import Reports
+from stageroute_router.reports.status import GroupStatus
 from stageroute_router.rewards.receipt import RewardReceipt
-from stageroute_router.rewards.tokens import RewardTokens, is_token
-from stageroute_router.store.health import Health
-from stageroute_router.store.history import HistoryPoint
+from stageroute_router.rewards.tokens import RewardTokens
+from stageroute_router.router.rewarding import Rewarding
+from stageroute_router.runtime.runtime import REPORT_FLUSH_S, Runtime
 
 
-class Control:
-    """The handle on one router's StageRoute routing.
+class Control(Reports):
+    """The handle on one router's StageRoute routing: its reports, rewards, operations and end.
 
     Args:
         strategy: the strategy attached to the router.
@@ -36,15 +31,15 @@ class Control:
     def __init__(
         self,
         strategy: StageRouteStrategy,
-        routing: Routing,
+        routing: Runtime,
         *,
         tokens: RewardTokens,
         clients_may_replace: bool = False,
     ) -> None:
         self._strategy = strategy
         self._routing = routing
-        self._tokens = tokens
-        self._clients_may_replace = clients_may_replace
+        self._rewards = Rewarding(strategy, routing, tokens=tokens, clients_may_replace=clients_may_replace)
+        super().__init__(routing.source, flush=self._settle, id_of=self._rewards.id_of)
 
     @property
     def strategy(self) -> StageRouteStrategy:
@@ -52,114 +47,9 @@ class Control:
         return self._strategy
 
     @property
-    def routing(self) -> Routing:
+    def routing(self) -> Runtime:
         """The runtime: what adapters make episodes of their own with."""
         return self._routing
-
-    @overload
-    def status(self, group: str) -> GroupStatus: ...
-
-    @overload
-    def status(self, group: None = None) -> Status: ...
-
-    def status(self, group: str | None = None) -> Status | GroupStatus:
-        """Return the status of one managed group, or of all of them.
-
-        Args:
-            group: the model group; all of them by default.
-
-        Raises:
-            SettingsError: the group is not managed.
-
-        ```python
-        status = router.stageroute.status("chat")
-        assert status.spend_ratio <= 1.0
-        assert {arm.name for arm in status.arms if arm.live}
-        ```
-        """
-        self._strategy.ensure_attached()
-        return self._routing.status(group)
-
-    def known_status(self) -> Status:
-        """Return the status of all groups as of the last commit this process knows of. Waits for nothing.
-
-        :meth:`status` first waits, for a moment, until what happened before is stored.
-
-        ```python
-        assert router.stageroute.known_status().groups[0].name == "chat"
-        ```
-        """
-        return self._routing.known_status()
-
-    def group_status(self, group: str) -> GroupStatus:
-        """Return the status of one managed group.
-
-        Args:
-            group: the model group.
-
-        Raises:
-            SettingsError: the group is not managed.
-
-        ```python
-        assert router.stageroute.group_status("chat").feasible
-        ```
-        """
-        return self.status(group)
-
-    def stages(self, group: str, *, last: int = 50) -> Sequence[StageReport]:
-        """Return the ``last`` stages of a group: who was live, who came and went, and why. The oldest first.
-
-        Args:
-            group: the model group.
-            last: how many; 50 by default.
-
-        Raises:
-            SettingsError: the group is not managed.
-            StoreError: the database cannot be read.
-
-        ```python
-        for stage in router.stageroute.stages("chat", last=3):
-            print(stage.stage, stage.live, stage.moves)
-        ```
-        """
-        return self._routing.stages(group, last=last)
-
-    def history(self, group: str, *, points: int = 300) -> Sequence[HistoryPoint]:
-        """Return a group's calls, spend and rewards at moments of the past, the oldest first, the present one last.
-
-        Args:
-            group: the model group.
-            points: at most so many.
-
-        Raises:
-            SettingsError: the group is not managed.
-            StoreError: the database cannot be read.
-
-        ```python
-        for point in router.stageroute.history("chat", points=10):
-            print(point.at, point.spend_usd)
-        ```
-        """
-        return self._routing.history(group, points=points)
-
-    def receipt(self, key: object, *, caller: str | None = None) -> DecisionReceipt | None:
-        """Return why a call went where it went, and what became of it; None if no such call was routed.
-
-        Args:
-            key: what the call returned, or its decision id, response id or call id.
-            caller: on whose behalf, by your own authentication: to it, calls of others are unknown. None (the default)
-                for your own code: not checked.
-
-        Raises:
-            NotAResponseError: ``key`` is neither a response nor an id.
-            StoreError: the database cannot be read.
-
-        ```python
-        receipt = router.stageroute.receipt(response)
-        assert 0 < receipt.probability <= 1
-        ```
-        """
-        return self._routing.receipt(self._stored_key(key_of(key), caller=caller), caller=caller)
 
     def redeploy(self, group: str) -> GroupStatus:
         """Open a maintenance window of a group now, and return the group's status after it.
@@ -176,7 +66,7 @@ class Control:
         ```
         """
         self._strategy.ensure_attached()
-        return self._routing.redeploy(group)
+        return self._routing.operations.redeploy(group)
 
     def pin(self, group: str, arm: str, *, pinned: bool | None = True) -> GroupStatus:
         """Decide whether an arm is live in every stage, over what the configuration says; return the group's status.
@@ -205,7 +95,7 @@ class Control:
         ```
         """
         self._strategy.ensure_attached()
-        return self._routing.pin(group, arm, pinned=pinned)
+        return self._routing.operations.pin(group, arm, pinned=pinned)
 
     def on_live_change(self, hook: LiveHook) -> None:
         """Call a hook for the live set of each group now, and whenever it changes: to load and unload models.
@@ -265,7 +155,7 @@ class Control:
         assert receipt.status == "recorded"
         ```
         """
-        return self._report(response, reward, source=source, caller=caller).result()
+        return self._rewards.report(response, reward, source=source, caller=caller).result()
 
     async def arecord_reward(
         self, response: object, reward: object, *, source: str = "app", caller: str | None = None
@@ -277,7 +167,7 @@ class Control:
         ```
         """
         # Shielded: cancelling the caller must not cancel a future that the writer is going to complete.
-        reported = self._report(response, reward, source=source, caller=caller)
+        reported = self._rewards.report(response, reward, source=source, caller=caller)
         return await asyncio.shield(asyncio.wrap_future(reported))
 
     def submit_reward(
@@ -301,7 +191,7 @@ class Control:
         assert future.result(timeout=60).decision_id
         ```
         """
-        return self._report(response, reward, source=source, caller=caller)
+        return self._rewards.report(response, reward, source=source, caller=caller)
 
     def revoke_reward(
         self, response: object, *, source: str = "app", caller: str | None = None
@@ -327,7 +217,7 @@ class Control:
         receipt = router.stageroute.revoke_reward(response, source="unit-tests")
         ```
         """
-        return self._revoke(response, source=source, caller=caller).result()
+        return self._rewards.revoke(response, source=source, caller=caller).result()
 
     async def arevoke_reward(
         self, response: object, *, source: str = "app", caller: str | None = None
@@ -338,7 +228,7 @@ class Control:
         receipt = await router.stageroute.arevoke_reward(response, source="unit-tests")
         ```
         """
-        revoked = self._revoke(response, source=source, caller=caller)
+        revoked = self._rewards.revoke(response, source=source, caller=caller)
         return await asyncio.shield(asyncio.wrap_future(revoked))
 
     def reward_token(self, response: object, *, caller: str | None = None) -> str:
@@ -362,16 +252,7 @@ class Control:
         token = router.stageroute.reward_token(response, caller="user-1")
         ```
         """
-        key = self._routed_key(response)
-        made = self._strategy.decision_made(key)
-        if made is None:
-            msg = (
-                f"no recent call of this process has the id {key!r}; make the token where the call was made, from "
-                "what it returned"
-            )
-            raise UnknownDecisionError(msg)
-        self._strategy.shown(response)
-        return self._tokens.mint(decision_id=made.decision_id, arm=made.arm, stage=made.stage, caller=caller)
+        return self._rewards.token(response, caller=caller)
 
     def reward_by_token(
         self, token: object, reward: object, *, caller: str | None = None, source: str = "client"
@@ -403,7 +284,7 @@ class Control:
         assert receipt.status == "recorded"
         ```
         """
-        return self._report_by_token(token, reward, caller=caller, source=source).result()
+        return self._rewards.report_by_token(token, reward, caller=caller, source=source).result()
 
     async def areward_by_token(
         self, token: object, reward: object, *, caller: str | None = None, source: str = "client"
@@ -415,17 +296,8 @@ class Control:
         receipt = await router.stageroute.areward_by_token(token, 1.0, caller="user-1")
         ```
         """
-        reported = self._report_by_token(token, reward, caller=caller, source=source)
+        reported = self._rewards.report_by_token(token, reward, caller=caller, source=source)
         return await asyncio.shield(asyncio.wrap_future(reported))
-
-    def health(self) -> Health:
-        """Return whether what this process learns is stored. Waits for nothing; routing goes on in any case.
-
-        ```python
-        assert router.stageroute.health().state == "ok"
-        ```
-        """
-        return self._routing.health()
 
     def close(self, timeout: float = 10.0) -> int:
         """Commit what is pending and close the database. Calls go on, chosen by LiteLLM's own strategy.
@@ -474,58 +346,7 @@ class Control:
     ) -> None:
         await self.aclose()
 
-    def _report(
-        self, response: object, reward: object, *, source: str, caller: str | None
-    ) -> Future[RewardReceipt]:
+    def _settle(self) -> None:
+        """See that LiteLLM still asks the strategy, and wait a moment until what happened before is stored."""
         self._strategy.ensure_attached()
-        if is_token(response):
-            decision_id = self._tokens.read(response).decision_id
-            return self._routing.record_reward(decision_id, reward, source=source, caller=caller)
-        key = self._stored_key(self._routed_key(response), caller=caller)
-        recorded = self._routing.record_reward(key, reward, source=source, caller=caller)
-        self._strategy.shown(response)
-        return recorded
-
-    def _revoke(self, response: object, *, source: str, caller: str | None) -> Future[RewardReceipt]:
-        self._strategy.ensure_attached()
-        key = (
-            self._tokens.read(response).decision_id
-            if is_token(response)
-            else self._stored_key(self._routed_key(response), caller=caller)
-        )
-        return self._routing.revoke_reward(key, source=source, caller=caller)
-
-    def _report_by_token(
-        self, token: object, reward: object, *, caller: str | None, source: str
-    ) -> Future[RewardReceipt]:
-        self._strategy.ensure_attached()
-        decision_id = self._tokens.read_from(token, caller=caller).decision_id
-        return self._routing.record_reward(
-            decision_id, reward, source=source, replace=self._clients_may_replace
-        )
-
-    def _routed_key(self, response: object) -> str:
-        """Return the id of a call that was routed by StageRoute."""
-        key = key_of(response)
-        group = self._strategy.group_left(key)
-        if group is not None:
-            managed = self._routing.manages(group)
-            msg = (
-                f"call {key!r} was served by model group {group!r}, "
-                + (
-                    "but by LiteLLM's own choice (a pinned deployment, or StageRoute could not choose)"
-                    if managed
-                    else "which StageRoute does not manage"
-                )
-                + ": there is no decision to credit"
-            )
-            raise UnmanagedCallError(msg)
-        return key
-
-    def _stored_key(self, key: str, *, caller: str | None) -> str:
-        """Return the id under which the database knows a call: this process may know it by others.
-
-        Clients may name calls alike. Of these the latest is known here; the database knows which one is the caller's.
-        """
-        made = self._strategy.decision_made(key) if caller is None else None
-        return key if made is None else made.decision_id
+        self._routing.flush(REPORT_FLUSH_S)

@@ -23,15 +23,8 @@ from stageroute_router.core.segments.clusters import Segmenter
 from stageroute_router.core.segments.features import BYTES
 from stageroute_router.core.segments.projection import projected
 from stageroute_router.core.snapshot import Choice
-from stageroute_router.errors import (
-    SettingsError,
-    StoreError,
-    StoreOutageError,
-    StoreUnavailableError,
-    UnknownGroupError,
-)
+from stageroute_router.errors import StoreError, StoreOutageError
 from stageroute_router.groups.availability import Eligible
-from stageroute_router.groups.codec import notes_on
 from stageroute_router.groups.group import Group
 from stageroute_router.groups.known_segments import KnownSegments
 from stageroute_router.groups.live_changes import LiveHook, LiveHooks
@@ -39,18 +32,15 @@ from stageroute_router.groups.segmenter import Segmenting, embedding_featuriser
 from stageroute_router.process.fork import ForkAware, survive_fork
 from stageroute_router.process.ids import DECISION_PREFIX, new_decision_id, stored_id
 from stageroute_router.process.logs import loggable
-from stageroute_router.reports.describe import describe
-from stageroute_router.reports.receipts import receipt_of
-from stageroute_router.reports.stages import stages_of
-from stageroute_router.reports.status import GroupStatus, Status
-from stageroute_router.reports.values import DecisionReceipt, StageReport
+from stageroute_router.reports.reports import Reports
 from stageroute_router.rewards.receipt import Acknowledgement, RewardReceipt, checked_reward
+from stageroute_router.runtime.operations import Operations
+from stageroute_router.runtime.source import ProcessSource
 from stageroute_router.settings.group import GroupSettings
 from stageroute_router.settings.options import Options
 from stageroute_router.settings.parsing import parse_groups
 from stageroute_router.store.contract import Store
 from stageroute_router.store.health import Health, Incident, assess
-from stageroute_router.store.history import HistoryPoint
 from stageroute_router.store.opening import open_store
 from stageroute_router.store.records import CommitReport
 from stageroute_router.store.validation import check_source
@@ -69,13 +59,13 @@ from stageroute_router.store.writes import (
 
 logger = logging.getLogger("stageroute_router")
 
+REPORT_FLUSH_S = 1.0
+"""How long a report waits until what happened before is stored, in seconds."""
+
 _OUTCOMES = (CallSettled, CallFailed, CallWithdrawn)  # a union is slower to ask
 _LOG_INTERVAL_S = 60.0
 _CLOSE_DEADLINE_S = 10.0
-_STATUS_FLUSH_S = 1.0
 _START_PATIENCE_S = 10.0
-_WINDOW_PATIENCE_S = 10.0
-_MOST_WINDOWS = 2
 _AUTOMATIC_SEGMENTS = 32  # measured: 16 to 128 are the same
 
 
@@ -110,6 +100,11 @@ class Runtime(ForkAware):
             Default 10.
         max_queue: how many writes may wait for the database. Beyond that rewards raise ``StoreOverloadedError``,
             decisions and outcomes are dropped and counted, and routing goes on. Default 100,000, about 100 MB.
+
+    Attributes:
+        source: what reports are computed from.
+        reports: what an operator is shown.
+        operations: what an operator can have done.
 
     Raises:
         StoreError: the database can be reached, and cannot be used.
@@ -165,6 +160,23 @@ class Runtime(ForkAware):
             max_queue=max_queue,
             reward_deadline_s=reward_deadline,
             clock=monotonic,
+        )
+        self.source = ProcessSource(
+            self._groups,
+            store=store,
+            clock=clock,
+            health=self._health,
+            internal_errors=lambda: self._errors,
+            notes_of=self._segment_notes,
+        )
+        self.reports = Reports(self.source, flush=lambda: self.flush(REPORT_FLUSH_S))
+        self.operations = Operations(
+            self.source,
+            reports=self.reports,
+            writer=self._writer,
+            clock=clock,
+            read=self._read_all,
+            open_window=self._open_window,
         )
         survive_fork(self)
         try:
@@ -510,133 +522,7 @@ class Runtime(ForkAware):
         self._live_hooks.add(hook)
         self._tell_live_hooks()
 
-    # --- what an operator asks -----------------------------------------------------------------------------
-
-    def health(self) -> Health:
-        """Return whether what this process learns is stored. Waits for nothing."""
-        return assess(self._writer.state, reading=self._reading, now=self._clock())
-
-    def status(self, group: str | None = None) -> Status | GroupStatus:
-        """Return the status of one group, or of all of them.
-
-        Raises:
-            SettingsError: the group is not managed.
-        """
-        self._writer.flush(_STATUS_FLUSH_S)
-        if group is not None:
-            return self._describe(self._managed(group), self._notes())
-        return self.known_status()
-
-    def known_status(self) -> Status:
-        """Return the status of all groups as of the last commit. Waits for nothing."""
-        notes = self._notes()
-        return Status(
-            groups=tuple(
-                self._describe(state, notes) for state in self._groups.values() if state.snapshot is not None
-            )
-        )
-
-    def stages(self, group: str, *, last: int = 50) -> Sequence[StageReport]:
-        """Return the ``last`` stages of a group as all its workers have stored them, the oldest first.
-
-        Raises:
-            SettingsError: the group is not managed.
-            StoreError: the database cannot be read.
-        """
-        self._managed(group)
-        self._writer.flush(_STATUS_FLUSH_S)
-        return stages_of(self._store, group, last=last)
-
-    def history(self, group: str, *, points: int = 300) -> Sequence[HistoryPoint]:
-        """Return at most so many moments of a group, of all its workers, the oldest first and the present one last.
-
-        Raises:
-            SettingsError: the group is not managed.
-            StoreError: the database cannot be read.
-        """
-        self._managed(group)
-        self._writer.flush(_STATUS_FLUSH_S)
-        return self._store.history(group, points=points)
-
-    def receipt(self, key: str, *, caller: str | None = None) -> DecisionReceipt | None:
-        """Return the receipt of a decision, by decision id, response id or call id; None if there is none.
-
-        Args:
-            key: the id.
-            caller: who asks, as at :meth:`choose`: to it, calls of others are unknown. None: whoever this process lets.
-
-        Raises:
-            StoreError: the database cannot be read.
-        """
-        self._writer.flush(_STATUS_FLUSH_S)
-        return receipt_of(self._store, stored_id(key), caller=caller)
-
-    def refresh(self) -> None:
-        """Take over now what other processes have stored, instead of within the refresh interval.
-
-        Raises:
-            StoreError: the database cannot be read.
-        """
-        self._wait_for(self._read_all)
-
-    def redeploy(self, group: str) -> GroupStatus:
-        """Open a maintenance window now and return the group's status after it.
-
-        Raises:
-            SettingsError: the group is not managed.
-            StoreUnavailableError: the database leaves this process waiting; the window opens when it answers.
-        """
-        state = self._managed(group)
-
-        def open_window() -> None:
-            self._catch_up()
-            self._open_window(state, reason="manual")
-
-        self._wait_for(open_window)
-        self._writer.flush(_STATUS_FLUSH_S)
-        return self._describe(state, self._notes())
-
-    def pin(self, group: str, arm: str, *, pinned: bool | None = True) -> GroupStatus:
-        """Decide whether an arm is live in every stage, over what the configuration says; return the group's status.
-
-        Stored, for all processes and until somebody decides otherwise. An arm that is pinned and not live gets a window
-        at once. One that is unpinned goes on being live until the next window.
-
-        Args:
-            group: the model group.
-            arm: the arm.
-            pinned: True to pin it, False to unpin it, None to go by the configuration again.
-
-        Raises:
-            SettingsError: the group is not managed, has no deployments yet, or has no such arm; or more arms would be
-                pinned than may be live. Nothing was stored.
-            StoreError: the database did not take it. Nothing was stored, or doing it again is harmless.
-            StoreUnavailableError: the database leaves this process waiting; it is done when it answers.
-        """
-        state = self._managed(group)
-        self._describe(state, ())
-
-        def decide() -> None:
-            self._read_all(state)
-            write = state.pin(arm, pinned=pinned, now=self._clock())
-            if write is not None:
-                self._store.commit([write])
-                self._read_all(state)
-            open_window()
-
-        def open_window() -> None:
-            if state.is_missing(arm):
-                self._open_window(state, reason="manual")
-
-        self._wait_for(decide)
-        self._writer.flush(_STATUS_FLUSH_S)
-        for _ in range(_MOST_WINDOWS):
-            # Another worker, which did not know of the pin yet, may have planned this stage a moment before.
-            if not state.is_missing(arm):
-                break
-            self._wait_for(open_window)
-            self._writer.flush(_STATUS_FLUSH_S)
-        return self._describe(state, self._notes())
+    # --- its end -----------------------------------------------------------------------------------------
 
     def flush(self, timeout: float = _CLOSE_DEADLINE_S) -> bool:
         """Wait until everything reported so far is committed; return whether it was within ``timeout`` seconds."""
@@ -777,11 +663,11 @@ class Runtime(ForkAware):
         for group in self._groups.values():
             wanted = group.window_wanted(now=self._clock())
             if wanted is not None:
-                self._open_window(group, reason=wanted)
+                self._open_window(group, wanted)
             if _is_past(group.due_at(), self._clock()):
                 self._catch_up()  # another process may have opened it
                 if _is_past(group.due_at(), self._clock()):
-                    self._open_window(group, reason="schedule")
+                    self._open_window(group, "schedule")
             due = group.due_at()
             if due is not None:
                 waits.append(due - self._clock())
@@ -800,7 +686,7 @@ class Runtime(ForkAware):
             if snapshot is not None:
                 self._live_hooks.moved(name, stage=snapshot.stage.number, live=snapshot.live)
 
-    def _open_window(self, group: Group, *, reason: str) -> None:
+    def _open_window(self, group: Group, reason: str) -> None:
         plan = group.open_window(reason=reason, now=self._clock())
         if plan is not None:
             self._writer.submit(plan)
@@ -846,48 +732,6 @@ class Runtime(ForkAware):
         # Jittered, so that workers started together do not ask together; never later than promised.
         return self._monotonic() + self._refresh_interval * random.uniform(0.5, 1.0)
 
-    def _wait_for(self, job: Callable[[], None]) -> None:
-        """Run a job on the writer's thread, which may be waiting for the database.
-
-        Raises:
-            StoreUnavailableError: it is; the job is done afterwards.
-        """
-        try:
-            self._writer.run(job).result(_WINDOW_PATIENCE_S)
-        except FutureTimeoutError:
-            msg = (
-                f"the database has left this process waiting for {_WINDOW_PATIENCE_S:g} s; what was asked for is "
-                "done when it answers"
-            )
-            raise StoreUnavailableError(msg) from None
-
-    def _managed(self, group: str) -> Group:
-        state = self._groups.get(group)
-        if state is None:
-            msg = f"group {group!r} is not managed; there are: {', '.join(sorted(self._groups))}"
-            raise UnknownGroupError(msg)
-        return state
-
-    def _describe(self, state: Group, notes: Sequence[str]) -> GroupStatus:
-        snapshot = state.current()
-        if snapshot is None:
-            msg = f"group {state.name!r} has no deployments yet"
-            raise SettingsError(msg)
-        notes = [
-            *notes,
-            *state.benchmark_warnings,
-            *notes_on(state.problems),
-            *self._segment_notes(state.name),
-        ]
-        return describe(
-            state.name,
-            policy=state.policy,
-            snapshot=snapshot,
-            notes=notes,
-            decided=state.overridden,
-            outages=state.outages(now=self._clock()),
-        )
-
     def _segment_notes(self, group: str) -> list[str]:
         segmenting = self._segmenting.get(group)
         if segmenting is None or not segmenting.failures:
@@ -897,26 +741,8 @@ class Runtime(ForkAware):
             f"{segmenting.last_failure}"
         ]
 
-    def _notes(self) -> list[str]:
-        notes = []
-        health = self.health()
-        if health.state != "ok":
-            notes.append(
-                f"{health.state}: {health.reason}; {health.queued} writes are queued, routing goes on with what is "
-                "known"
-            )
-        if health.dropped:
-            notes.append(f"{health.dropped} writes were refused because the queue was full")
-        if health.rejected:
-            notes.append(
-                f"{health.rejected} writes were dropped because of a value the database refuses; see the log"
-            )
-        if self._errors:
-            notes.append(
-                f"{self._errors} internal errors were kept from calls; LiteLLM chose where StageRoute could not; "
-                "see the log"
-            )
-        return notes
+    def _health(self) -> Health:
+        return assess(self._writer.state, reading=self._reading, now=self._clock())
 
 
 def open_runtime(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 import socket
 import ssl
@@ -15,9 +16,9 @@ from fastapi import Request
 from fastapi.responses import JSONResponse, PlainTextResponse, RedirectResponse, Response
 
 from stageroute_router.errors import ProxyError, ProxyUnavailableError, SettingsError, StageRouteError
+from stageroute_router.reports import Reports, endpoints
 from stageroute_router.reports.remote import ProxyReports
 from stageroute_router.reports.status import Status
-from stageroute_router.reports.values import Reports
 
 KEY = "sk-a-key-that-nobody-may-see"
 
@@ -39,7 +40,7 @@ def failure(client: ProxyReports, ask: Callable[[ProxyReports], object] = ProxyR
 
 
 def test_every_report_arrives_as_the_value_it_was(client: ProxyReports, proxy: Any) -> None:
-    reports: Reports = client
+    reports = client
     assert reports.status() == Status(groups=proxy.groups)
     assert reports.group_status("chat") == proxy.groups[0]
     assert tuple(reports.stages("chat", last=3)) == proxy.stages[-3:]
@@ -216,3 +217,10 @@ def test_redirect_does_not_take_the_key_elsewhere(proxy: Any) -> None:
     with ProxyReports(proxy.url, KEY) as client, pytest.raises(ProxyError, match="points to"):
         client.status()
     assert proxy.asked == ["GET /stageroute/status"]
+
+
+def test_numbers_in_queries_have_the_defaults_of_the_methods() -> None:
+    for endpoint, method in ((endpoints.STAGES, "stages"), (endpoints.HISTORY, "history")):
+        for name, count in endpoint.query.items():
+            for reports in (Reports, ProxyReports):
+                assert inspect.signature(getattr(reports, method)).parameters[name].default == count.default

@@ -88,7 +88,7 @@ class Watched:
         """Wait for something that another thread is about to bring about."""
         give_up_at = time.monotonic() + DEADLINE_S
         while not condition():
-            assert time.monotonic() < give_up_at, self.runtime.health()
+            assert time.monotonic() < give_up_at, self.runtime.reports.health()
             self.runtime.flush(0.02)
 
     def reward_that_fails(self, *, noticed: bool = True) -> str:
@@ -99,7 +99,7 @@ class Watched:
         """
         future = self.reward(self.call())
         if noticed:
-            self.until(lambda: self.runtime.health().state != "ok")
+            self.until(lambda: self.runtime.reports.health().state != "ok")
         else:
             self.until(lambda: self.runtime._writer.state.unanswered_s > 0.5)
         self.pass_the_deadline()
@@ -114,9 +114,9 @@ class Watched:
     def check_everything_is_stored_once(self, *, rewards_before: int = 0, calls_before: int = 0) -> None:
         """Wait for recovery, and compare what is stored with what was told."""
         assert self.runtime.flush(DEADLINE_S)
-        self.runtime.refresh()
+        self.runtime.operations.refresh()
         assert self.runtime.flush(DEADLINE_S), "the last commit may have opened a stage"
-        assert self.runtime.health().state == "ok", self.runtime.health()
+        assert self.runtime.reports.health().state == "ok", self.runtime.reports.health()
         store = open_store(self.url)
         try:
             group = store.load("chat")
@@ -129,7 +129,7 @@ class Watched:
                 stored = store.decision(decision_id)
                 assert stored is not None
                 assert stored.rewards == {"app": value}
-            status: Any = self.runtime.status("chat")
+            status: Any = self.runtime.reports.status("chat")
             assert group.stage is not None
             assert status.stage == group.stage.stage
             assert status.calls == group.account.calls

@@ -53,12 +53,12 @@ def wait_for(runtime: Runtime, calls: int) -> dict[str, Any]:
     """Wait until this process knows of so many calls and rewards, of which only the database tells it."""
     give_up_at = time.monotonic() + 30
     while True:
-        status: Any = runtime.status("chat")
+        status: Any = runtime.reports.status("chat")
         if sum(arm.reward_count for arm in status.arms) == calls or time.monotonic() > give_up_at:
             # The last call may have opened a stage: whose plan for it came first, the database tells.
-            runtime.refresh()
+            runtime.operations.refresh()
             runtime.flush()
-            status = runtime.status("chat")
+            status = runtime.reports.status("chat")
             return {
                 "calls": status.calls,
                 "stage": status.stage,

@@ -23,7 +23,7 @@ def learn_something(watch: Callable[..., Any], url: str) -> tuple[int, int]:
         earlier.call(50)
         assert earlier.runtime.flush()
     earlier.check_everything_is_stored_once()
-    stage = earlier.runtime.status("chat").stage
+    stage = earlier.runtime.reports.status("chat").stage
     earlier.runtime.close()
     assert stage == 4
     return len(earlier.calls), stage
@@ -38,12 +38,12 @@ def test_killed_server_is_back_later_and_has_everything_once(
     watched.call(60)
     message = watched.reward_that_fails()
     assert "stays queued" in message
-    health = watched.runtime.health()
+    health = watched.runtime.reports.health()
     assert (health.state, health.queued > 0) == ("degraded", True)
-    assert "degraded" in watched.runtime.status("chat").warnings[0]
+    assert "degraded" in watched.runtime.reports.status("chat").warnings[0]
     postgres.start()
     watched.check_everything_is_stored_once()
-    assert watched.runtime.status("chat").stage == 2
+    assert watched.runtime.reports.status("chat").stage == 2
 
 
 def test_server_that_freezes_is_waited_for_by_nobody(watch: Callable[..., Any], postgres: Any) -> None:
@@ -53,7 +53,7 @@ def test_server_that_freezes_is_waited_for_by_nobody(watch: Callable[..., Any], 
     try:
         watched.reward_that_fails(noticed=False)
         watched.call(60)
-        assert watched.runtime.health().state == "degraded"
+        assert watched.runtime.reports.health().state == "degraded"
         watched.reward_that_fails(noticed=False)
     finally:
         postgres.thaw()
@@ -68,7 +68,7 @@ def test_connection_that_falls_silent_for_ever_is_given_up(
     watched.reward(watched.call(20)).result(60)
     proxy.silence()
     watched.reward_that_fails(noticed=False)
-    assert "has not answered for" in str(watched.runtime.health().reason)
+    assert "has not answered for" in str(watched.runtime.reports.health().reason)
     proxy.speak()
     watched.clock.put_forward(10.0)
     watched.runtime._writer.wake()
@@ -86,9 +86,9 @@ def test_server_that_is_away_at_the_start_is_joined_when_it_comes(
     else:
         proxy.silence()
     watched = watch(url_through(proxy.port, database))
-    assert watched.runtime.health().state == "degraded"
+    assert watched.runtime.reports.health().state == "degraded"
     watched.call(120)
-    status = watched.runtime.status("chat")
+    status = watched.runtime.reports.status("chat")
     assert (status.stage, status.calls) == (UNREAD_STAGE, 0), "which stage the group is in is not known"
     watched.reward_that_fails()
     if away == "refused":
@@ -98,7 +98,7 @@ def test_server_that_is_away_at_the_start_is_joined_when_it_comes(
         watched.clock.put_forward(10.0)
         watched.runtime._writer.wake()
     watched.check_everything_is_stored_once(calls_before=calls, rewards_before=0)
-    status = watched.runtime.status("chat")
+    status = watched.runtime.reports.status("chat")
     assert (status.stage, status.calls) == (stage + 1, calls + len(watched.calls))
     store = open_store(postgres.url(database))
     assert [plan.stage for plan in store.stages("chat")] == list(range(1, stage + 2))
@@ -114,7 +114,7 @@ def test_first_start_of_all_may_be_without_its_database(
     watched.call(10)
     proxy.speak()
     watched.check_everything_is_stored_once()
-    assert watched.runtime.status("chat").stage == 1
+    assert watched.runtime.reports.status("chat").stage == 1
 
 
 def test_wrong_url_is_met_at_the_start(watch: Callable[..., Any], postgres: Any) -> None:

@@ -60,7 +60,7 @@ def test_file_that_another_program_locks_is_waited_for(watch: Callable[..., Any]
         message = watched.reward_that_fails()
         watched.call(60)
         assert "is locked by another program" in message
-        assert watched.runtime.health().state == "degraded"
+        assert watched.runtime.reports.health().state == "degraded"
     watched.check_everything_is_stored_once()
 
 
@@ -74,12 +74,12 @@ def test_file_that_is_locked_at_the_start_is_joined_later(watch: Callable[..., A
         other.execute("BEGIN EXCLUSIVE")
         watched = watch(f"sqlite:///{path}")
         watched.call(20)
-        assert watched.runtime.status("chat").stage == UNREAD_STAGE
+        assert watched.runtime.reports.status("chat").stage == UNREAD_STAGE
         watched.reward_that_fails()
-        assert watched.runtime.health().state == "degraded"
+        assert watched.runtime.reports.health().state == "degraded"
         other.execute("ROLLBACK")
     watched.check_everything_is_stored_once()
-    assert watched.runtime.status("chat").stage == 1
+    assert watched.runtime.reports.status("chat").stage == 1
 
 
 # -- full ----------------------------------------------------------------------------------------------------------
@@ -111,7 +111,7 @@ def test_full_disk_is_an_operators_matter_and_is_recovered_from(
         watched.call(500)
         message = watched.reward_that_fails()
         assert "has no room left; free some space" in message
-        health = watched.runtime.health()
+        health = watched.runtime.reports.health()
         assert (health.state, "has no room left" in str(health.reason)) == ("unhealthy", True)
     watched.check_everything_is_stored_once()
 
@@ -126,7 +126,7 @@ def test_writes_that_the_system_refuses_are_recovered_from(watch: Callable[..., 
     try:
         watched.call(500)
         message = watched.reward_that_fails()
-        health = watched.runtime.health()
+        health = watched.runtime.reports.health()
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert "check the disk and its file system" in message or "has no room left" in message
@@ -141,17 +141,18 @@ def test_queue_is_bounded_and_says_what_it_refused(watch: Callable[..., Any], pa
     stored = list(watched.calls)
     with full_disk(watched):
         watched.call(90)
-        watched.until(lambda: "has no room left" in str(watched.runtime.health().reason))
-        while watched.runtime.health().dropped == 0:
+        watched.until(lambda: "has no room left" in str(watched.runtime.reports.health().reason))
+        while watched.runtime.reports.health().dropped == 0:
             watched.call()
         with pytest.raises(StoreOverloadedError, match="has no room left"):
             watched.runtime.record_reward(stored[0], 0.5)
-        assert watched.runtime.health().queued < 1000
-        assert watched.runtime.health().state == "unhealthy"
+        assert watched.runtime.reports.health().queued < 1000
+        assert watched.runtime.reports.health().state == "unhealthy"
     assert watched.runtime.flush(60)
-    assert watched.runtime.health().state == "ok"
+    assert watched.runtime.reports.health().state == "ok"
     assert any(
-        "were refused because the queue was full" in one for one in watched.runtime.status("chat").warnings
+        "were refused because the queue was full" in one
+        for one in watched.runtime.reports.status("chat").warnings
     )
     assert watched.runtime.record_reward(stored[0], 0.5).result(60).status == "recorded"
 
@@ -213,8 +214,8 @@ def test_file_that_becomes_read_only_leaves_routing_as_it_is(
         reopen(watched)
         watched.call(20)
         assert "is read-only; give this process write permission" in watched.reward_that_fails()
-        assert watched.runtime.health().state == "unhealthy"
-        assert watched.runtime.status("chat").calls == 20
+        assert watched.runtime.reports.health().state == "unhealthy"
+        assert watched.runtime.reports.status("chat").calls == 20
     for file in open_folder.iterdir():  # SQLite gives the log the mode of its file
         file.chmod(0o666)
     with as_nobody():
@@ -239,7 +240,7 @@ def test_file_that_is_damaged_while_in_use_stops_nothing_and_is_left_alone(
     watched.call(60)
     message = watched.reward_that_fails()
     assert "is damaged; stop all workers and restore a backup (nothing was deleted)" in message
-    assert watched.runtime.health().state == "unhealthy"
+    assert watched.runtime.reports.health().state == "unhealthy"
     watched.call(60)
     assert path.stat().st_size == size
 

@@ -153,7 +153,7 @@ def segment_of(runtime: Runtime, segment: str) -> str:
     """Make a call that names a segment; return the one it counts in."""
     routed = runtime.choose("chat", eligible={"small"}, call_id="c", segment=segment)
     assert routed is not None
-    receipt = runtime.receipt(routed.decision_id)
+    receipt = runtime.reports.receipt(routed.decision_id)
     assert receipt is not None
     return receipt.segment
 

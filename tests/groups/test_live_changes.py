@@ -71,7 +71,7 @@ def test_an_arm_gets_no_calls_before_its_hook_returned(runtime: Runtime) -> None
         runtime.on_live_change(load)
         runtime.flush()
         runtime.set_arms("chat", ARMS)
-        runtime.redeploy("chat")
+        runtime.operations.redeploy("chat")
         assert loading.wait(DEADLINE_S)
         assert chosen(100) == {"cheap"}
         assert runtime.choose("chat", eligible={"dear"}, call_id="c").arm == "dear"  # type: ignore[union-attr]
@@ -80,7 +80,7 @@ def test_an_arm_gets_no_calls_before_its_hook_returned(runtime: Runtime) -> None
         loaded.set()
         done.get(timeout=DEADLINE_S)
         done.get(timeout=DEADLINE_S) if done.qsize() else None
-        runtime.redeploy("chat")
+        runtime.operations.redeploy("chat")
         give_up = 2000
         while chosen(1) == {"cheap"} and give_up:
             give_up -= 1

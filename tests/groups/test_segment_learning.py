@@ -55,7 +55,7 @@ def serve(runtime: Runtime, *, calls: int) -> list[Routed]:
 
 
 def group_status(runtime: Runtime) -> GroupStatus:
-    status = runtime.status("chat")
+    status = runtime.reports.status("chat")
     assert isinstance(status, GroupStatus)
     return status
 
@@ -140,7 +140,7 @@ def test_status_shows_segments_in_a_terminal_and_in_json(width: int) -> None:
     with Runtime(parse_groups(groups(segments={"by": "label"})), store=MemoryStore(), seed=1) as runtime:
         runtime.set_arms("chat", ARMS)
         serve(runtime, calls=60)
-        everything = json.loads(json.dumps(runtime.known_status().to_dict()))
+        everything = json.loads(json.dumps(runtime.reports.known_status().to_dict()))
         status = group_status(runtime)
     console = Console(width=width, record=True, file=StringIO())
     show_group(status, console)
@@ -183,7 +183,7 @@ def test_automatic_segments_are_found_once_and_shared(tmp_path: Path) -> None:
         found = {ask(one, number) for number in (500, 501)}
         assert len(found) == 2
         assert all(name.startswith("auto:1:") for name in found)
-        other.refresh()
+        other.operations.refresh()
         assert {ask(other, number) for number in (2_000, 2_001)} == found
     with Runtime(settings, store=open_store(url), seed=3) as again:
         again.set_arms("chat", ARMS)
@@ -259,11 +259,11 @@ def test_a_stored_segmenter_is_read_once(tmp_path: Path, monkeypatch: pytest.Mon
         assert {ask(one, number) for number in range(500)} == {""}
         assert one.flush()
         assert one.flush()
-        other.refresh()
+        other.operations.refresh()
         monkeypatch.setattr("stageroute_router.runtime.runtime.Segmenter", None)
         ask(one, 500)
         assert one.flush()
-        other.refresh()
+        other.operations.refresh()
         assert group_status(one).warnings == ()
 
 
@@ -274,7 +274,7 @@ def test_a_call_with_a_price_is_recorded_with_it() -> None:
         routed = runtime.choose("chat", eligible={"words", "code"}, call_id="dear", price=250.0)
         assert routed is not None
         assert routed.shadow_price == 250.0
-        receipt = runtime.receipt(routed.decision_id)
+        receipt = runtime.reports.receipt(routed.decision_id)
     assert receipt is not None
     assert receipt.shadow_price == 250.0
 
@@ -351,7 +351,7 @@ def test_a_receipt_says_whose_price_it_was() -> None:
         for price in range(20, 20 + 2 * MOST_PRICED_MIXES):
             runtime.choose("chat", eligible={"words", "code"}, call_id=f"at-{price}", price=float(price))
         runtime.flush()
-        receipts = [runtime.receipt(f"at-{price}") for price in range(20, 20 + 2 * MOST_PRICED_MIXES)]
+        receipts = [runtime.reports.receipt(f"at-{price}") for price in range(20, 20 + 2 * MOST_PRICED_MIXES)]
     shared = 0
     for price, receipt in enumerate(receipts, start=20):
         assert receipt is not None

@@ -50,7 +50,7 @@ def test_a_token_is_made_from_a_response_its_id_or_its_call_id(made: Any) -> Non
 
 
 def test_a_token_says_which_arm_and_stage_it_is_about(made: Any) -> None:
-    claims = made.control._tokens.read(made.control.reward_token(ask(made)))
+    claims = made.control._rewards._tokens.read(made.control.reward_token(ask(made)))
     assert (claims.decision_id, claims.arm, claims.stage) == ("d0", BIG, 1)
 
 
@@ -65,7 +65,7 @@ def test_tokens_of_calls_with_the_same_id_are_about_the_last_of_them(made: Any) 
     """An application may choose call ids; retries of one call then share it, too."""
     for _ in range(2):
         response = ask(made, litellm_call_id="chosen")
-    assert made.control._tokens.read(made.control.reward_token(response)).decision_id == "d1"
+    assert made.control._rewards._tokens.read(made.control.reward_token(response)).decision_id == "d1"
 
 
 def test_a_token_of_a_retried_call_is_about_the_attempt_that_answered(routed: Call, entry: Call) -> None:
@@ -76,7 +76,7 @@ def test_a_token_of_a_retried_call_is_about_the_attempt_that_answered(routed: Ca
         num_retries=3,
     )
     response = ask(made)
-    claims = made.control._tokens.read(made.control.reward_token(response))
+    claims = made.control._rewards._tokens.read(made.control.reward_token(response))
     assert claims.arm == SMALL
     assert claims.decision_id != "d0"
 

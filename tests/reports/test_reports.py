@@ -364,9 +364,9 @@ def call(
 def test_a_process_and_its_database_tell_the_same(routing: Runtime, url: str) -> None:
     routed = [call(routing, f"c{i}") for i in range(20)]
     routing.record_reward(routed[-1].decision_id, 0.5).result(10)
-    routing.redeploy("chat")
+    routing.operations.redeploy("chat")
     call(routing, "last")
-    ours = routing.receipt("c19"), routing.stages("chat"), routing.history("chat")
+    ours = routing.reports.receipt("c19"), routing.reports.stages("chat"), routing.reports.history("chat")
     with StoredReports(url) as stored:
         reports: Reports = stored
         assert reports.receipt("c19") == ours[0]
@@ -396,15 +396,15 @@ def test_a_process_and_its_database_tell_the_same(routing: Runtime, url: str) ->
 
 
 def test_a_process_refuses_groups_it_does_not_manage(routing: Runtime) -> None:
-    for ask in (routing.stages, routing.history):
+    for ask in (routing.reports.stages, routing.reports.history):
         with pytest.raises(SettingsError, match="'other' is not managed"):
             ask("other")
 
 
 def test_a_call_that_a_live_arm_could_not_serve_says_so(routing: Runtime) -> None:
-    live = routing.stages("chat")[0].live
+    live = routing.reports.stages("chat")[0].live
     only = call(routing, "one", eligible=[live[0]])
-    found = routing.receipt("one")
+    found = routing.reports.receipt("one")
     assert found is not None
     assert (found.arm, found.probability, only.probability) == (live[0], 1.0, 1.0)
     whys = {one.arm: one.why for one in found.alternatives}
@@ -412,14 +412,14 @@ def test_a_call_that_a_live_arm_could_not_serve_says_so(routing: Runtime) -> Non
     (idle,) = {arm.name for arm in ARMS} - set(live)
     assert whys[idle].startswith("not live in stage 1")
     call(routing, "two", eligible=[idle])
-    outside = routing.receipt("two")
+    outside = routing.reports.receipt("two")
     assert outside is not None
     assert (outside.arm, outside.binding) == (idle, "outside_live_set")
     assert {one.arm: one.live for one in outside.alternatives} == {live[0]: True, live[1]: True, idle: False}
 
 
 def test_what_calls_are_sampled_from_is_recorded_once_per_estimate(routing: Runtime, url: str) -> None:
-    live = routing.stages("chat")[0].live
+    live = routing.reports.stages("chat")[0].live
     ids = []
     for name in range(6):  # without ending, so that nothing is learned in between
         routed = routing.choose("chat", eligible=[live[0]], call_id=f"c{name}")
@@ -466,7 +466,7 @@ def test_one_callers_call_is_not_rewarded_by_another(routing: Runtime) -> None:
             routing.revoke_reward(key, caller="bob").result(10)
     assert routing.record_reward("c", 0.5, caller="ann").result(10).status == "recorded"
     assert routing.record_reward("c", 0.75).result(10).status == "replaced"
-    found = routing.receipt("c")
+    found = routing.reports.receipt("c")
     assert found is not None
     assert found.rewards == {"app": 0.75}
 
@@ -475,7 +475,7 @@ def test_an_arms_reward_has_a_lower_bound_too(routing: Runtime) -> None:
     for number in range(30):
         routed = call(routing, f"c{number}")
         routing.record_reward(routed.decision_id, 0.75).result(10)
-    status = routing.status("chat")
+    status = routing.reports.status("chat")
     assert isinstance(status, GroupStatus)
     for arm in status.arms:
         mean = arm.reward_mean

@@ -63,7 +63,7 @@ def call(runtime: Runtime, *, call_id: str = "call-1", cost_usd: float = 0.001) 
 
 
 def group_status(runtime: Runtime) -> GroupStatus:
-    status = runtime.status("chat")
+    status = runtime.reports.status("chat")
     assert isinstance(status, GroupStatus)
     return status
 
@@ -280,7 +280,7 @@ def test_window_opens_when_its_time_has_come() -> None:
 def test_redeploy_opens_a_window_now(runtime: Runtime) -> None:
     runtime.set_arms("chat", [*ARMS, Arm(name="new", prior_cost_usd=0.0005)])
     assert "new" not in [arm.name for arm in group_status(runtime).arms if arm.live]
-    status = runtime.redeploy("chat")
+    status = runtime.operations.redeploy("chat")
     assert (status.stage, status.stage_reason) == (2, "manual")
     assert len([arm for arm in status.arms if arm.live]) == 2
 
@@ -304,7 +304,7 @@ def idle_arm(runtime: Runtime) -> str:
 
 def test_pinning_an_arm_that_is_not_live_opens_a_window_now(tight: Runtime) -> None:
     name = idle_arm(tight)
-    status = tight.pin("chat", name)
+    status = tight.operations.pin("chat", name)
     arm = arm_of(status, name)
     assert (arm.live, arm.pinned, arm.pinned_by, arm.probability) == (True, True, "operator", 1.0)
     assert (status.stage, status.stage_reason) == (2, "manual")
@@ -313,35 +313,35 @@ def test_pinning_an_arm_that_is_not_live_opens_a_window_now(tight: Runtime) -> N
     assert routed is not None
     assert routed.arm == name
     for stage in range(3, 6):
-        status = tight.redeploy("chat")
+        status = tight.operations.redeploy("chat")
         assert (status.stage, arm_of(status, name).live) == (stage, True)
-    assert tight.stages("chat")[1].moves[0].why.startswith("pinned")
+    assert tight.reports.stages("chat")[1].moves[0].why.startswith("pinned")
 
 
 def test_pinning_an_arm_that_is_live_opens_none(tight: Runtime) -> None:
     name = next(arm.name for arm in group_status(tight).arms if arm.live)
-    status = tight.pin("chat", name)
+    status = tight.operations.pin("chat", name)
     assert (status.stage, arm_of(status, name).pinned) == (1, True)
-    assert tight.pin("chat", name).stage == 1, "saying it again changes nothing"
+    assert tight.operations.pin("chat", name).stage == 1, "saying it again changes nothing"
 
 
 def test_unpinning_takes_effect_at_the_next_window(tight: Runtime) -> None:
     tight.set_arms("chat", [*ARMS, Arm(name="dear", prior_cost_usd=100.0)])
-    tight.pin("chat", "dear")
-    status = tight.pin("chat", "dear", pinned=None)
+    tight.operations.pin("chat", "dear")
+    status = tight.operations.pin("chat", "dear", pinned=None)
     arm = arm_of(status, "dear")
     assert (status.stage, arm.live, arm.pinned, arm.pinned_by) == (2, True, False, None)
-    assert not arm_of(tight.redeploy("chat"), "dear").live
+    assert not arm_of(tight.operations.redeploy("chat"), "dear").live
 
 
 def test_what_an_operator_says_outweighs_the_settings_until_it_is_forgotten() -> None:
     runtime = Runtime(parse_groups(settings(max_live_models=1)), store=MemoryStore(), seed=1)
     runtime.set_arms("chat", [ARMS[0], Arm(name="dear", prior_cost_usd=1.0, pinned=True)])
     assert arm_of(group_status(runtime), "dear").pinned_by == "settings"
-    arm = arm_of(runtime.pin("chat", "dear", pinned=False), "dear")
+    arm = arm_of(runtime.operations.pin("chat", "dear", pinned=False), "dear")
     assert (arm.live, arm.pinned, arm.pinned_by) == (True, False, "operator")
-    assert not arm_of(runtime.redeploy("chat"), "dear").live
-    status = runtime.pin("chat", "dear", pinned=None)
+    assert not arm_of(runtime.operations.redeploy("chat"), "dear").live
+    status = runtime.operations.pin("chat", "dear", pinned=None)
     arm = arm_of(status, "dear")
     assert (arm.live, arm.pinned, arm.pinned_by, status.stage_reason) == (True, True, "settings", "manual")
     runtime.close()
@@ -350,16 +350,16 @@ def test_what_an_operator_says_outweighs_the_settings_until_it_is_forgotten() ->
 def test_a_pin_that_cannot_be_is_refused_and_nothing_stored(tight: Runtime) -> None:
     store = tight._store
     with pytest.raises(UnknownArmError, match=r"has no arm 'gone'; there are: large, other, small"):
-        tight.pin("chat", "gone")
+        tight.operations.pin("chat", "gone")
     with pytest.raises(UnknownArmError, match="gone"):
-        tight.pin("chat", "gone", pinned=None)
+        tight.operations.pin("chat", "gone", pinned=None)
     with pytest.raises(UnknownGroupError, match="nowhere"):
-        tight.pin("nowhere", "small")
+        tight.operations.pin("nowhere", "small")
     assert store.load("chat").pins == {}
-    tight.pin("chat", "large")
+    tight.operations.pin("chat", "large")
     kept = store.load("chat")
     with pytest.raises(PinError, match=r"2 arms would be pinned \(large, small\), and max_live_models is 1"):
-        tight.pin("chat", "small")
+        tight.operations.pin("chat", "small")
     assert store.load("chat") == kept
     assert not arm_of(group_status(tight), "small").pinned
 
@@ -370,30 +370,30 @@ def test_a_pin_with_which_calls_could_not_be_served_is_refused() -> None:
         "chat", [Arm(name=name, max_share=0.5) for name in "ab"] + [Arm(name="c", max_share=0.2)]
     )
     with pytest.raises(PinError, match=r"with c pinned, .* sum to 0\.7 at most"):
-        runtime.pin("chat", "c")
+        runtime.operations.pin("chat", "c")
     assert runtime._store.load("chat").pins == {}
     runtime.close()
 
 
 def test_a_pin_comes_back_with_its_arm(tight: Runtime) -> None:
-    tight.pin("chat", "large")
+    tight.operations.pin("chat", "large")
     tight.set_arms("chat", [ARMS[0]])
     status = group_status(tight)
     assert [(arm.name, arm.live) for arm in status.arms] == [("small", True)]
     tight.set_arms("chat", ARMS)
     assert arm_of(group_status(tight), "large").pinned
-    assert [arm.name for arm in tight.redeploy("chat").arms if arm.live] == ["large"]
+    assert [arm.name for arm in tight.operations.redeploy("chat").arms if arm.live] == ["large"]
     # One of an arm that is gone can be forgotten.
     tight.set_arms("chat", [ARMS[0]])
-    tight.pin("chat", "large", pinned=None)
+    tight.operations.pin("chat", "large", pinned=None)
     tight.set_arms("chat", ARMS)
     assert not arm_of(group_status(tight), "large").pinned
 
 
 def test_more_pins_than_places_are_told_where_they_come_together_all_the_same(tight: Runtime) -> None:
-    tight.pin("chat", "large")
+    tight.operations.pin("chat", "large")
     tight.set_arms("chat", [ARMS[1], Arm(name="new", prior_cost_usd=0.001, pinned=True)])
-    status = tight.redeploy("chat")
+    status = tight.operations.redeploy("chat")
     assert all(arm.live for arm in status.arms)
     assert any("2 arms are pinned, more than max_live_models (1)" in told for told in status.warnings)
 
@@ -405,7 +405,7 @@ def test_a_pin_survives_a_restart_and_shows_in_the_database_alone(tmp_path: Path
         runtime.set_arms("chat", ARMS)
         if number == 0:
             name = idle_arm(runtime)
-            runtime.pin("chat", name)
+            runtime.operations.pin("chat", name)
         arm = arm_of(group_status(runtime), name)
         assert (arm.live, arm.pinned, arm.pinned_by) == (True, True, "operator")
         runtime.close()
@@ -425,7 +425,7 @@ def test_a_pin_that_the_database_does_not_take_is_no_pin(tight: Runtime) -> None
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(tight._store, "commit", away)
         with pytest.raises(AwayError):
-            tight.pin("chat", name)
+            tight.operations.pin("chat", name)
     arm = arm_of(group_status(tight), name)
     assert (arm.live, arm.pinned) == (False, False)
 
@@ -434,19 +434,19 @@ def test_a_clock_that_is_behind_does_not_lose_a_decision(tmp_path: Path) -> None
     clock = FakeClock(1000.0)
     runtime = Runtime(parse_groups(settings()), store=MemoryStore(), clock=clock, seed=1)
     runtime.set_arms("chat", ARMS)
-    runtime.pin("chat", "large")
+    runtime.operations.pin("chat", "large")
     clock.advance(-500.0)
-    assert not arm_of(runtime.pin("chat", "large", pinned=False), "large").pinned
-    assert arm_of(runtime.pin("chat", "large", pinned=True), "large").pinned
+    assert not arm_of(runtime.operations.pin("chat", "large", pinned=False), "large").pinned
+    assert arm_of(runtime.operations.pin("chat", "large", pinned=True), "large").pinned
     runtime.close()
 
 
 def test_group_that_is_not_managed_is_named(runtime: Runtime) -> None:
     assert not runtime.manages("other")
     with pytest.raises(SettingsError, match=r"'other' is not managed; there are: chat"):
-        runtime.redeploy("other")
+        runtime.operations.redeploy("other")
     with pytest.raises(SettingsError, match="other"):
-        runtime.status("other")
+        runtime.reports.status("other")
 
 
 def test_shares_that_cannot_serve_all_calls_are_refused() -> None:
@@ -506,7 +506,7 @@ def test_restarted_process_continues_where_it_was(tmp_path: Path) -> None:
 
 def test_status_is_plain_json(runtime: Runtime) -> None:
     call(runtime)
-    status = runtime.status()
+    status = runtime.reports.status()
     assert isinstance(status, Status)
     (group,) = status.to_dict()["groups"]  # type: ignore[misc]
     assert {"name", "stage", "calls", "spend_usd", "budget_usd_per_call", "shadow_price", "arms"} <= set(
@@ -527,7 +527,7 @@ def test_status_is_plain_json(runtime: Runtime) -> None:
 
 def test_arm_without_a_price_is_told(runtime: Runtime) -> None:
     runtime.set_arms("chat", [*ARMS, Arm(name="home", pinned=True)])
-    runtime.redeploy("chat")
+    runtime.operations.redeploy("chat")
     routed = runtime.choose("chat", eligible={"home"}, call_id="c")
     assert routed is not None
     runtime.settled(

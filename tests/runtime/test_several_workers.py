@@ -56,7 +56,7 @@ class Worker:
 
     @property
     def status(self) -> GroupStatus:
-        status = self.runtime.status("chat")
+        status = self.runtime.reports.status("chat")
         assert isinstance(status, GroupStatus)
         return status
 
@@ -140,7 +140,7 @@ def test_memory_is_what_is_stored_after_every_refresh(start: Callable[..., Worke
         if number % 2:
             workers[(number + 1) % 3].runtime.record_reward(routed.decision_id, (number % 10) / 10).result(20)
     for worker in workers:
-        worker.runtime.refresh()
+        worker.runtime.operations.refresh()
         group = worker.runtime._groups["chat"]
         stored = worker.runtime._store.load("chat")
         assert group.snapshot is not None
@@ -159,7 +159,7 @@ def test_reward_reaches_a_worker_that_never_saw_the_decision(start: Callable[...
     receipt = other.runtime.record_reward(routed.decision_id, 1.0).result(20)
     assert (receipt.status, receipt.arm) == ("recorded", routed.arm)
     assert one.runtime.record_reward(routed.decision_id, 1.0).result(20).status == "unchanged"
-    one.runtime.refresh()
+    one.runtime.operations.refresh()
     assert sum(arm.reward_count for arm in one.status.arms) == 1
 
 
@@ -169,7 +169,7 @@ def test_stage_ends_by_the_calls_of_all_workers_and_has_one_plan(start: Callable
         for worker in workers:
             worker.call()
     for worker in workers:
-        worker.runtime.refresh()
+        worker.runtime.operations.refresh()
         assert worker.runtime.flush()
     stored = plans(workers[0])
     assert list(stored) == list(range(1, 7)), "208 calls of all are five stages of 40 and a bit"
@@ -181,7 +181,7 @@ def test_stage_ends_by_the_calls_of_all_workers_and_has_one_plan(start: Callable
 
 def test_workers_that_plan_at_once_end_up_with_the_plan_stored_first(start: Callable[..., Worker]) -> None:
     one, other = start(stage="manual"), start(stage="manual")
-    first = one.runtime.redeploy("chat")
+    first = one.runtime.operations.redeploy("chat")
     # The other has not heard of it, and its own window opens now.
     group = other.runtime._groups["chat"]
     plan = group.open_window(reason="manual", now=1.0)
@@ -217,15 +217,15 @@ def test_window_by_the_clock_opens_once_for_all(start: Callable[..., Worker], cl
 
 def test_redeploy_comes_after_what_others_have_opened(start: Callable[..., Worker]) -> None:
     one, other = start(), start()
-    assert one.runtime.redeploy("chat").stage == 2
-    assert one.runtime.redeploy("chat").stage == 3
-    assert other.runtime.redeploy("chat").stage == 4
+    assert one.runtime.operations.redeploy("chat").stage == 2
+    assert one.runtime.operations.redeploy("chat").stage == 3
+    assert other.runtime.operations.redeploy("chat").stage == 4
 
 
 def test_what_one_worker_pins_is_pinned_for_all(start: Callable[..., Worker], clock: FakeClock) -> None:
     one, other = start(max_live_models=2), start(max_live_models=2)
     name = next(arm.name for arm in one.status.arms if not arm.live)
-    pinned = one.runtime.pin("chat", name)
+    pinned = one.runtime.operations.pin("chat", name)
     assert (pinned.stage, pinned.stage_reason) == (2, "manual")
     clock.advance(INTERVAL_S)
     other.wait_for_the_interval()
@@ -234,11 +234,11 @@ def test_what_one_worker_pins_is_pinned_for_all(start: Callable[..., Worker], cl
     assert (status.stage, arm.live, arm.pinned, arm.pinned_by) == (2, True, True, "operator")
     assert other.live == one.live == plans(one)[2]
     # And whoever plans the next stages keeps it, until it is unpinned by whomever.
-    assert name in {arm.name for arm in other.runtime.redeploy("chat").arms if arm.live}
+    assert name in {arm.name for arm in other.runtime.operations.redeploy("chat").arms if arm.live}
     assert list(plans(one)) == [1, 2, 3]
-    forgotten = other.runtime.pin("chat", name, pinned=None)
+    forgotten = other.runtime.operations.pin("chat", name, pinned=None)
     assert not next(arm for arm in forgotten.arms if arm.name == name).pinned
-    one.runtime.refresh()
+    one.runtime.operations.refresh()
     assert not next(arm for arm in one.status.arms if arm.name == name).pinned
 
 
@@ -250,14 +250,14 @@ def test_a_window_planned_without_the_pin_a_moment_before_is_followed_by_one_wit
     plan = other.runtime._groups["chat"].open_window(reason="manual", now=1.0)
     assert plan is not None
     name = next(arm.name for arm in one.status.arms if not arm.live and arm.name not in plan.live)
-    original = one.runtime._open_window
+    original = one.runtime.operations._open_window
 
     def late(*args: object, **more: object) -> None:
         other.runtime._store.commit([plan])
         original(*args, **more)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(one.runtime, "_open_window", late)
-    status = one.runtime.pin("chat", name)
+    monkeypatch.setattr(one.runtime.operations, "_open_window", late)
+    status = one.runtime.operations.pin("chat", name)
     assert (status.stage, name in one.live) == (3, True)
     assert plans(one)[2] == set(plan.live)
 
@@ -267,7 +267,7 @@ def test_budget_is_the_groups(start: Callable[..., Worker]) -> None:
     frugal, spender = start(), start()
     for _ in range(20):
         spender.call(cost_usd=0.03)
-    frugal.runtime.refresh()
+    frugal.runtime.operations.refresh()
     status = frugal.status
     assert (status.calls, round(status.spend_usd, 6)) == (20, 0.6)
     assert status.spend_ratio == pytest.approx(10.0)
@@ -283,8 +283,8 @@ def test_worker_with_other_candidates_keeps_the_stage_and_serves_its_own(
     assert new.status.stage == 2, "none of the live arms exists here: a window opens"
     stand_ins = []
     for _ in range(3):
-        old.runtime.refresh()
-        new.runtime.refresh()
+        old.runtime.operations.refresh()
+        new.runtime.operations.refresh()
         snapshot = old.runtime._groups["chat"].snapshot
         assert snapshot is not None
         stand_ins.append(snapshot.stage)
@@ -301,8 +301,8 @@ def test_many_commits_between_two_refreshes_lose_nothing(start: Callable[..., Wo
         one.call()
         other.call()
     assert (one.status.calls, other.status.calls) == (99, 100)
-    one.runtime.refresh()
+    one.runtime.operations.refresh()
     pulls = [sum(arm.pulls for arm in worker.status.arms) for worker in (one, other)]
     assert pulls == [100, 50], "what the other did is read within the interval"
-    other.runtime.refresh()
+    other.runtime.operations.refresh()
     assert sum(arm.pulls for arm in other.status.arms) == 100

@@ -12,7 +12,7 @@ import uvicorn
 from fastapi import FastAPI, HTTPException, Request
 
 from stageroute_router.page import page_router
-from stageroute_router.reports.values import Reports
+from stageroute_router.reports import Reports
 
 
 @dataclass

@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 from playwright.sync_api import Browser, Page, Response, expect
 
-from stageroute_router.reports.values import Reports
+from stageroute_router.reports import Reports
 from tests.support.page_server import PageServer
 
 PATIENCE_MS = 60_000

@@ -15,6 +15,7 @@ from typing import Any
 
 from stageroute_router.core.arm import Arm
 from stageroute_router.errors import InvalidRewardError, UnknownDecisionError
+from stageroute_router.reports.status import GroupStatus
 from stageroute_router.rewards.receipt import RewardReceipt
 
 DEADLINE_S = 20.0
@@ -135,14 +136,16 @@ class FakeRouting:
     def internal_error(self, error: BaseException) -> None:
         self.errors.append(error)
 
-    def status(self, group: str | None = None) -> object:
-        return group or "all"
+    @property
+    def source(self) -> FakeRouting:
+        """What reports are computed from: no group has a status."""
+        return self
 
-    def redeploy(self, group: str) -> object:
-        return group
+    def statuses(self) -> Sequence[GroupStatus]:
+        return ()
 
-    def pin(self, group: str, arm: str, *, pinned: bool | None = True) -> object:
-        return group, arm, pinned
+    def flush(self, timeout: float = 10.0) -> bool:
+        return True
 
     def close(self, timeout: float = 10.0) -> int:
         self.closed = True

@@ -154,8 +154,8 @@ def test_a_group_starts_from_its_benchmark_and_says_so(table: Path) -> None:
     arms = [Arm(name="large"), Arm(name="small"), Arm(name="other")]
     with Runtime(parse_groups(settings(benchmark=table)), store=MemoryStore(), seed=1) as runtime:
         runtime.set_arms("chat", arms)
-        status = runtime.status("chat")
-        told = json.loads(json.dumps(runtime.status().to_dict()))["groups"][0]["arms"]
+        status = runtime.reports.status("chat")
+        told = json.loads(json.dumps(runtime.reports.status().to_dict()))["groups"][0]["arms"]
     large, small, other = (shown(status)[name] for name in ("large", "small", "other"))
     assert (large.prior_reward, large.prior_weight, large.prior_source) == (0.825, 20, "benchmark")
     assert (small.prior_reward, small.prior_weight, small.prior_source) == (0.5, 2, "benchmark")
@@ -173,7 +173,7 @@ def test_what_a_deployment_says_outweighs_the_benchmark(table: Path) -> None:
     given = settings(benchmark=str(table), benchmark_weight=1.5)
     with Runtime(parse_groups(given), store=MemoryStore(), seed=1) as runtime:
         runtime.set_arms("chat", arms)
-        known = shown(runtime.status("chat"))
+        known = shown(runtime.reports.status("chat"))
     large, small = known["large"], known["small"]
     assert (large.prior_reward, large.prior_weight, large.prior_source) == (0.3, 5, "settings")
     assert large.expected_cost_usd == pytest.approx(0.002)
@@ -183,13 +183,13 @@ def test_what_a_deployment_says_outweighs_the_benchmark(table: Path) -> None:
 def test_arms_that_the_group_does_not_have_are_a_warning(table: Path) -> None:
     with Runtime(parse_groups(settings(benchmark=str(table))), store=MemoryStore(), seed=1) as runtime:
         runtime.set_arms("chat", [Arm(name="small")])
-        status = runtime.status("chat")
+        status = runtime.reports.status("chat")
         assert isinstance(status, GroupStatus)
         (warning,) = status.warnings
         assert "evaluated.csv has scores of large" in warning
         assert "arms are small" in warning
         runtime.set_arms("chat", [Arm(name="small"), Arm(name="large")])
-        status = runtime.status("chat")
+        status = runtime.reports.status("chat")
     assert isinstance(status, GroupStatus)
     assert status.warnings == ()
 
@@ -208,7 +208,7 @@ def test_the_terminal_shows_what_was_said_beforehand(table: Path) -> None:
     out = StringIO()
     with Runtime(parse_groups(settings(benchmark=str(table))), store=MemoryStore(), seed=1) as runtime:
         runtime.set_arms("chat", [Arm(name="large"), Arm(name="small", prior_reward=0.2, prior_weight=3)])
-        status = runtime.status("chat")
+        status = runtime.reports.status("chat")
     assert isinstance(status, GroupStatus)
     show_group(status, Console(file=out, width=120))
     assert "large 0.825 like 20 rewards (benchmark)" in out.getvalue()

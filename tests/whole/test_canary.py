@@ -354,7 +354,7 @@ def test_a_databases_password_and_a_tokens_secret_are_never_shown(found: Finding
             search_objects(runtime, found)
             with found.catching():
                 runtime.record_reward("chatcmpl-1", 1.0).result(DEADLINE_S)
-            found.add("health", runtime.health())
+            found.add("health", runtime.reports.health())
             runtime.close(0.1)
     for keys in ([CANARY["token-secret"]], ["k1:os.environ/CANARY_KEY", "k1:os.environ/CANARY_KEY"]):
         with found.catching():

@@ -25,10 +25,10 @@ from stageroute_router.proxy.api.problems import (
     unknown_call,
 )
 from stageroute_router.proxy.api.requests import looked_for
-from stageroute_router.proxy.interfaces import Steering
 from stageroute_router.proxy.reward_key import id_of
 from stageroute_router.rewards.receipt import RewardReceipt
 from stageroute_router.rewards.tokens import is_token
+from stageroute_router.router.control import Control
 
 MOST_REWARDS = 1000
 """Rewards in one batch, at most."""
@@ -99,7 +99,7 @@ class Rewards:
     def __init__(self, *, sources: Collection[str]) -> None:
         self._sources = tuple(sources) or (DEFAULT_SOURCE,)
 
-    async def take(self, control: Steering, body: bytes, *, asker: Asker) -> Taken | list[dict[str, object]]:
+    async def take(self, control: Control, body: bytes, *, asker: Asker) -> Taken | list[dict[str, object]]:
         """Take what a body says: one reward, or a list of them.
 
         Returns:
@@ -132,7 +132,7 @@ class Rewards:
             )
         return [_result(result) for result in results]
 
-    async def revoke(self, control: Steering, key: str, *, source: str | None, asker: Asker) -> Taken:
+    async def revoke(self, control: Control, key: str, *, source: str | None, asker: Asker) -> Taken:
         """Take a reward back.
 
         Raises:
@@ -146,9 +146,7 @@ class Rewards:
         with _naming(key):
             return _taken(await control.arevoke_reward(meant, source=name, caller=caller), key=key)
 
-    async def _take_one(
-        self, control: Steering, item: object, *, place: str, asker: Asker
-    ) -> Taken | Problem:
+    async def _take_one(self, control: Control, item: object, *, place: str, asker: Asker) -> Taken | Problem:
         try:
             return await self._take(control, item, place=place, asker=asker)
         except Exception as error:
@@ -157,7 +155,7 @@ class Rewards:
                 raise
             return problem
 
-    async def _take(self, control: Steering, item: object, *, place: str = "", asker: Asker) -> Taken:
+    async def _take(self, control: Control, item: object, *, place: str = "", asker: Asker) -> Taken:
         report = _checked(item, place=place)
         source = self._source(report.source, asker=asker)
 
@@ -173,7 +171,7 @@ class Rewards:
         return _taken(receipt, key=report.id)
 
     async def _report(
-        self, control: Steering, report: RewardReport, *, source: str, asker: Asker
+        self, control: Control, report: RewardReport, *, source: str, asker: Asker
     ) -> RewardReceipt:
         if is_token(report.id) and not asker.is_admin:
             return await control.areward_by_token(

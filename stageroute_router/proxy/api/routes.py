@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+import re
+from collections.abc import Callable, Collection, Mapping
 from functools import partial
 from typing import Any, TypeVar
 
@@ -24,18 +25,25 @@ from stageroute_router.proxy.api.openapi import (
 from stageroute_router.proxy.api.problems import Problem, shown, unknown_call
 from stageroute_router.proxy.api.requests import GuardedRoute, KnockingRequest, answer, looked_for
 from stageroute_router.proxy.api.rewards import DEFAULT_SOURCE, Rewards, RewardTaken
-from stageroute_router.proxy.interfaces import Steered, Steering
-from stageroute_router.reports.status import GroupStatus, Status
-from stageroute_router.reports.values import DecisionReceipt, StageReport
+from stageroute_router.proxy.interfaces import ProxyRouting
+from stageroute_router.reports.endpoints import (
+    DECISION,
+    HEALTH,
+    HISTORY,
+    PIN,
+    PREFIX,
+    REDEPLOY,
+    STAGES,
+    STATUS,
+    Endpoint,
+)
+from stageroute_router.reports.status import Status
 from stageroute_router.store.health import Health
-from stageroute_router.store.history import HistoryPoint
-
-PREFIX = "/stageroute"
-"""What the paths of all endpoints begin with."""
 
 _ID_OF_A_CALL = "The response's `id`, or its header `x-stageroute-decision-id` or `x-litellm-call-id`."
 
 _Told = TypeVar("_Told")
+_Handler = TypeVar("_Handler", bound=Callable[..., Any])
 
 # What several of the signatures below say, for FastAPI to read.
 _GROUP = Query(max_length=256, description="The model group.", examples=["chat"])
@@ -47,7 +55,7 @@ _SOURCE = Query(
 )
 
 
-def api_router(proxy: Steered, *, sources: Collection[str] = (DEFAULT_SOURCE,)) -> APIRouter:
+def api_router(proxy: ProxyRouting, *, sources: Collection[str] = (DEFAULT_SOURCE,)) -> APIRouter:
     """Return the endpoints, ready to be included in the application of LiteLLM's proxy.
 
     Args:
@@ -69,7 +77,7 @@ def api_router(proxy: Steered, *, sources: Collection[str] = (DEFAULT_SOURCE,)) 
     )
     _add_rewards(router, proxy, known=known, rewards=Rewards(sources=sources))
     _add_reports(router, proxy, known=known)
-    _add_steering(router, proxy, known=known)
+    _add_operations(router, proxy, known=known)
 
     document: list[dict[str, Any]] = []  # made when it is first asked for: few do
 
@@ -100,7 +108,9 @@ def _knowing(user_api_key_auth: Callable[..., Any]) -> Callable[..., Any]:
     return known
 
 
-def _add_rewards(router: APIRouter, proxy: Steered, *, known: Callable[..., Any], rewards: Rewards) -> None:
+def _add_rewards(
+    router: APIRouter, proxy: ProxyRouting, *, known: Callable[..., Any], rewards: Rewards
+) -> None:
     @router.post(
         "/reward",
         summary="Report how good an answer was",
@@ -151,15 +161,10 @@ def _add_rewards(router: APIRouter, proxy: Steered, *, known: Callable[..., Any]
         return answer(taken.body(), status=taken.code)
 
 
-def _add_reports(router: APIRouter, proxy: Steered, *, known: Callable[..., Any]) -> None:
+def _add_reports(router: APIRouter, proxy: ProxyRouting, *, known: Callable[..., Any]) -> None:
     # Plain functions run in a thread: what they read may wait for the database.
 
-    @router.get(
-        "/status",
-        summary="What the groups do now",
-        response_class=Response,
-        responses={200: {"model": Status}, **refusals(404, 422)},
-    )
+    @_route(router, STATUS, "What the groups do now", refusals(404, 422))
     def status(
         group: str | None = Query(
             default=None, max_length=256, description="Only this model group; all by default."
@@ -169,45 +174,32 @@ def _add_reports(router: APIRouter, proxy: Steered, *, known: Callable[..., Any]
         """Tell live set, probabilities, bounds, spend against budget and shadow price of all groups, or of one."""
         asker.look()
         control = proxy.control()
-        found = control.status() if group is None else Status(groups=(_group(control, group),))
+        if group is None:
+            return answer(control.status().to_dict())
+        found = Status(groups=(_of_group(group, lambda: control.status(group)),))
         return answer(found.to_dict())
 
-    @router.get(
-        "/stages",
-        summary="How the live set changed",
-        response_class=Response,
-        responses={200: {"model": list[StageReport]}, **refusals(404, 422)},
-    )
+    @_route(router, STAGES, "How the live set changed", refusals(404, 422))
     def stages(
         group: str = _GROUP,
-        last: int = Query(default=50, ge=1, le=1000, description="At most so many stages."),
+        last: int = _count(STAGES, "last"),
         asker: Asker = Depends(known),
     ) -> Response:
         """Tell the last stages of a group, the oldest first: who came, who left, and why."""
         asker.look()
         return answer(_of_group(group, lambda: proxy.control().stages(group, last=last)))
 
-    @router.get(
-        "/history",
-        summary="Spend and reward over time",
-        response_class=Response,
-        responses={200: {"model": list[HistoryPoint]}, **refusals(404, 422)},
-    )
+    @_route(router, HISTORY, "Spend and reward over time", refusals(404, 422))
     def history(
         group: str = _GROUP,
-        points: int = Query(default=300, ge=1, le=5000, description="At most so many moments."),
+        points: int = _count(HISTORY, "points"),
         asker: Asker = Depends(known),
     ) -> Response:
         """Tell a group's totals at moments until now, the oldest first; differences tell what happened in between."""
         asker.look()
         return answer(_of_group(group, lambda: proxy.control().history(group, points=points)))
 
-    @router.get(
-        "/decisions/{id:stageroute_text}",
-        summary="Why a call went where it went",
-        response_class=Response,
-        responses={200: {"model": DecisionReceipt}, **refusals(404, 422)},
-    )
+    @_route(router, DECISION, "Why a call went where it went", refusals(404, 422))
     async def decision(
         key: str = Path(alias="id", min_length=1, max_length=2048, description=_ID_OF_A_CALL),
         asker: Asker = Depends(known),
@@ -225,11 +217,11 @@ def _add_reports(router: APIRouter, proxy: Steered, *, known: Callable[..., Any]
             raise unknown_call(key)
         return answer(found)
 
-    @router.get(
-        "/health",
-        summary="Whether what is learned is stored",
-        response_class=Response,
-        responses={
+    @_route(
+        router,
+        HEALTH,
+        "Whether what is learned is stored",
+        {
             200: {"model": Health, "description": "`ok`, or `degraded`: nothing is lost."},
             **refusals(),
             503: {
@@ -245,13 +237,8 @@ def _add_reports(router: APIRouter, proxy: Steered, *, known: Callable[..., Any]
         return answer(found, status=503 if found.state == "unhealthy" else 200)
 
 
-def _add_steering(router: APIRouter, proxy: Steered, *, known: Callable[..., Any]) -> None:
-    @router.post(
-        "/groups/{group:stageroute_text}/redeploy",
-        summary="Open a maintenance window now",
-        response_class=Response,
-        responses={200: {"model": GroupStatus}, **refusals(404, 422)},
-    )
+def _add_operations(router: APIRouter, proxy: ProxyRouting, *, known: Callable[..., Any]) -> None:
+    @_route(router, REDEPLOY, "Open a maintenance window now", refusals(404, 422))
     def redeploy(
         group: str = Path(max_length=256, description="The model group.", examples=["chat"]),
         asker: Asker = Depends(known),
@@ -261,13 +248,7 @@ def _add_steering(router: APIRouter, proxy: Steered, *, known: Callable[..., Any
         found = _of_group(group, lambda: proxy.control().redeploy(group))
         return answer(found)
 
-    @router.post(
-        "/groups/{group:stageroute_text}/pin",
-        summary="Keep an arm live in every stage",
-        response_class=Response,
-        openapi_extra={"requestBody": PIN_BODY},
-        responses={200: {"model": GroupStatus}, **refusals(404, 409, 413, 422)},
-    )
+    @_route(router, PIN, "Keep an arm live in every stage", refusals(404, 409, 413, 422), body=PIN_BODY)
     async def pin(
         request: Request,
         group: str = Path(max_length=256, description="The model group.", examples=["chat"]),
@@ -287,8 +268,28 @@ def _add_steering(router: APIRouter, proxy: Steered, *, known: Callable[..., Any
         return answer(await run_in_threadpool(control.pin, group, wanted.arm, pinned=wanted.pinned))
 
 
-def _group(control: Steering, group: str) -> GroupStatus:
-    return _of_group(group, lambda: control.group_status(group))
+def _route(
+    router: APIRouter,
+    endpoint: Endpoint[Any],
+    summary: str,
+    answers: Mapping[int | str, dict[str, Any]],
+    *,
+    body: Mapping[str, Any] | None = None,
+) -> Callable[[_Handler], _Handler]:
+    """Return what makes a function answer an endpoint of the table."""
+    return router.api_route(
+        re.sub(r"{(\w+)}", r"{\1:stageroute_text}", endpoint.path),
+        methods=[endpoint.method],
+        summary=summary,
+        response_class=Response,
+        responses={200: {"model": endpoint.shape}, **answers},
+        openapi_extra=None if body is None else {"requestBody": dict(body)},
+    )
+
+
+def _count(endpoint: Endpoint[Any], name: str) -> Any:  # noqa: ANN401 - what FastAPI takes as a default
+    count = endpoint.query[name]
+    return Query(default=count.default, ge=1, le=count.most, description=count.description)
 
 
 def _of_group(group: str, ask: Callable[[], _Told]) -> _Told:
