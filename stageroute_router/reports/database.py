@@ -9,7 +9,7 @@ from types import TracebackType
 
 from stageroute_router.core.engine import Engine
 from stageroute_router.errors import SettingsError, StoreError, StoreOutageError
-from stageroute_router.groups.codec import arms_of_text, by_arm, notes_on, stage_of
+from stageroute_router.groups.codec import arms_of_text, by_arm, stage_of
 from stageroute_router.groups.pins import overridden, with_pins
 from stageroute_router.process.ids import stored_id
 from stageroute_router.reports.describe import describe
@@ -17,6 +17,7 @@ from stageroute_router.reports.receipts import receipt_of
 from stageroute_router.reports.stages import stages_of
 from stageroute_router.reports.status import GroupStatus, Status
 from stageroute_router.reports.values import DecisionReceipt, StageReport
+from stageroute_router.reports.warnings import database_warnings
 from stageroute_router.settings.group import GroupSettings
 from stageroute_router.store.contract import Store
 from stageroute_router.store.health import Health, HealthState
@@ -191,6 +192,6 @@ class StoredReports:
             name,
             policy=policy,
             snapshot=snapshot,
-            notes=notes_on(stored.problems),
+            warnings=database_warnings(stored.problems),
             decided=overridden(stored.pins),
         )

@@ -31,7 +31,6 @@ from stageroute_router.errors import (
     UnknownGroupError,
 )
 from stageroute_router.groups.availability import Eligible
-from stageroute_router.groups.codec import notes_on
 from stageroute_router.groups.group import Group
 from stageroute_router.groups.known_segments import KnownSegments
 from stageroute_router.groups.live_changes import LiveHook, LiveHooks
@@ -42,8 +41,14 @@ from stageroute_router.process.logs import loggable
 from stageroute_router.reports.describe import describe
 from stageroute_router.reports.receipts import receipt_of
 from stageroute_router.reports.stages import stages_of
-from stageroute_router.reports.status import GroupStatus, Status
+from stageroute_router.reports.status import GroupStatus, Status, StatusWarning
 from stageroute_router.reports.values import DecisionReceipt, StageReport
+from stageroute_router.reports.warnings import (
+    benchmark_warnings,
+    database_warnings,
+    process_warnings,
+    segment_warnings,
+)
 from stageroute_router.rewards.receipt import Acknowledgement, RewardReceipt, checked_reward
 from stageroute_router.settings.group import GroupSettings
 from stageroute_router.settings.options import Options
@@ -524,15 +529,17 @@ class Runtime(ForkAware):
         """
         self._writer.flush(_STATUS_FLUSH_S)
         if group is not None:
-            return self._describe(self._managed(group), self._notes())
+            return self._describe(self._managed(group), self._warnings())
         return self.known_status()
 
     def known_status(self) -> Status:
         """Return the status of all groups as of the last commit. Waits for nothing."""
-        notes = self._notes()
+        warnings = self._warnings()
         return Status(
             groups=tuple(
-                self._describe(state, notes) for state in self._groups.values() if state.snapshot is not None
+                self._describe(state, warnings)
+                for state in self._groups.values()
+                if state.snapshot is not None
             )
         )
 
@@ -594,7 +601,7 @@ class Runtime(ForkAware):
 
         self._wait_for(open_window)
         self._writer.flush(_STATUS_FLUSH_S)
-        return self._describe(state, self._notes())
+        return self._describe(state, self._warnings())
 
     def pin(self, group: str, arm: str, *, pinned: bool | None = True) -> GroupStatus:
         """Decide whether an arm is live in every stage, over what the configuration says; return the group's status.
@@ -636,7 +643,7 @@ class Runtime(ForkAware):
                 break
             self._wait_for(open_window)
             self._writer.flush(_STATUS_FLUSH_S)
-        return self._describe(state, self._notes())
+        return self._describe(state, self._warnings())
 
     def flush(self, timeout: float = _CLOSE_DEADLINE_S) -> bool:
         """Wait until everything reported so far is committed; return whether it was within ``timeout`` seconds."""
@@ -868,55 +875,29 @@ class Runtime(ForkAware):
             raise UnknownGroupError(msg)
         return state
 
-    def _describe(self, state: Group, notes: Sequence[str]) -> GroupStatus:
+    def _describe(self, state: Group, warnings: Sequence[StatusWarning]) -> GroupStatus:
         snapshot = state.current()
         if snapshot is None:
             msg = f"group {state.name!r} has no deployments yet"
             raise SettingsError(msg)
-        notes = [
-            *notes,
-            *state.benchmark_warnings,
-            *notes_on(state.problems),
-            *self._segment_notes(state.name),
+        segmenting = self._segmenting.get(state.name)
+        warnings = [
+            *warnings,
+            *benchmark_warnings(state.unused_benchmark),
+            *database_warnings(state.problems),
+            *([] if segmenting is None else segment_warnings(segmenting.failures, segmenting.last_failure)),
         ]
         return describe(
             state.name,
             policy=state.policy,
             snapshot=snapshot,
-            notes=notes,
+            warnings=warnings,
             decided=state.overridden,
             outages=state.outages(now=self._clock()),
         )
 
-    def _segment_notes(self, group: str) -> list[str]:
-        segmenting = self._segmenting.get(group)
-        if segmenting is None or not segmenting.failures:
-            return []
-        return [
-            f"{segmenting.failures} calls went on without an automatic segment; the last one: "
-            f"{segmenting.last_failure}"
-        ]
-
-    def _notes(self) -> list[str]:
-        notes = []
-        health = self.health()
-        if health.state != "ok":
-            notes.append(
-                f"{health.state}: {health.reason}; {health.queued} writes are queued, routing goes on with what is "
-                "known"
-            )
-        if health.dropped:
-            notes.append(f"{health.dropped} writes were refused because the queue was full")
-        if health.rejected:
-            notes.append(
-                f"{health.rejected} writes were dropped because of a value the database refuses; see the log"
-            )
-        if self._errors:
-            notes.append(
-                f"{self._errors} internal errors were kept from calls; LiteLLM chose where StageRoute could not; "
-                "see the log"
-            )
-        return notes
+    def _warnings(self) -> list[StatusWarning]:
+        return process_warnings(self.health(), internal_errors=self._errors)
 
 
 def open_runtime(
