@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from stageroute_router.page.numbers import percent, plural, reward
+from stageroute_router.reports.figures import mean_reward
 from stageroute_router.reports.status import GroupStatus
 from stageroute_router.reports.warnings import ARM_CODES
 from stageroute_router.store.health import Health
@@ -80,13 +81,6 @@ def verdict(group: GroupStatus, health: Health) -> Verdict:
         state="works",
         sentence=f"{group.name} works: it spends {percent(group.spend_ratio)} of its budget, and {earned}.",
     )
-
-
-def mean_reward(group: GroupStatus) -> float | None:
-    """Return the mean of the rewards that count for the present candidates; None without any."""
-    known = [(arm.reward_count, arm.reward_mean) for arm in group.arms if arm.reward_mean is not None]
-    total = sum(count for count, _ in known)
-    return sum(count * mean for count, mean in known) / total if total else None
 
 
 def _reasons(group: GroupStatus, health: Health) -> tuple[Reason, ...]:

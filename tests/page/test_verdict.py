@@ -10,7 +10,8 @@ import pytest
 
 from stageroute_router.page import cache as cache_module
 from stageroute_router.page.cache import Looking
-from stageroute_router.page.verdict import Verdict, mean_reward, verdict
+from stageroute_router.page.verdict import Verdict, verdict
+from stageroute_router.reports.figures import mean_reward
 from stageroute_router.reports.status import ArmStatus, GroupStatus, StatusWarning
 from stageroute_router.reports.warnings import arm_warnings, process_warnings
 from stageroute_router.store.health import Health
