@@ -11,6 +11,7 @@ from __future__ import annotations
 import itertools
 import json
 import sys
+from collections.abc import Mapping
 from typing import Any
 
 from grafana_foundation_sdk.builders import common, prometheus, stat, statetimeline, timeseries
@@ -37,9 +38,16 @@ from grafana_foundation_sdk.models.dashboard import (
     VariableSort,
 )
 
+from stageroute_router.reports.figures import ARM_FIGURES, GROUP_FIGURES, SEGMENT_FIGURES, Figure
+
 SOURCE = DataSourceRef(type_val="prometheus", uid="${datasource}")
 GROUP = '{job=~"$job",group=~"$group"}'
 WORKER = '{job=~"$job"}'
+
+UNITS = {"usd": "currencyUSD", "share": "percentunit", "reward": "percentunit", "moment": "dateTimeAsIso"}
+"""Grafana's name of a figure's unit; others have none."""
+
+OF_GROUP: Mapping[str, Figure[Any]] = {figure.name: figure for figure in GROUP_FIGURES}
 
 # Every worker of a group shows the group's own numbers, which are the same but for the moment when they were read. So
 # the largest is taken instead of their sum; what is a worker's own is added up.
@@ -109,6 +117,38 @@ def curve(
     return numbered(panel, list(queries))
 
 
+def now(figure: Figure[Any], *labels: str, how: str = "max") -> prometheus.Dataquery:
+    """Return the query of a figure's present value, a series per group and each other of its labels."""
+    shown = ("group", *labels)
+    metric = f"{figure.metric}_total" if figure.counts else figure.metric
+    return query(
+        f"{how} by ({', '.join(shown)}) ({metric}{GROUP})", " · ".join(f"{{{{{label}}}}}" for label in shown)
+    )
+
+
+def number_of(name: str, *, how: str = "max") -> stat.Panel:
+    """Return a panel with a figure of the group, one number per group."""
+    figure = OF_GROUP[name]
+    return number(figure.title, figure.help, UNITS.get(figure.unit, "none"), now(figure, how=how))
+
+
+def curve_of(figure: Figure[Any], *labels: str) -> timeseries.Panel:
+    """Return a panel with a figure's line per series."""
+    return curve(figure.title, figure.help, UNITS.get(figure.unit, "none"), now(figure, *labels))
+
+
+def charted() -> list[Any]:
+    """Return the panels of all figures that say themselves that they want one."""
+    tables: tuple[tuple[tuple[Figure[Any], ...], tuple[str, ...]], ...] = (
+        (GROUP_FIGURES, ()),
+        (ARM_FIGURES, ("arm",)),
+        (SEGMENT_FIGURES, ("segment",)),
+    )
+    return [
+        curve_of(figure, *labels).span(6) for figures, labels in tables for figure in figures if figure.chart
+    ]
+
+
 def colours(*steps: tuple[float | None, str]) -> board.ThresholdsConfig:
     """Return at which values which colours begin."""
     return (
@@ -171,36 +211,16 @@ def _choice(name: str, label: str, values: str) -> board.QueryVariable:
 def _overview() -> list[Any]:
     return [
         number("Calls", "Calls that ended, per second.", "reqps", query(CALLS, "{{group}}")),
-        number(
-            "Spend over budget",
-            "Spend, in flight included, over budget times calls, since the beginning. Above 1 is over budget.",
-            "percentunit",
-            query(f"max by (group) (stageroute_spend_ratio{GROUP})", "{{group}}"),
-        ).thresholds(colours((None, "green"), (1.0, "orange"), (1.05, "red"))),
-        number(
-            "Spent",
-            "US dollars, since the beginning.",
-            "currencyUSD",
-            query(f"max by (group) (stageroute_spend_usd_total{GROUP})", "{{group}}"),
-        ),
+        number_of("spend_ratio").thresholds(colours((None, "green"), (1.0, "orange"), (1.05, "red"))),
+        number_of("spend"),
         number(
             "Reward",
             "Mean of the rewards reported within the window.",
             "percentunit",
             query(REWARDS, "{{group}}"),
         ),
-        number(
-            "Calls with a reward",
-            "Rewards per decision, since the beginning. Without rewards nothing is learned of quality.",
-            "percentunit",
-            query(f"max by (group) (stageroute_reward_coverage_ratio{GROUP})", "{{group}}"),
-        ),
-        number(
-            "Budget can be kept",
-            "No: even the cheapest live mixture is over budget, or the shares cannot sum to 1.",
-            "none",
-            query(f"min by (group) (stageroute_feasible{GROUP})", "{{group}}"),
-        )
+        number_of("reward_coverage"),
+        number_of("feasible", how="min")
         .mappings([_words({"0": ("no", "red"), "1": ("yes", "green")})])
         .thresholds(colours((None, "red"), (1.0, "green"))),
     ]
@@ -218,12 +238,7 @@ def _money() -> list[Any]:
             ".*: budget",
             [DynamicConfigValue(id_val="custom.lineStyle", value={"fill": "dash", "dash": [10, 10]})],
         ),
-        curve(
-            "Shadow price",
-            "Reward that one more US dollar would buy. 0: the budget binds nobody.",
-            "none",
-            query(f"max by (group) (stageroute_shadow_price_reward_per_usd{GROUP})", "{{group}}"),
-        ),
+        curve_of(OF_GROUP["shadow_price"]),
         curve(
             "Under way",
             "Calls whose cost is not known yet, and what they are expected to cost.",
@@ -306,12 +321,7 @@ def _arms() -> list[Any]:
         )
         .max(1)
         .span(6),
-        curve(
-            "Stage",
-            "Number of the current stage: rises at each maintenance window.",
-            "none",
-            query(f"max by (group) (stageroute_stage{GROUP})", "{{group}}"),
-        ).span(6),
+        curve_of(OF_GROUP["stage"]).span(6),
         curve(
             "Live arms, and warnings",
             "How many arms are live, and how many warnings the status has; the status has their text.",
@@ -319,14 +329,7 @@ def _arms() -> list[Any]:
             query(f"max by (group) (stageroute_live_arms{GROUP})", "{{group}}: live"),
             query(f"max by (group) (stageroute_warnings{GROUP})", "{{group}}: warnings"),
         ).span(6),
-        curve(
-            "Bounds of each arm's reward",
-            "Upper confidence bounds: what an arm might be worth. They come down as more is known.",
-            "percentunit",
-            query(
-                f"max by (group, arm) (stageroute_arm_reward_upper_bound_ratio{GROUP})", "{{group}} · {{arm}}"
-            ),
-        ).span(6),
+        *charted(),
     ]
 
 

@@ -13,7 +13,7 @@ from typing import Literal
 from stageroute_router.core.arm import Arm, SegmentPrior
 from stageroute_router.core.snapshot import GroupPolicy, Snapshot, Stage, UsedMix
 from stageroute_router.core.statistics import ArmStatistics
-from stageroute_router.store.records import CellKey, StoredProblem
+from stageroute_router.store.records import CellKey
 from stageroute_router.store.writes import MixedArm, MixRecorded, StagePlanned
 
 _DIGITS = 6
@@ -48,16 +48,6 @@ def arms_of_text(text: str) -> tuple[Arm, ...]:
         given["segment_priors"] = tuple(SegmentPrior(**prior) for prior in given.get("segment_priors", ()))
         arms.append(Arm(**given))
     return tuple(arms)
-
-
-def notes_on(problems: Sequence[StoredProblem]) -> list[str]:
-    """Return what a status says about rows that cannot be used: one line, or none."""
-    if not problems:
-        return []
-    return [
-        f"{len(problems)} rows of the database cannot be used and were left out, such as {problems[0]}; "
-        "run: stageroute db check, then stageroute db rebuild"
-    ]
 
 
 def stage_of(policy: GroupPolicy, plan: StagePlanned) -> Stage:

@@ -22,7 +22,7 @@ from stageroute_router.settings.group import GroupSettings
 from stageroute_router.store.contract import MIX_LIFETIME_S
 from stageroute_router.store.records import GroupChange, StoredGroup, StoredProblem
 from stageroute_router.store.writes import ArmPinned, GroupConfigured, MixRecorded, StagePlanned
-from stageroute_router.tables.benchmark import read_benchmark
+from stageroute_router.tables.benchmark import UnusedRows, read_benchmark
 
 UNREAD_STAGE = 0
 """Number of the stage that calls belong to while the database has not been read yet: which stage the group is in,
@@ -64,8 +64,8 @@ class Group:
         self.settings = settings
         self.policy = settings.policy()
         self._benchmark = None if settings.benchmark is None else read_benchmark(settings.benchmark)
-        # What is wrong with the benchmark, for the status.
-        self.benchmark_warnings: Sequence[str] = ()
+        # Rows of the benchmark that no arm uses, for the status.
+        self.unused_benchmark: UnusedRows | None = None
         self.snapshot: Snapshot | None = None
         # Rows that could not be used when the group was last read.
         self.problems: Sequence[StoredProblem] = ()
@@ -276,7 +276,7 @@ class Group:
             SettingsError: the arms cannot serve all calls: their shares sum to less than 1.
         """
         if self._benchmark is not None:
-            self.benchmark_warnings = self._benchmark.warnings(arms)
+            self.unused_benchmark = self._benchmark.unused(arms)
             arms = self._benchmark.priors(arms, weight=self.settings.most_benchmark_weight)
         with self._stepping:
             before = None if self.snapshot is None else self.snapshot.stage.number

@@ -32,9 +32,15 @@ from prometheus_client.core import Metric
 from prometheus_client.registry import Collector
 
 from stageroute_router.errors import SettingsError
-from stageroute_router.metrics.definitions import OF_A_GROUP, OF_A_SEGMENT, OF_A_STORE, OF_AN_ARM, OF_WORTH
 from stageroute_router.metrics.families import Shown
 from stageroute_router.process.logs import loggable
+from stageroute_router.reports.figures import (
+    ARM_FIGURES,
+    GROUP_FIGURES,
+    SEGMENT_FIGURES,
+    STORE_FIGURES,
+    WORTH_FIGURES,
+)
 from stageroute_router.router.control import Control
 from stageroute_router.store.health import HealthState
 
@@ -97,9 +103,9 @@ class StageRouteCollector(Collector):
         shown.add("stageroute_up", 1.0)
         groups = control.known_status().groups
         for group in groups:
-            shown.add_numbers(OF_A_GROUP, group, group.name)
+            shown.add_figures(GROUP_FIGURES, group, group.name)
             for arm in group.arms:
-                shown.add_numbers(OF_AN_ARM, arm, group.name, arm.name)
+                shown.add_figures(ARM_FIGURES, arm, group.name, arm.name)
                 shown.add_sum(
                     "stageroute_arm_reward",
                     group.name,
@@ -115,13 +121,13 @@ class StageRouteCollector(Collector):
                     mean=arm.cost_mean_usd,
                 )
             for segment in group.segments:
-                shown.add_numbers(OF_A_SEGMENT, segment, group.name, segment.name)
+                shown.add_figures(SEGMENT_FIGURES, segment, group.name, segment.name)
                 for name, probability in segment.probabilities.items():
                     shown.add(
                         "stageroute_segment_probability_ratio", probability, group.name, segment.name, name
                     )
             if group.segment_worth is not None:
-                shown.add_numbers(OF_WORTH, group.segment_worth, group.name)
+                shown.add_figures(WORTH_FIGURES, group.segment_worth, group.name)
         counted = control.strategy.tally.read()
         shown.add_counted(counted, groups=[group.name for group in groups])
         shown.add_without_segment(
@@ -129,7 +135,7 @@ class StageRouteCollector(Collector):
             groups=[group.name for group in groups],
         )
         health = control.health()
-        shown.add_numbers(OF_A_STORE, health)
+        shown.add_figures(STORE_FIGURES, health)
         for state in get_args(HealthState):
             shown.add("stageroute_store_state", float(health.state == state), state)
         return shown

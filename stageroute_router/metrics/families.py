@@ -14,13 +14,13 @@ from prometheus_client.core import (
 )
 
 from stageroute_router.hook.calls.counters import CHOICE_BOUNDS_S, Counted, Leaving
-from stageroute_router.metrics.definitions import (
-    OF_A_GROUP,
-    OF_A_SEGMENT,
-    OF_A_STORE,
-    OF_AN_ARM,
-    OF_WORTH,
-    Number,
+from stageroute_router.reports.figures import (
+    ARM_FIGURES,
+    GROUP_FIGURES,
+    SEGMENT_FIGURES,
+    STORE_FIGURES,
+    WORTH_FIGURES,
+    Figure,
     Subject,
 )
 
@@ -47,10 +47,10 @@ class Shown:
                     "1, or 0 while nothing is routed by StageRoute here or its status cannot be read.",
                     labels=["worker"],
                 ),
-                *_families(OF_A_GROUP, "group"),
-                *_families(OF_AN_ARM, "group", "arm"),
-                *_families(OF_A_SEGMENT, "group", "segment"),
-                *_families(OF_WORTH, "group"),
+                *_families(GROUP_FIGURES, "group"),
+                *_families(ARM_FIGURES, "group", "arm"),
+                *_families(SEGMENT_FIGURES, "group", "segment"),
+                *_families(WORTH_FIGURES, "group"),
                 GaugeMetricFamily(
                     "stageroute_segment_probability_ratio",
                     "Share of the segment's calls that a live arm gets now.",
@@ -82,7 +82,7 @@ class Shown:
                     "How long this worker's choices of a deployment took, without LiteLLM's listing of them.",
                     labels=["worker"],
                 ),
-                *_families(OF_A_STORE),
+                *_families(STORE_FIGURES),
                 GaugeMetricFamily(
                     "stageroute_store_state",
                     "1 for the state that this worker's store is in, 0 for the others.",
@@ -95,13 +95,15 @@ class Shown:
         """Show a value."""
         self.families[name].add_metric((*labels, self._worker), value)
 
-    def add_numbers(self, numbers: Iterable[Number[Subject]], subject: Subject, *labels: str) -> None:
-        """Show the numbers of a group, an arm or a store."""
-        for number in numbers:
-            value = number.value(subject)
+    def add_figures(self, figures: Iterable[Figure[Subject]], subject: Subject, *labels: str) -> None:
+        """Show those figures of a group, an arm or a store that have a metric."""
+        for figure in figures:
+            if figure.metric is None:
+                continue
+            value = figure.value(subject)
             if value is not None:
-                shown = self._rising(value, number.name, *labels) if number.counts else value
-                self.add(number.name, float(shown), *labels)
+                shown = self._rising(value, figure.metric, *labels) if figure.counts else value
+                self.add(figure.metric, float(shown), *labels)
 
     def add_sum(self, name: str, *labels: str, count: int, mean: float | None) -> None:
         """Show how many observations there are, and their sum."""
@@ -133,7 +135,8 @@ class Shown:
         return highest
 
 
-def _families(numbers: Iterable[Number[Subject]], *labels: str) -> Iterable[_Family]:
-    for number in numbers:
-        family = CounterMetricFamily if number.counts else GaugeMetricFamily
-        yield family(number.name, number.told, labels=[*labels, "worker"])
+def _families(figures: Iterable[Figure[Subject]], *labels: str) -> Iterable[_Family]:
+    for figure in figures:
+        if figure.metric is not None:
+            family = CounterMetricFamily if figure.counts else GaugeMetricFamily
+            yield family(figure.metric, figure.help, labels=[*labels, "worker"])

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from datetime import datetime, timezone
 
+from stageroute_router.reports.figures import Unit
+
 NOTHING = "\u2013"
 _THIN = "\u202f"  # a narrow space that does not break: between a number and its unit
 
@@ -73,6 +75,25 @@ def rate(per_minute: float | None) -> str:
         return "0"
     decimals = 1 - math.floor(math.log10(per_minute))
     return f"{round(per_minute, decimals):,.{max(decimals, 0)}f}"
+
+
+def number(value: float | None, unit: Unit) -> str:
+    """Return a figure's value by its unit.
+
+    >>> number(2000, "count"), number(0.5, "reward"), number(7, "ordinal"), number(None, "usd") == NOTHING
+    ('2,000', '0.500', '7', True)
+    """
+    if value is None or not math.isfinite(value):
+        return NOTHING
+    if unit == "usd":
+        return usd(value)
+    if unit == "share":
+        return percent(value)
+    if unit == "reward":
+        return reward(value)
+    if unit == "count":
+        return f"{value:,.0f}"
+    return clock(value) if unit == "moment" else f"{value:.6g}"
 
 
 def plural(number: int, one: str, many: str | None = None) -> str:

@@ -21,7 +21,8 @@ from stageroute_router.page.series import (
     spend_figure,
     state_of,
 )
-from stageroute_router.page.verdict import mean_reward, verdict
+from stageroute_router.page.verdict import verdict
+from stageroute_router.reports import figures
 from stageroute_router.reports.values import DecisionReceipt
 from stageroute_router.reports.wording import (
     callers_price_sentence,
@@ -98,8 +99,16 @@ class Rendering:
             why_opened=lambda reason: _REASONS.get(reason, reason),
             why_bound=lambda binding: _BINDING.get(binding, binding),
             state=state_of,
+            figure=_figure,
         )
-        self._templates.globals.update(plural=numbers.plural)
+        self._templates.globals.update(
+            plural=numbers.plural,
+            arm_columns=figures.columns(figures.ARM_FIGURES, "page"),
+            group_columns=figures.columns(figures.GROUP_FIGURES, "page"),
+            group_tiles=figures.columns(figures.GROUP_FIGURES, "tile"),
+            group_figures={figure.name: figure for figure in figures.GROUP_FIGURES},
+            segment_columns=figures.columns(figures.SEGMENT_FIGURES, "page"),
+        )
 
     def groups(self, look: GroupsLook) -> str:
         """Return the list of groups, those that need attention first."""
@@ -108,7 +117,6 @@ class Rendering:
         return self._templates.get_template("groups.html").render(
             judged=judged,
             health=look.health,
-            mean_reward=mean_reward,
             troubled=sum(found.state == "attention" for _, found in judged),
         )
 
@@ -134,7 +142,6 @@ class Rendering:
             group=group,
             health=look.health,
             verdict=verdict(group, look.health),
-            mean_reward=mean_reward(group),
             missing=look.missing,
             price=_capital(
                 shadow_price_sentence(group.shadow_price, budget_usd_per_call=group.budget_usd_per_call)
@@ -212,6 +219,10 @@ def charts_of(look: GroupLook) -> list[Chart]:
             )
         )
     return charts
+
+
+def _figure(subject: figures.Subject, figure: figures.Figure[figures.Subject]) -> str:
+    return numbers.number(figure.value(subject), figure.unit)
 
 
 def _chart(kind: ChartKind, figure: Figure, label: str) -> Chart:

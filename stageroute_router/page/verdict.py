@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from typing import Literal
 
 from stageroute_router.page.numbers import percent, plural, reward
-from stageroute_router.reports.status import GroupStatus, troubles
+from stageroute_router.reports.figures import mean_reward
+from stageroute_router.reports.status import GroupStatus
+from stageroute_router.reports.warnings import ARM_CODES
 from stageroute_router.store.health import Health
 
 OVERSPENT = 1.03
@@ -65,7 +66,7 @@ def verdict(group: GroupStatus, health: Health) -> Verdict:
     reasons = _reasons(group, health)
     if reasons:
         more = f", and {len(reasons) - 1} more" if len(reasons) > 1 else ""
-        answers = not any(trouble.is_total for trouble in troubles(group.arms))
+        answers = not any(warning.severity == "critical" for warning in group.warning_details)
         return Verdict(
             state="attention",
             sentence=f"{group.name} {'needs attention' if answers else 'does not work'}: {reasons[0].short}{more}.",
@@ -82,16 +83,9 @@ def verdict(group: GroupStatus, health: Health) -> Verdict:
     )
 
 
-def mean_reward(group: GroupStatus) -> float | None:
-    """Return the mean of the rewards that count for the present candidates; None without any."""
-    known = [(arm.reward_count, arm.reward_mean) for arm in group.arms if arm.reward_mean is not None]
-    total = sum(count for count, _ in known)
-    return sum(count * mean for count, mean in known) / total if total else None
-
-
 def _reasons(group: GroupStatus, health: Health) -> tuple[Reason, ...]:
-    found = troubles(group.arms)
-    reasons = [Reason(short=one.short, detail=_narrow(f"{one.detail}. {_ADVICE}")) for one in found]
+    of_arms = [warning for warning in group.warning_details if warning.code in ARM_CODES]
+    reasons = [Reason(short=one.short, detail=_narrow(f"{one.text}. {_ADVICE}")) for one in of_arms]
     if health.state != "ok":
         reasons.append(
             Reason(
@@ -107,16 +101,20 @@ def _reasons(group: GroupStatus, health: Health) -> tuple[Reason, ...]:
                 detail="Routing goes by list prices and priors until it can be read.",
             )
         )
-    # The status repeats the health among its warnings, and which arms do not answer.
-    repeated = {one.detail for one in found}
+    # The status repeats the health among its warnings.
     told = [
-        warning
-        for warning in group.warnings
-        if not warning.startswith(f"{health.state}:") and warning not in repeated
+        Reason(short=warning.short, detail=_sentence(warning.text))
+        for warning in group.warning_details
+        if warning.code not in ARM_CODES and warning.code != f"store_{health.state}"
     ]
     if not group.feasible and not told:
-        told = ["no mixture of the live arms keeps the budget: raise it, or add a cheaper model"]
-    reasons.extend(Reason(short=_first_clause(warning), detail=_sentence(warning)) for warning in told)
+        told = [
+            Reason(
+                short="no mixture of the live arms keeps the budget",
+                detail="No mixture of the live arms keeps the budget: raise it, or add a cheaper model.",
+            )
+        ]
+    reasons.extend(told)
     if (
         group.feasible
         and group.calls >= ENOUGH_CALLS
@@ -158,10 +156,6 @@ def _failures_ever(group: GroupStatus) -> list[Reason]:
 
 def _narrow(text: str) -> str:
     return text.replace(" %", "\u202f%")
-
-
-def _first_clause(warning: str) -> str:
-    return re.split(r": |; |, or | \(", warning, maxsplit=1)[0].rstrip(".")
 
 
 def _sentence(text: str) -> str:

@@ -9,11 +9,12 @@ from types import TracebackType
 
 from stageroute_router.core.engine import Engine
 from stageroute_router.errors import SettingsError, StoreError, StoreOutageError
-from stageroute_router.groups.codec import arms_of_text, by_arm, notes_on, stage_of
+from stageroute_router.groups.codec import arms_of_text, by_arm, stage_of
 from stageroute_router.groups.pins import overridden, with_pins
 from stageroute_router.reports.describe import describe
 from stageroute_router.reports.reports import Reports
 from stageroute_router.reports.status import GroupStatus
+from stageroute_router.reports.warnings import database_warnings
 from stageroute_router.settings.group import GroupSettings
 from stageroute_router.store.contract import Store
 from stageroute_router.store.health import Health, HealthState
@@ -141,6 +142,6 @@ class _StoredSource:
             name,
             policy=policy,
             snapshot=snapshot,
-            notes=notes_on(stored.problems),
+            warnings=database_warnings(stored.problems),
             decided=overridden(stored.pins),
         )

@@ -17,7 +17,8 @@ from stageroute_router.core.segment_worth import segment_worth
 from stageroute_router.core.snapshot import GroupPolicy, Snapshot
 from stageroute_router.core.statistics import ArmStatistics
 from stageroute_router.groups.availability import Outage
-from stageroute_router.reports.status import ArmStatus, GroupStatus, SegmentStatus, troubles
+from stageroute_router.reports.status import ArmStatus, GroupStatus, SegmentStatus, StatusWarning
+from stageroute_router.reports.warnings import arm_warnings, by_urgency, plan_warnings
 
 _NOTHING = ArmStatistics()
 
@@ -27,7 +28,7 @@ def describe(
     *,
     policy: GroupPolicy,
     snapshot: Snapshot,
-    notes: Sequence[str] = (),
+    warnings: Sequence[StatusWarning] = (),
     decided: Collection[str] = (),
     outages: Sequence[Outage] = (),
 ) -> GroupStatus:
@@ -37,7 +38,7 @@ def describe(
         name: the group's.
         policy: what the operator asked for.
         snapshot: what is known.
-        notes: further warnings.
+        warnings: what else the operator should look at: what the process knows, which the snapshot does not.
         decided: the arms that operators pinned or unpinned at run time.
         outages: the arms that do not answer every call of this process, the worst first.
     """
@@ -59,6 +60,13 @@ def describe(
     )
     rewards = sum(arm.reward_count for arm in arms)
     allowed = policy.budget_usd * account.calls
+    told = by_urgency(
+        [
+            *arm_warnings(arms),
+            *warnings,
+            *plan_warnings(arms, snapshot=snapshot, most_live=policy.max_live),
+        ]
+    )
     return GroupStatus(
         name=name,
         stage=snapshot.stage.number,
@@ -76,11 +84,7 @@ def describe(
         feasible=snapshot.mix.feasible,
         reward_coverage=rewards / account.calls if account.calls else None,
         arms=tuple(sorted(arms, key=lambda arm: (not arm.live, -arm.probability, arm.name))),
-        warnings=(
-            *(trouble.detail for trouble in troubles(arms)),
-            *notes,
-            *_warnings(arms, snapshot=snapshot, most_live=policy.max_live),
-        ),
+        warnings=tuple(one.text for one in told),
         segments=_describe_segments(snapshot, answering, mix),
         segment_worth=segment_worth(
             snapshot.estimate.scenarios,
@@ -91,6 +95,7 @@ def describe(
             ],
             cost_tolerance=policy.rule.cost_tolerance,
         ),
+        warning_details=told,
     )
 
 
@@ -187,36 +192,6 @@ def _describe_arm(
         recent_failures=0 if outage is None else outage.failures,
         last_failure=None if outage is None else outage.last_failure,
     )
-
-
-def _warnings(arms: Sequence[ArmStatus], *, snapshot: Snapshot, most_live: int) -> list[str]:
-    warnings = []
-    pinned = sum(arm.pinned for arm in arms)
-    if pinned > most_live:
-        warnings.append(
-            f"{pinned} arms are pinned, more than max_live_models ({most_live}): all of them are live; unpin some, or "
-            "raise max_live_models"
-        )
-    if not snapshot.mix.feasible:
-        warnings.append(
-            "the budget is below what the cheapest live arms cost, or their shares (max_share, rpm, tpm) sum to less "
-            "than 1: routing to the cheapest; raise budget_usd_per_call or the shares, or add a cheaper model"
-        )
-    free = [arm.name for arm in arms if arm.cost_count > 0 and not arm.cost_mean_usd]
-    priced = {
-        arm.name
-        for arm in snapshot.arms
-        if arm.input_usd_per_token is not None
-        or arm.output_usd_per_token is not None
-        or arm.prior_cost_usd is not None
-    }
-    unpriced = [name for name in free if name not in priced]
-    if unpriced:
-        warnings.append(
-            f"no price is known for {', '.join(unpriced)}: its calls count as $0; set input_cost_per_token and "
-            "output_cost_per_token in its litellm_params or model_info (0 if it is free)"
-        )
-    return warnings
 
 
 # Lower bounds of rewards, for people to look at: nothing is decided by them, so no rule has its own.

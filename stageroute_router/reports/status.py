@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Literal
 
 from stageroute_router.core.availability import AVAILABLE, UNAVAILABLE
 from stageroute_router.core.segment_worth import SegmentWorth
-from stageroute_router.reports.wording import listed, utc
 
-_FEWEST_FAILURES = 2
-"""A single failed call says little: the next answer settles it."""
+Severity = Literal["critical", "error", "warning"]
+"""How urgent a warning is: calls fail; calls or what is learned go another way than they should; worth knowing."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,18 +92,21 @@ class ArmStatus:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Trouble:
-    """Arms that do not answer of late, in plain words.
+class StatusWarning:
+    """Something that an operator should look at.
 
     Args:
-        short: which, since when, and what was done, in a few words.
-        detail: the same as a whole sentence without its full stop, with how many calls failed, and by what.
-        is_total: whether no arm of the group answers.
+        code: what it is, for programs; ``docs/operating.md`` lists the codes.
+        severity: how urgent it is: "critical" where calls fail, "error" where arms, the database or the budget do not
+            do what they should, "warning" for the rest.
+        short: what is wrong, in a few words.
+        text: the same as a whole sentence without its full stop, with what to do.
     """
 
+    code: str
+    severity: Severity
     short: str
-    detail: str
-    is_total: bool = False
+    text: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -155,9 +156,10 @@ class GroupStatus:
         feasible: False where even the cheapest live mixture is over budget, or shares cannot sum to 1.
         reward_coverage: rewards per decision, in [0, 1] with one source of rewards; None before any call.
         arms: every candidate, the live ones first.
-        warnings: what the operator should look at, in plain words.
+        warnings: what the operator should look at, in plain words: the texts of ``warning_details``.
         segments: where calls are told apart and more than one segment was met: each, the most frequent first.
         segment_worth: what telling them apart is worth in reward per call; None where they are not.
+        warning_details: the warnings with a code, a severity and a short form of each, the most urgent first.
     """
 
     name: str
@@ -179,6 +181,7 @@ class GroupStatus:
     warnings: tuple[str, ...]
     segments: tuple[SegmentStatus, ...] = ()
     segment_worth: SegmentWorth | None = None
+    warning_details: tuple[StatusWarning, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -197,81 +200,6 @@ class Status:
         ```
         """
         return {"groups": [_plain(asdict(group)) for group in self.groups]}
-
-
-def troubles(arms: Sequence[ArmStatus]) -> tuple[Trouble, ...]:
-    """Return what is wrong with arms by their latest calls, the most urgent first; empty while all of them answer.
-
-    An arm that answers some of its calls is named while it is live, from its second failure on.
-
-    Args:
-        arms: every candidate of a group.
-    """
-    down = [arm for arm in arms if arm.down]
-    if down and len(down) == len(arms):
-        return (_total_trouble(down),)
-    unsteady = [
-        arm
-        for arm in arms
-        if arm.fails and not arm.down and arm.live and arm.recent_failures >= _FEWEST_FAILURES
-    ]
-    down.sort(key=lambda arm: (not arm.live, arm.failing_since, arm.name))
-    unsteady.sort(key=lambda arm: (arm.availability, arm.name))
-    return (
-        *(_trouble_of_an_arm_that_is_down(arm, _where_calls_go(arms)) for arm in down),
-        *(_trouble_of_an_unsteady_arm(arm, arms) for arm in unsteady),
-    )
-
-
-def _total_trouble(arms: Sequence[ArmStatus]) -> Trouble:
-    since = utc(max(arm.failing_since or 0.0 for arm in arms))
-    of_each = listed([f"{_counted_failures(arm)} at {arm.name}" for arm in arms])
-    return Trouble(
-        short=f"no arm answers since {since} (LiteLLM's own errors reach the callers)",
-        detail=f"no arm answers since {since} ({of_each}): LiteLLM's own errors reach the callers; every call tries "
-        "arms again, so the first answer ends it",
-        is_total=True,
-    )
-
-
-def _trouble_of_an_arm_that_is_down(arm: ArmStatus, others: str) -> Trouble:
-    since = utc(arm.failing_since or 0.0)
-    return Trouble(
-        short=f"{arm.name} does not answer since {since} (calls go to {others})",
-        detail=f"{arm.name} does not answer since {since} ({_counted_failures(arm)}): calls go to {others}; a few "
-        "probe it",
-    )
-
-
-def _trouble_of_an_unsteady_arm(arm: ArmStatus, arms: Sequence[ArmStatus]) -> Trouble:
-    since = utc(arm.failing_since or 0.0)
-    is_last = all(other.down for other in arms if other is not arm)
-    done = "no other arm answers" if is_last else "it gets fewer calls"
-    return Trouble(
-        short=f"{arm.name} does not answer every call since {since} ({done})",
-        detail=f"{arm.name} does not answer every call since {since} ({_counted_failures(arm)}; the next call is "
-        f"answered with a chance of about {_roughly(arm.availability)} %): {done}",
-    )
-
-
-def _counted_failures(arm: ArmStatus) -> str:
-    if arm.recent_failures == 1:
-        return "1 call failed" + (f", by {arm.last_failure}" if arm.last_failure else "")
-    return f"{arm.recent_failures:,} calls failed" + (
-        f", the last by {arm.last_failure}" if arm.last_failure else ""
-    )
-
-
-def _where_calls_go(arms: Sequence[ArmStatus]) -> str:
-    """Return the arms that calls go to while others are down: live ones by their share, else other candidates."""
-    answering = [arm for arm in arms if not arm.down]
-    live = [arm for arm in answering if arm.live]
-    busy = [arm for arm in live if arm.probability > 0]
-    return listed([arm.name for arm in sorted(busy or live or answering, key=lambda arm: -arm.probability)])
-
-
-def _roughly(chance: float) -> int:
-    return 5 * round(20 * chance)
 
 
 def _plain(value: object) -> object:

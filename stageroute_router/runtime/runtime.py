@@ -33,6 +33,8 @@ from stageroute_router.process.fork import ForkAware, survive_fork
 from stageroute_router.process.ids import DECISION_PREFIX, new_decision_id, stored_id
 from stageroute_router.process.logs import loggable
 from stageroute_router.reports.reports import Reports
+from stageroute_router.reports.status import StatusWarning
+from stageroute_router.reports.warnings import segment_warnings
 from stageroute_router.rewards.receipt import Acknowledgement, RewardReceipt, checked_reward
 from stageroute_router.runtime.operations import Operations
 from stageroute_router.runtime.source import ProcessSource
@@ -167,7 +169,7 @@ class Runtime(ForkAware):
             clock=clock,
             health=self._health,
             internal_errors=lambda: self._errors,
-            notes_of=self._segment_notes,
+            warnings_of=self._segment_warnings,
         )
         self.reports = Reports(self.source, flush=lambda: self.flush(REPORT_FLUSH_S))
         self.operations = Operations(
@@ -732,14 +734,9 @@ class Runtime(ForkAware):
         # Jittered, so that workers started together do not ask together; never later than promised.
         return self._monotonic() + self._refresh_interval * random.uniform(0.5, 1.0)
 
-    def _segment_notes(self, group: str) -> list[str]:
+    def _segment_warnings(self, group: str) -> list[StatusWarning]:
         segmenting = self._segmenting.get(group)
-        if segmenting is None or not segmenting.failures:
-            return []
-        return [
-            f"{segmenting.failures} calls went on without an automatic segment; the last one: "
-            f"{segmenting.last_failure}"
-        ]
+        return [] if segmenting is None else segment_warnings(segmenting.failures, segmenting.last_failure)
 
     def _health(self) -> Health:
         return assess(self._writer.state, reading=self._reading, now=self._clock())

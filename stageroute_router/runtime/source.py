@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 
 from stageroute_router.errors import SettingsError, UnknownGroupError
-from stageroute_router.groups.codec import notes_on
 from stageroute_router.groups.group import Group
 from stageroute_router.reports.describe import describe
-from stageroute_router.reports.status import GroupStatus
+from stageroute_router.reports.status import GroupStatus, StatusWarning
+from stageroute_router.reports.warnings import benchmark_warnings, database_warnings, process_warnings
 from stageroute_router.store.contract import Store
 from stageroute_router.store.health import Health
 
@@ -22,7 +22,7 @@ class ProcessSource:
         clock: returns seconds since the epoch.
         health: returns whether what the process learns is stored. Waits for nothing.
         internal_errors: returns how many errors of ours were kept from calls.
-        notes_of: returns further warnings about a group, by its name.
+        warnings_of: returns further warnings about a group, by its name.
     """
 
     def __init__(
@@ -33,14 +33,14 @@ class ProcessSource:
         clock: Callable[[], float],
         health: Callable[[], Health],
         internal_errors: Callable[[], int],
-        notes_of: Callable[[str], Sequence[str]],
+        warnings_of: Callable[[str], Sequence[StatusWarning]],
     ) -> None:
         self.store = store
         self._groups = groups
         self._clock = clock
         self._health = health
         self._internal_errors = internal_errors
-        self._notes_of = notes_of
+        self._warnings_of = warnings_of
 
     def managed(self, group: str) -> Group:
         """Return the state of a group.
@@ -64,8 +64,10 @@ class ProcessSource:
 
     def statuses(self) -> Sequence[GroupStatus]:
         """Return the status of every group that has a stage."""
-        notes = self._notes()
-        return [self._describe(state, notes) for state in self._groups.values() if state.snapshot is not None]
+        warnings = self._warnings()
+        return [
+            self._describe(state, warnings) for state in self._groups.values() if state.snapshot is not None
+        ]
 
     def status_of(self, group: str) -> GroupStatus:
         """Return the status of one group.
@@ -74,13 +76,13 @@ class ProcessSource:
             UnknownGroupError: it is not managed.
             SettingsError: it has no deployments yet.
         """
-        return self._describe(self.managed(group), self._notes())
+        return self._describe(self.managed(group), self._warnings())
 
     def health(self) -> Health:
         """Return whether what the process learns is stored. Waits for nothing."""
         return self._health()
 
-    def _describe(self, state: Group, notes: Sequence[str]) -> GroupStatus:
+    def _describe(self, state: Group, warnings: Sequence[StatusWarning]) -> GroupStatus:
         snapshot = state.current()
         if snapshot is None:
             msg = f"group {state.name!r} has no deployments yet"
@@ -89,34 +91,15 @@ class ProcessSource:
             state.name,
             policy=state.policy,
             snapshot=snapshot,
-            notes=[
-                *notes,
-                *state.benchmark_warnings,
-                *notes_on(state.problems),
-                *self._notes_of(state.name),
+            warnings=[
+                *warnings,
+                *benchmark_warnings(state.unused_benchmark),
+                *database_warnings(state.problems),
+                *self._warnings_of(state.name),
             ],
             decided=state.overridden,
             outages=state.outages(now=self._clock()),
         )
 
-    def _notes(self) -> list[str]:
-        notes = []
-        health = self._health()
-        if health.state != "ok":
-            notes.append(
-                f"{health.state}: {health.reason}; {health.queued} writes are queued, routing goes on with what is "
-                "known"
-            )
-        if health.dropped:
-            notes.append(f"{health.dropped} writes were refused because the queue was full")
-        if health.rejected:
-            notes.append(
-                f"{health.rejected} writes were dropped because of a value the database refuses; see the log"
-            )
-        errors = self._internal_errors()
-        if errors:
-            notes.append(
-                f"{errors} internal errors were kept from calls; LiteLLM chose where StageRoute could not; "
-                "see the log"
-            )
-        return notes
+    def _warnings(self) -> Sequence[StatusWarning]:
+        return process_warnings(self._health(), internal_errors=self._internal_errors())

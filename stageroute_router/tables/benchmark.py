@@ -49,6 +49,21 @@ class BenchmarkPrior:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class UnusedRows:
+    """Rows of a table that are of none of a group's arms.
+
+    Args:
+        path: the file.
+        names: the arms that the rows name, in alphabetical order.
+        arms: the group's, likewise.
+    """
+
+    path: str
+    names: tuple[str, ...]
+    arms: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class BenchmarkTable:
     """What a table says, by arm.
 
@@ -94,24 +109,19 @@ class BenchmarkTable:
             )
         return arm
 
-    def warnings(self, arms: Iterable[Arm]) -> tuple[str, ...]:
-        """Return what an operator should know: arms of the table that the group does not have.
+    def unused(self, arms: Iterable[Arm]) -> UnusedRows | None:
+        """Return the rows of the table that are of none of the group's arms; None where there are none.
 
         Args:
             arms: the group's.
 
         >>> table = BenchmarkTable(path="evaluated.csv", arms={"gpt-x": BenchmarkPrior(score=0.7, count=300)})
-        >>> table.warnings([Arm(name="openai/gpt-x")])
-        ("evaluated.csv has scores of gpt-x, but the group's arms are openai/gpt-x: these rows are not used",)
+        >>> table.unused([Arm(name="openai/gpt-x")])
+        UnusedRows(path='evaluated.csv', names=('gpt-x',), arms=('openai/gpt-x',))
         """
-        names = [arm.name for arm in arms]
+        names = sorted(arm.name for arm in arms)
         unknown = sorted(self.arms.keys() - set(names))
-        if not unknown:
-            return ()
-        return (
-            f"{self.path} has scores of {', '.join(unknown)}, but the group's arms are {', '.join(sorted(names))}: "
-            "these rows are not used",
-        )
+        return UnusedRows(path=self.path, names=tuple(unknown), arms=tuple(names)) if unknown else None
 
 
 def read_benchmark(path: str | os.PathLike[str]) -> BenchmarkTable:

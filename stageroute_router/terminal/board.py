@@ -10,13 +10,14 @@ from itertools import pairwise
 from rich.console import Console, ConsoleOptions, RenderResult
 from rich.text import Text
 
+from stageroute_router.reports.figures import GROUP_FIGURES, Figure, columns
 from stageroute_router.reports.status import ArmStatus, GroupStatus, Status
 from stageroute_router.reports.values import StageReport
 from stageroute_router.reports.wording import shadow_price_sentence
 from stageroute_router.store.health import Health
 from stageroute_router.store.history import HistoryPoint
 from stageroute_router.terminal.bars import bar, interval, sparkline
-from stageroute_router.terminal.formats import clean, counted, moment, reward, share, span, usd
+from stageroute_router.terminal.formats import clean, counted, moment, number, reward, share, span, usd
 from stageroute_router.terminal.status import health_line, live_mark
 
 _LABEL = 9
@@ -146,7 +147,6 @@ def _facts(look: Look, group: GroupStatus, width: int, *, ascii_only: bool) -> l
     spend = group.spend_usd + group.in_flight_usd
     traffic = "" if group.calls_per_minute is None else f", {group.calls_per_minute:,.0f} a minute"
     ratio = group.spend_ratio
-    coverage = "-" if group.reward_coverage is None else f"{group.reward_coverage:.0%}"
     style = "red" if ratio is not None and ratio > 1.02 else "green"
     spent = Text() if ratio is None else Text(bar(ratio, width=20, ascii_only=ascii_only) + " ", style=style)
     spent.append("nothing yet" if ratio is None else share(ratio), style="bold")
@@ -162,7 +162,7 @@ def _facts(look: Look, group: GroupStatus, width: int, *, ascii_only: bool) -> l
         _labelled("spend", spent),
         _labelled("of late", _spend_line(points, group, width - _LABEL, ascii_only=ascii_only)),
         _labelled("budget", Text(shadow_price_sentence(group.shadow_price))),
-        _labelled("rewards", Text(f"on {coverage} of calls")),
+        _labelled("rewards", Text(f"on {_coverage(group)} of calls")),
         health_line(look.health, now=look.at),
     ]
 
@@ -229,20 +229,23 @@ def _stage_line(stage: StageReport) -> Text:
 def _overview_lines(look: Look, width: int, *, ascii_only: bool) -> list[Text]:
     if not look.status.groups:
         return [Text("No group has routed a call yet."), health_line(look.health, now=look.at)]
-    room = max(width - 66, 6)
-    head = f"{'group':<{_NAME}} {'stage':>5} {'calls':>9} {'of budget':>9} {'rewards':>7} {'live':>4}  spend of late"
-    lines = [Text(head, style="bold")]
+    shown = columns(GROUP_FIGURES, "terminal")
+    widths = [max(len(column.heading), column.width) for column, _ in shown]
+    heads = (f" {column.heading:>{wide}}" for (column, _), wide in zip(shown, widths, strict=True))
+    lines = [Text(f"{'group':<{_NAME}}{''.join(heads)}  spend of late", style="bold")]
+    room = max(width - _NAME - sum(widths) - len(widths) - 3, 6)
     for group in look.status.groups:
         name = Text(clean(group.name))
         name.truncate(_NAME, overflow="ellipsis", pad=True)
-        coverage = "-" if group.reward_coverage is None else f"{group.reward_coverage:.0%}"
-        live = sum(arm.live for arm in group.arms)
+        cells = (
+            f" {_group_cell(figure, group):>{wide}}" for (_, figure), wide in zip(shown, widths, strict=True)
+        )
         costs = spend_per_call(look.history.get(group.name, ()))[-room:]
         drawn = sparkline(costs, top=2 * group.budget_usd_per_call, ascii_only=ascii_only)
         lines.append(
             Text.assemble(
                 name,
-                f" {group.stage:>5} {group.calls:>9,} {share(group.spend_ratio):>9} {coverage:>7} {live:>4}  ",
+                f"{''.join(cells)}  ",
                 (drawn, "green"),
             )
         )
@@ -256,6 +259,14 @@ def _overview_lines(look: Look, width: int, *, ascii_only: bool) -> list[Text]:
     ]
 
 
+def _group_cell(figure: Figure[GroupStatus], group: GroupStatus) -> str:
+    return _coverage(group) if figure.name == "reward_coverage" else number(figure.value(group), figure.unit)
+
+
+def _coverage(group: GroupStatus) -> str:
+    return "-" if group.reward_coverage is None else f"{group.reward_coverage:.0%}"
+
+
 def status_lines(look: Look) -> Iterable[str]:
     """Return a line per group for a log: what a terminal that cannot be drawn on gets."""
     at = moment(look.at, seconds=True)
@@ -263,7 +274,6 @@ def status_lines(look: Look) -> Iterable[str]:
     if not look.status.groups:
         yield f"{at} no group has routed a call yet; {health}"
     for group in look.status.groups:
-        coverage = "-" if group.reward_coverage is None else f"{group.reward_coverage:.0%}"
         live = ", ".join(f"{clean(arm.name)} {share(arm.probability)}" for arm in group.arms if arm.live)
         down = ", ".join(clean(arm.name) for arm in group.arms if arm.down)
         ratio = (
@@ -271,6 +281,6 @@ def status_lines(look: Look) -> Iterable[str]:
         )
         yield (
             f"{at} {clean(group.name)}: stage {group.stage}, {counted(group.calls, 'call')}, {ratio}, "
-            f"{shadow_price_sentence(group.shadow_price)}, rewards on {coverage} of calls; live: {live}; "
+            f"{shadow_price_sentence(group.shadow_price)}, rewards on {_coverage(group)} of calls; live: {live}; "
             f"{f'down: {down}; ' if down else ''}{health}"
         )

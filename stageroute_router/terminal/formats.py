@@ -8,6 +8,8 @@ from datetime import datetime, timezone
 
 from rich.text import Text
 
+from stageroute_router.reports.figures import Unit
+
 NOTHING = "-"
 """What stands where there is no value."""
 
@@ -55,6 +57,25 @@ def reward(value: float | None) -> str:
     ('0.500', '-')
     """
     return NOTHING if value is None else f"{value:.3f}"
+
+
+def number(value: float | None, unit: Unit) -> str:
+    """Return a figure's value by its unit.
+
+    >>> number(2000, "count"), number(0.25, "share"), number(7, "ordinal"), number(None, "usd")
+    ('2,000', '25.0%', '7', '-')
+    """
+    if value is None:
+        return NOTHING
+    if unit == "usd":
+        return usd(value)
+    if unit == "share":
+        return share(value)
+    if unit == "reward":
+        return reward(value)
+    if unit == "count":
+        return f"{value:,.0f}"
+    return moment(value) if unit == "moment" else f"{value:.6g}"
 
 
 def moment(at: float, *, seconds: bool = False) -> str:

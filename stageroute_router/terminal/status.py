@@ -8,10 +8,11 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from stageroute_router.reports.figures import ARM_FIGURES, SEGMENT_FIGURES, Figure, columns
 from stageroute_router.reports.status import ArmStatus, GroupStatus, Status
 from stageroute_router.reports.wording import segment_worth_sentence, shadow_price_sentence
 from stageroute_router.store.health import Health
-from stageroute_router.terminal.formats import clean, counted, moment, plain, reward, share, span, usd
+from stageroute_router.terminal.formats import clean, counted, moment, number, plain, reward, share, span, usd
 
 HEALTH_STYLES = {"ok": "green", "degraded": "yellow", "unhealthy": "bold red"}
 """How each state of health is shown."""
@@ -99,30 +100,32 @@ def live_mark(arm: ArmStatus) -> str:
 
 
 def _arms(group: GroupStatus) -> Table:
+    shown = columns(ARM_FIGURES, "terminal")
     table = Table("arm", "live", box=None, pad_edge=False)
-    for heading in ("share", "calls", "failed", "reward", "at most", "rewards", "cost", "at least"):
-        table.add_column(heading, justify="right")
+    for column, _ in shown:
+        table.add_column(column.heading, justify="right")
     for arm in group.arms:
         table.add_row(
             plain(arm.name),
             Text(live_mark(arm), style="bold red" if arm.down else ""),
-            share(arm.probability) if arm.live else "",
-            f"{arm.pulls:,}",
-            f"{arm.failures:,}" if arm.failures else "",
-            reward(arm.reward_mean),
-            reward(arm.reward_ucb),
-            f"{arm.reward_count:,}",
-            usd(arm.cost_mean_usd),
-            usd(arm.cost_lcb_usd),
+            *(_arm_cell(figure, arm) for _, figure in shown),
             style=None if arm.live else "dim",
         )
     return table
 
 
+def _arm_cell(figure: Figure[ArmStatus], arm: ArmStatus) -> str:
+    """Return a figure of an arm; nothing for the share of an arm that is not live, nor for no failure at all."""
+    if (figure.name == "probability" and not arm.live) or (figure.name == "failures" and not arm.failures):
+        return ""
+    return number(figure.value(arm), figure.unit)
+
+
 def _segments(group: GroupStatus) -> Table:
+    shown = columns(SEGMENT_FIGURES, "terminal")
     table = Table("segment", box=None, pad_edge=False)
-    for heading in ("of calls", "calls", "reward", "rewards", "cost"):
-        table.add_column(heading, justify="right")
+    for column, _ in shown:
+        table.add_column(column.heading, justify="right")
     table.add_column("goes to")
     for segment in group.segments:
         goes_to = ", ".join(
@@ -132,11 +135,7 @@ def _segments(group: GroupStatus) -> Table:
         )
         table.add_row(
             plain(segment.name) if segment.name else Text("(none)", style="dim"),
-            share(segment.share),
-            f"{segment.pulls:,}",
-            reward(segment.reward_mean),
-            f"{segment.reward_count:,}",
-            usd(segment.cost_mean_usd),
+            *(number(figure.value(segment), figure.unit) for _, figure in shown),
             goes_to,
         )
     return table

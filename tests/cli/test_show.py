@@ -10,8 +10,8 @@ from typing import Any, get_args
 
 import pytest
 
-from stageroute_router.reports.status import troubles
 from stageroute_router.reports.values import Binding
+from stageroute_router.reports.warnings import arm_warnings
 
 KEY = "sk-a-key-that-nobody-may-see"
 
@@ -52,7 +52,7 @@ def test_status_marks_arms_that_do_not_answer(run: Any, proxy: Any) -> None:
     first, second, *others = proxy.groups[0].arms
     arms = (replace(first, probability=0.0, **DOWN), second, *others[:-1], replace(others[-1], **DOWN))
     proxy.groups = (
-        replace(proxy.groups[0], arms=arms, warnings=tuple(one.detail for one in troubles(arms))),
+        replace(proxy.groups[0], arms=arms, warnings=tuple(one.text for one in arm_warnings(arms))),
     )
     done = run("status", "--proxy", proxy.url, COLUMNS="80")
     assert (done.returncode, done.stderr) == (0, "")

@@ -20,7 +20,7 @@ from typing import Any
 import pyte
 import pytest
 
-from stageroute_router.reports.status import troubles
+from stageroute_router.reports.warnings import arm_warnings
 
 DEADLINE_S = 60.0
 LEAVE_SCREEN = b"\x1b[?1049l"
@@ -204,7 +204,7 @@ def test_arms_that_do_not_answer_are_marked_within_80_columns(run: Any, proxy: A
     first, *others = proxy.groups[0].arms
     failing = {"failing_since": 1_767_276_192.0, "recent_failures": 7, "last_failure": "Timeout"}
     arms = (replace(first, availability=0.02, probability=0.0, **failing), *others)
-    warnings = tuple(one.detail for one in troubles(arms))
+    warnings = tuple(one.text for one in arm_warnings(arms))
     proxy.groups = (replace(proxy.groups[0], arms=arms, warnings=warnings),)
     with watching(run, proxy) as terminal:
         shown = terminal.shows(

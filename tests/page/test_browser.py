@@ -9,7 +9,7 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Page, expect
 
-from stageroute_router.reports.status import troubles
+from stageroute_router.reports.warnings import arm_warnings
 from stageroute_router.store.health import Health
 from tests.support import sample
 from tests.support.page_watcher import PATIENCE_MS, Watcher
@@ -170,7 +170,7 @@ def with_arms_that_do_not_answer(reports: SampleReports) -> SampleReports:
         replace(second, availability=0.5, **failing),
         *others,
     )
-    return group_changed(reports, arms=arms, warnings=tuple(one.detail for one in troubles(arms)))
+    return group_changed(reports, arms=arms, warning_details=arm_warnings(arms))
 
 
 def test_says_first_who_does_not_answer_and_is_green_again_when_it_does(
@@ -347,7 +347,9 @@ def test_names_are_text_whatever_they_are(watcher: Watcher) -> None:
     reports = sample.many_arms(60)
     group = reports.groups["chat"]
     arms = (replace(group.arms[0], name=NASTY), *group.arms[1:])
-    reports.change("chat", name=NASTY, arms=arms, warnings=(f"no price is known for {NASTY}",))
+    reports.change(
+        "chat", name=NASTY, arms=arms, warning_details=(sample.warning(f"no price is known for {NASTY}"),)
+    )
     reports.groups = {NASTY: reports.groups["chat"]}
     reports.stages_of = {NASTY: [replace(one, live=(NASTY,)) for one in reports.stages_of["chat"]]}
     reports.history_of = {NASTY: reports.history_of["chat"]}

@@ -11,7 +11,7 @@ from stageroute_router.core.schedule import EveryCalls
 from stageroute_router.core.snapshot import GroupPolicy, Snapshot
 from stageroute_router.groups.availability import Outage
 from stageroute_router.reports.describe import describe
-from stageroute_router.reports.status import GroupStatus
+from stageroute_router.reports.status import GroupStatus, StatusWarning
 from stageroute_router.settings.group import GroupSettings
 
 NAMES = ("a", "b", "c")
@@ -30,12 +30,12 @@ def snapshot() -> Snapshot:
     return Engine(POLICY, seed=1).start(arms, now=SINCE - 1000)
 
 
-def described(snapshot: Snapshot, notes: tuple[str, ...] = (), **chances: float) -> GroupStatus:
+def described(snapshot: Snapshot, warnings: tuple[StatusWarning, ...] = (), **chances: float) -> GroupStatus:
     outages = [
         Outage(arm=arm, chance=chance, since=SINCE, failures=3, last_failure="APIConnectionError")
         for arm, chance in chances.items()
     ]
-    return describe("chat", policy=POLICY, snapshot=snapshot, notes=notes, outages=outages)
+    return describe("chat", policy=POLICY, snapshot=snapshot, warnings=warnings, outages=outages)
 
 
 def shares(group: GroupStatus) -> dict[str, float]:
@@ -51,13 +51,23 @@ def test_a_status_without_outages_says_nothing_of_them(snapshot: Snapshot) -> No
 
 def test_an_arm_that_does_not_answer_has_no_share_and_a_warning_before_all_others(snapshot: Snapshot) -> None:
     first, second = snapshot.live
-    group = described(snapshot, ("unhealthy: the disk is full",), **{first: 0.02})
+    full = StatusWarning(
+        code="store_unhealthy",
+        severity="error",
+        short="unhealthy: the disk is full",
+        text="unhealthy: the disk is full",
+    )
+    group = described(snapshot, (full,), **{first: 0.02})
     assert shares(group) == pytest.approx({first: 0.0, second: 1.0})
     assert group.warnings[0] == (
         f"{first} does not answer since 2026-01-01 14:03:12 UTC (3 calls failed, the last by APIConnectionError): "
         f"calls go to {second}; a few probe it"
     )
     assert group.warnings[1] == "unhealthy: the disk is full"
+    assert [(one.code, one.text) for one in group.warning_details] == [
+        ("arm_down", group.warnings[0]),
+        ("store_unhealthy", group.warnings[1]),
+    ]
     down = next(arm for arm in group.arms if arm.name == first)
     assert (down.live, down.down, down.fails) == (True, True, True)
 

@@ -12,6 +12,7 @@ import httpx
 import pytest
 
 from stageroute_router.reports.status import GroupStatus
+from stageroute_router.reports.warnings import arm_warnings
 from tests.support import sample
 from tests.support.page_server import PageServer
 from tests.support.sample import NASTY, SampleReports
@@ -132,7 +133,7 @@ def test_nothing_is_large(client: httpx.Client, page_server: PageServer) -> None
 
 
 def test_foreign_text_is_escaped(client: httpx.Client, page_server: PageServer, ran: SampleReports) -> None:
-    group = replace(ran.groups["chat"], name=NASTY, warnings=(NASTY,))
+    group = sample.warned(replace(ran.groups["chat"], name=NASTY), sample.warning(NASTY))
     page_server.reports = SampleReports([group], stages={NASTY: ran.stages_of["chat"]})
     for answer in (
         client.get("page/groups"),
@@ -176,11 +177,11 @@ def test_arms_that_do_not_answer_are_marked_and_why_windows_opened_is_told(
 def test_the_group_that_no_arm_answers_is_listed_first(client: httpx.Client, page_server: PageServer) -> None:
     many = sample.many_groups(40)
     last = many.groups["team-39/chat"]
-    arms = (
+    arms = tuple(
         replace(arm, availability=0.01, failing_since=1.0, recent_failures=4, last_failure="Timeout")
         for arm in last.arms
     )
-    many.change("team-39/chat", arms=tuple(arms))
+    many.change("team-39/chat", arms=arms, warning_details=arm_warnings(arms))
     page_server.reports = many
     shown = client.get("page/groups").text
     assert re.findall(r"team-\d\d", shown)[0] == "team-39"

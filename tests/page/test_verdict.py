@@ -10,8 +10,10 @@ import pytest
 
 from stageroute_router.page import cache as cache_module
 from stageroute_router.page.cache import Looking
-from stageroute_router.page.verdict import Verdict, mean_reward, verdict
-from stageroute_router.reports.status import ArmStatus, GroupStatus, troubles
+from stageroute_router.page.verdict import Verdict, verdict
+from stageroute_router.reports.figures import mean_reward
+from stageroute_router.reports.status import ArmStatus, GroupStatus, StatusWarning
+from stageroute_router.reports.warnings import arm_warnings, process_warnings
 from stageroute_router.store.health import Health
 from tests.support import sample
 from tests.support.sample import HEALTHY, SampleReports
@@ -46,7 +48,16 @@ def test_it_waits_for_its_first_call(group: GroupStatus) -> None:
         ({"stage": 0}, "the database has not been read yet"),
         ({"feasible": False}, "no mixture of the live arms keeps the budget"),
         (
-            {"warnings": ("no price is known for a, b: its calls count as $0; set something",)},
+            {
+                "warning_details": (
+                    StatusWarning(
+                        code="price_unknown",
+                        severity="warning",
+                        short="no price is known for a, b",
+                        text="no price is known for a, b: its calls count as $0; set something",
+                    ),
+                )
+            },
             "no price is known for a, b",
         ),
         ({"spend_ratio": 1.2}, "it spends 120.0\u202f% of its budget"),
@@ -112,7 +123,7 @@ def failing(arm: ArmStatus, *, availability: float, failures: int = 7, since: fl
 def with_warnings(group: GroupStatus, *arms: ArmStatus) -> GroupStatus:
     """Return the group with these in place of its first arms, and warnings as a status has them."""
     every = (*arms, *group.arms[len(arms) :])
-    return replace(group, arms=every, warnings=tuple(one.detail for one in troubles(every)))
+    return sample.warned(replace(group, arms=every), *arm_warnings(every))
 
 
 @pytest.fixture
@@ -139,7 +150,8 @@ def test_it_says_first_who_does_not_answer_since_when_and_what_was_done(trio: Gr
         "probe it. Look at its provider's status, its key and its limits."
     ]
     sick = replace(HEALTHY, state="unhealthy", reason="the disk is full")
-    more = judged(replace(down, stage=0, warnings=("look here", *down.warnings)), sick, spend_ratio=2.0)
+    other = sample.warning("look here")
+    more = judged(sample.warned(replace(down, stage=0), other, *down.warning_details), sick, spend_ratio=2.0)
     assert more.reasons[0] == found.reasons[0]
     assert len(more.reasons) == 5
     assert more.sentence.endswith("(calls go to b), and 4 more.")
@@ -172,9 +184,9 @@ def test_no_answer_at_all_comes_first_of_all(trio: GroupStatus) -> None:
 
 
 def test_an_arm_that_answers_some_calls_is_named_from_its_second_failure_on(trio: GroupStatus) -> None:
-    (told,) = troubles((failing(trio.arms[0], availability=0.52), *trio.arms[1:]))
+    (told,) = arm_warnings((failing(trio.arms[0], availability=0.52), *trio.arms[1:]))
     assert told.short == "a does not answer every call since 2026-01-01 14:03:12 UTC (it gets fewer calls)"
-    assert "the next call is answered with a chance of about 50 %): it gets fewer calls" in told.detail
+    assert "the next call is answered with a chance of about 50 %): it gets fewer calls" in told.text
     assert (
         judged(with_warnings(trio, failing(trio.arms[0], availability=0.52))).reasons[0].short == told.short
     )
@@ -183,16 +195,16 @@ def test_an_arm_that_answers_some_calls_is_named_from_its_second_failure_on(trio
         replace(failing(trio.arms[0], availability=0.52), live=False),
         replace(trio.arms[0], availability=0.5),
     ):
-        assert troubles((noise, *trio.arms[1:])) == ()
+        assert arm_warnings((noise, *trio.arms[1:])) == ()
 
 
 def test_the_most_urgent_arm_is_named_first(trio: GroupStatus) -> None:
     unsteady = failing(trio.arms[0], availability=0.5)
     down = failing(trio.arms[1], availability=0.05)
     gone = failing(trio.arms[2], availability=0.01, since=SINCE - 100)
-    told = [one.short.split(" ")[0] for one in troubles((unsteady, gone, down))]
+    told = [one.short.split(" ")[0] for one in arm_warnings((unsteady, gone, down))]
     assert told == ["b", "c", "a"]
-    assert troubles((unsteady, gone, down))[-1].short.endswith("(no other arm answers)")
+    assert arm_warnings((unsteady, gone, down))[-1].short.endswith("(no other arm answers)")
 
 
 @pytest.mark.parametrize(
@@ -206,7 +218,7 @@ def test_it_says_where_calls_go(trio: GroupStatus, others: tuple[str, ...], wher
     arms = [
         failing(arm, availability=0.02) if arm.name in ("a", *others) else replace(arm) for arm in trio.arms
     ]
-    assert troubles(arms)[0].short.endswith(f"(calls go to {where})")
+    assert arm_warnings(arms)[0].short.endswith(f"(calls go to {where})")
 
 
 def test_availability_that_fades_is_no_change(trio: GroupStatus) -> None:
@@ -229,8 +241,11 @@ def test_the_database_comes_first_and_once(group: GroupStatus) -> None:
         rejected=0,
         last_commit_at=None,
     )
-    repeated = "unhealthy: the disk is full; 7 writes are queued, routing goes on with what is known"
-    found = judged(group, health, warnings=(repeated,), spend_ratio=2.0)
+    (repeated,) = process_warnings(health, internal_errors=0)
+    assert repeated.text == (
+        "unhealthy: the disk is full; 7 writes are queued, routing goes on with what is known"
+    )
+    found = judged(sample.warned(group, repeated), health, spend_ratio=2.0)
     assert len(found.reasons) == 2
     assert found.sentence == (
         "chat needs attention: the database does not store what is learned, and 1 more."

@@ -21,7 +21,7 @@ from stageroute_router.core.statistics import ArmStatistics
 from stageroute_router.errors import SettingsError, StoreOutageError
 from stageroute_router.reports import DecisionReceipt, HistoryPoint, StageReport
 from stageroute_router.reports.describe import describe
-from stageroute_router.reports.status import ArmStatus, GroupStatus, SegmentStatus, Status
+from stageroute_router.reports.status import ArmStatus, GroupStatus, SegmentStatus, Status, StatusWarning
 from stageroute_router.reports.values import Alternative, Attempt, Move
 from stageroute_router.settings.group import GroupSettings
 from stageroute_router.store.health import Health
@@ -36,6 +36,16 @@ START = 1_767_225_600.0
 
 NASTY = "<script>document.title='owned'</script><img src=x onerror=\"document.title='owned'\">"
 """A name that would do harm if it were taken for HTML."""
+
+
+def warning(text: str) -> StatusWarning:
+    """Return some warning."""
+    return StatusWarning(code="internal_errors", severity="error", short=text, text=text)
+
+
+def warned(group: GroupStatus, *warnings: StatusWarning) -> GroupStatus:
+    """Return the group with these warnings."""
+    return replace(group, warnings=tuple(one.text for one in warnings), warning_details=warnings)
 
 
 class SampleReports:
