@@ -19,8 +19,9 @@ import typer
 from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-from stageroute_router.cli.source import DEFAULT_DATABASE, Database
+from stageroute_router.cli.source import Database
 from stageroute_router.errors import SettingsError
+from stageroute_router.store.contract import DEFAULT_DATABASE
 from stageroute_router.terminal.formats import counted
 
 if TYPE_CHECKING:

@@ -99,7 +99,9 @@ def replay(
             help="The estimator: posterior (the default), paper, or that of an installed package.",
         ),
     ] = None,
-    confidence: Annotated[str | None, typer.Option(hidden=True, help="Former name of --estimator.")] = None,
+    confidence: Annotated[
+        str | None, typer.Option(show_default=False, help="Former name of --estimator.")
+    ] = None,
     gamma: Annotated[float | None, typer.Option(help="Width of the paper's bounds.")] = None,
     max_share: Annotated[float, typer.Option(help="Throughput share of every model, in (0, 1].")] = 1.0,
     reward_delay: Annotated[int, typer.Option(min=0, help="Rewards come so many calls late.")] = 0,

@@ -15,8 +15,8 @@ from pydantic import TypeAdapter
 
 from stageroute_router.reports.remote import DEFAULT_TIMEOUT_S, ProxyReports
 from stageroute_router.reports.values import Reports
+from stageroute_router.store.contract import DEFAULT_DATABASE
 
-DEFAULT_DATABASE = "sqlite:///stageroute.db"
 KEY_VARIABLES = ("STAGEROUTE_KEY", "LITELLM_API_KEY")
 """The environment variables a key is looked for in, the first one first."""
 

@@ -19,6 +19,7 @@ from stageroute_router.charts.worker import Job
 from stageroute_router.errors import SettingsError, StageRouteError
 from stageroute_router.page.cache import Looking
 from stageroute_router.page.rendering import ChartKind, Rendering, charts_of
+from stageroute_router.reports.endpoints import PREFIX
 from stageroute_router.reports.values import Reports
 
 WIDTHS = (280, 320, 360, 420, 480, 540, 620, 720, 840, 960, 1080, 1200)
@@ -57,7 +58,7 @@ def build(
 
 
 def _files() -> APIRouter:
-    router = APIRouter(prefix="/stageroute", include_in_schema=False)
+    router = APIRouter(prefix=PREFIX, include_in_schema=False)
     folder = files("stageroute_router.page") / "static"
     contents = {name: (folder / name).read_bytes() for name in (*_FILES, "shell.html")}
 
@@ -79,7 +80,7 @@ def _files() -> APIRouter:
 
 
 def _data(reports: Callable[[], Reports], route_class: type[APIRoute]) -> APIRouter:
-    router = APIRouter(prefix="/stageroute/page", include_in_schema=False, route_class=route_class)
+    router = APIRouter(prefix=f"{PREFIX}/page", include_in_schema=False, route_class=route_class)
     looking, painting = Looking(reports), Painting()
     _add_fragments(router, looking, painting)
     _add_charts(router, looking, painting)

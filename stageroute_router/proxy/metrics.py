@@ -21,9 +21,10 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from stageroute_router.metrics.collector import StageRouteCollector
 from stageroute_router.proxy.interfaces import ProxyNotReadyError, ProxyRouting
+from stageroute_router.reports.endpoints import PREFIX
 from stageroute_router.router.control import Control
 
-PATH = "/stageroute/metrics"
+PATH = f"{PREFIX}/metrics"
 
 _LITELLMS_PATH = "/metrics"
 

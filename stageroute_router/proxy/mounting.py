@@ -12,10 +12,11 @@ from starlette.routing import Match
 
 from stageroute_router.hook.calls.listeners import Watching, watching
 from stageroute_router.hook.calls.open_decisions import MadeDecision
-from stageroute_router.proxy.api import PREFIX, api_router
+from stageroute_router.proxy.api import api_router
 from stageroute_router.proxy.interfaces import ProxyRouting
 from stageroute_router.proxy.metrics import mount_metrics
 from stageroute_router.proxy.page import proxy_page
+from stageroute_router.reports.endpoints import PREFIX
 
 if TYPE_CHECKING:
     from stageroute_router.telemetry.spans import DecisionSpans

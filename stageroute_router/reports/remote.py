@@ -13,6 +13,7 @@ import httpx
 from pydantic import TypeAdapter, ValidationError
 
 from stageroute_router.errors import PinError, ProxyError, ProxyUnavailableError, SettingsError
+from stageroute_router.reports.endpoints import PREFIX
 from stageroute_router.reports.status import GroupStatus, Status
 from stageroute_router.reports.values import DecisionReceipt, StageReport
 from stageroute_router.store.health import Health
@@ -21,7 +22,6 @@ from stageroute_router.store.history import HistoryPoint
 DEFAULT_TIMEOUT_S = 10.0
 """How long a proxy may take for an answer, in seconds: longer than an SQLite file may be locked."""
 
-_PREFIX = "/stageroute"
 _LONGEST_TOLD = 300
 _STARTING = (502, 503, 504)
 
@@ -170,7 +170,7 @@ class ProxyReports:
     ) -> httpx.Response:
         """Return an answer that is good, or a 404 of StageRoute's own, or of a status in ``bearing``."""
         try:
-            answer = self._client.request(method, f"{self._url}{_PREFIX}{path}", params=query, json=body)
+            answer = self._client.request(method, f"{self._url}{PREFIX}{path}", params=query, json=body)
         except httpx.HTTPError as error:
             raise self._unanswered(error) from error
         except httpx.InvalidURL as error:
@@ -245,7 +245,7 @@ class ProxyReports:
             msg = f"{at} does not let this key do that (403); use a proxy administrator's key"
         elif status in (httpx.codes.NOT_FOUND, httpx.codes.METHOD_NOT_ALLOWED):
             msg = (
-                f"{at} answers, but has no StageRoute at {self._url}{_PREFIX} ({status}): the plugin is not loaded "
+                f"{at} answers, but has no StageRoute at {self._url}{PREFIX} ({status}): the plugin is not loaded "
                 "or is older than this command, or the proxy has a root path, which belongs into the URL"
             )
         elif answer.is_redirect:
@@ -280,7 +280,7 @@ def _checked(url: str) -> str:
     if scheme not in {"http", "https"} or not host:
         msg = f"the proxy URL {url!r} cannot be used: give one such as http://localhost:4000"
         raise SettingsError(msg)
-    return str(parsed).rstrip("/").removesuffix(_PREFIX)
+    return str(parsed).rstrip("/").removesuffix(PREFIX)
 
 
 def _segment(text: str) -> str:

@@ -21,9 +21,10 @@ from stageroute_router.rewards.tokens import RewardTokens
 from stageroute_router.router.control import Control
 from stageroute_router.router.token_keys import key_source
 from stageroute_router.runtime.runtime import Runtime, open_runtime
-from stageroute_router.settings.file import DEFAULT_DATABASE, read_configuration, read_document, resolved
+from stageroute_router.settings.file import read_configuration, read_document, resolved
 from stageroute_router.settings.options import Options
 from stageroute_router.settings.parsing import Settings, parse_groups, parse_options
+from stageroute_router.store.contract import DEFAULT_DATABASE
 
 logger = logging.getLogger("stageroute_router")
 

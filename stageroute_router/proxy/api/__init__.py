@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from stageroute_router.proxy.api.routes import PREFIX, api_router
+from stageroute_router.proxy.api.routes import api_router
 
-__all__ = ["PREFIX", "api_router"]
+__all__ = ["api_router"]

@@ -25,13 +25,11 @@ from stageroute_router.proxy.api.problems import Problem, shown, unknown_call
 from stageroute_router.proxy.api.requests import GuardedRoute, KnockingRequest, answer, looked_for
 from stageroute_router.proxy.api.rewards import DEFAULT_SOURCE, Rewards, RewardTaken
 from stageroute_router.proxy.interfaces import Steered, Steering
+from stageroute_router.reports.endpoints import PREFIX
 from stageroute_router.reports.status import GroupStatus, Status
 from stageroute_router.reports.values import DecisionReceipt, StageReport
 from stageroute_router.store.health import Health
 from stageroute_router.store.history import HistoryPoint
-
-PREFIX = "/stageroute"
-"""What the paths of all endpoints begin with."""
 
 _ID_OF_A_CALL = "The response's `id`, or its header `x-stageroute-decision-id` or `x-litellm-call-id`."
 
