@@ -92,6 +92,38 @@ class Estimator(Protocol):
 
     A new one is a module of this folder whose class :func:`~stageroute_router.core.estimators.registry.register` names;
     ``tests/core/estimators/test_every_estimator.py`` checks every registered one.
+
+    ```python
+    import numpy as np
+
+    from stageroute_router.core.arm import Arm
+    from stageroute_router.core.budget.account import Account
+    from stageroute_router.core.estimators.registry import make
+    from stageroute_router.core.evidence.evidence import ExpectedTokens, gather
+
+    estimator = make("posterior")
+    evidence = gather(
+        [Arm(name="small", prior_cost_usd=0.001), Arm(name="large", prior_cost_usd=0.01)],
+        statistics={},
+        account=Account(),
+        expected_tokens=ExpectedTokens(),
+        max_share=[1.0, 1.0],
+    )
+    budget, rng = 0.002, np.random.default_rng(0)
+    plan = estimator.plan_stage(
+        evidence,
+        budget_usd=budget,
+        max_live=1,
+        pinned=np.array([], dtype=np.intp),
+        calls=0,
+        calls_per_stage=500,
+        rng=rng,
+    )
+    bounds = estimator.bounds(evidence, budget_usd=budget)
+    scenarios = estimator.scenarios(evidence, live=np.array(plan.live), bounds=bounds, rng=rng)
+    assert scenarios.reward.shape == (64, len(plan.live))  # so many draws of each live arm
+    assert estimator.refresh_after(1000) == 31  # the next draws are due after so many calls
+    ```
     """
 
     @property
