@@ -17,6 +17,7 @@ from typing import Any
 import httpx
 
 from stageroute_router.errors import ProxyError
+from stageroute_router.reports.endpoints import PREFIX
 
 _EXPORT = "/api/v1/evaluations/feedbacks/all/export"
 _REWARDS = {"1": 1.0, "-1": 0.0}
@@ -92,7 +93,7 @@ def import_ratings(
         bodies = list(rewards.values())
         codes: Counter[int] = Counter()
         for start in range(0, len(bodies), _BATCH):
-            url, batch = proxy_url.rstrip("/") + "/stageroute/reward", bodies[start : start + _BATCH]
+            url, batch = f"{proxy_url.rstrip('/')}{PREFIX}/reward", bodies[start : start + _BATCH]
             for result in _asked(client, "POST", url, key=proxy_key, who=_PROXY, body=batch):
                 codes[result["code"]] += 1
                 if result["code"] not in {200, 202, 404}:

@@ -1,7 +1,7 @@
 """Reward and spend on recorded tables by the stream protocol, over budgets and seeds.
 
     python -m benchmarks.learning.replay TABLE.npz [TABLE ...] [--seeds 5] [--calls 20000] [--fractions 0.1 0.3 1.0]
-                                [--confidence posterior|paper] [--gamma G] [--json FILE]
+                                [--estimator posterior|paper] [--gamma G] [--json FILE]
 
 One row per table and budget: mean and worst reward ratio over the seeds, largest spend ratio at the end and in any
 quarter, decisions per second. Streams that nobody could keep within the budget from the start (docs/replay.md) count
@@ -12,15 +12,14 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from pathlib import Path
 
 import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from stageroute_router.core.estimators.base import ConfidenceRule
-from stageroute_router.core.estimators.paper import PaperRule
-from stageroute_router.core.estimators.posterior import PosteriorRule
+from stageroute_router.core.estimators import registry
 from stageroute_router.replay.result import ReplayResult
 from stageroute_router.replay.run import replay
 from stageroute_router.replay.stream import draw_stream
@@ -55,13 +54,14 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--calls", type=int, default=20_000)
     parser.add_argument("--fractions", type=float, nargs="+", default=[0.1, 0.3, 1.0])
-    parser.add_argument("--confidence", choices=["posterior", "paper"], default="posterior")
+    parser.add_argument("--estimator", choices=registry.names(), default=registry.DEFAULT_ESTIMATOR)
+    parser.add_argument("--confidence", choices=registry.names(), help=argparse.SUPPRESS)
     parser.add_argument("--gamma", type=float, default=0.1)
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
-    rule: ConfidenceRule = (
-        PaperRule(gamma=arguments.gamma) if arguments.confidence == "paper" else PosteriorRule()
-    )
+    if arguments.confidence:
+        print("--confidence is now called --estimator; rename it", file=sys.stderr)
+    estimator = registry.make(arguments.confidence or arguments.estimator, gamma=arguments.gamma)
     shown = Table(
         "table", "budget", "reward ratio", "worst", "spend ratio, worst", "worst quarter", "decisions/s"
     )
@@ -74,7 +74,7 @@ def main() -> None:
                     table,
                     draw_stream(table, seed=seed, calls=arguments.calls, budget_fraction=fraction),
                     name=path.stem,
-                    rule=rule,
+                    rule=estimator,
                     seed=seed,
                 )
                 for seed in range(arguments.seeds)

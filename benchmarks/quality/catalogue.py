@@ -20,9 +20,7 @@ from benchmarks.quality.simple import (
     PaperGreedy,
     Uniform,
 )
-from stageroute_router.core.estimators.base import ConfidenceRule
-from stageroute_router.core.estimators.paper import PaperRule
-from stageroute_router.core.estimators.posterior import PosteriorRule
+from stageroute_router.core.estimators import registry
 from stageroute_router.core.statistics import ArmStatistics
 from stageroute_router.replay.run import EnginePolicy, Policy
 from stageroute_router.replay.stream import Stream
@@ -45,7 +43,9 @@ class InformedEngine(EnginePolicy):
     """
 
     def __init__(self, table: OutcomeTable, stream: Stream, *, seed: int, max_share: float) -> None:
-        super().__init__(table, stream, rule=PosteriorRule(), seed=seed, max_share=max_share)
+        super().__init__(
+            table, stream, rule=registry.make(registry.DEFAULT_ESTIMATOR), seed=seed, max_share=max_share
+        )
         squares = np.square(table.cost_usd, dtype=np.float64).mean(axis=0)
         self._known = {
             name: ArmStatistics(
@@ -116,11 +116,12 @@ class Entry:
     refine: tuple[Setting, ...] = field(default=())
 
 
-def _engine(rule: Callable[[Task], ConfidenceRule]) -> Callable[[Task, Setting], Policy]:
+def _engine(
+    estimator: str, *, gamma: Callable[[Task], float | None] = lambda _task: None
+) -> Callable[[Task, Setting], Policy]:
     def make(task: Task, _setting: Setting) -> Policy:
-        return EnginePolicy(
-            task.table, task.stream, rule=rule(task), seed=task.seed, max_share=task.max_share
-        )
+        rule = registry.make(estimator, gamma=gamma(task))
+        return EnginePolicy(task.table, task.stream, rule=rule, seed=task.seed, max_share=task.max_share)
 
     return make
 
@@ -136,8 +137,9 @@ def _peer(learner: Callable[[Task, Known, Setting], Learner]) -> Callable[[Task,
     return make
 
 
-def _theory(task: Task) -> PaperRule:
-    return PaperRule(gamma=log(len(task.table.models) * task.stream.calls / DELTA))
+def _theory(task: Task) -> float:
+    """Return the gamma that the paper's theory asks for."""
+    return log(len(task.table.models) * task.stream.calls / DELTA)
 
 
 def _grid(**axes: tuple[object, ...]) -> tuple[Setting, ...]:
@@ -149,23 +151,23 @@ _WEIGHTS = _grid(weight=(0.0, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0))
 ENTRIES: tuple[Entry, ...] = (
     Entry(
         name=OURS,
-        make=_engine(lambda _task: PosteriorRule()),
+        make=_engine(registry.DEFAULT_ESTIMATOR),
         note="The product's engine at its defaults; nothing is tuned on the table.",
     ),
     Entry(
         name="paper-0.1",
-        make=_engine(lambda _task: PaperRule(gamma=0.1)),
+        make=_engine("paper", gamma=lambda _task: 0.1),
         note="The paper's bounds and programmes at gamma 0.1, as in its experiments. Does not follow what was spent: "
         "bounds on costs that are too low for as long as an arm is little known let it overspend.",
     ),
     Entry(
         name="paper-1",
-        make=_engine(lambda _task: PaperRule(gamma=1.0)),
+        make=_engine("paper", gamma=lambda _task: 1.0),
         note="The same at gamma 1.",
     ),
     Entry(
         name="paper-theory",
-        make=_engine(_theory),
+        make=_engine("paper", gamma=_theory),
         note=f"The same at its theory's gamma, log(models x calls / {DELTA}); needs to know the number of calls.",
     ),
     Entry(

@@ -32,7 +32,7 @@ from rich.table import Table
 
 from stageroute_router.core.arm import Arm
 from stageroute_router.core.engine import Engine
-from stageroute_router.core.estimators.base import ConfidenceRule
+from stageroute_router.core.estimators.base import Estimator
 from stageroute_router.core.estimators.paper import PaperRule
 from stageroute_router.core.estimators.posterior import PosteriorRule
 from stageroute_router.core.schedule import Manual
@@ -45,7 +45,7 @@ BLOCKS = 20
 class _Loop:
     """An engine in steady state: every call is chosen, paid and rewarded."""
 
-    def __init__(self, rule: ConfidenceRule, *, arms: int) -> None:
+    def __init__(self, rule: Estimator, *, arms: int) -> None:
         policy = GroupPolicy(budget_usd=0.002, max_live=arms, schedule=Manual(), rule=rule)
         self.engine = Engine(policy, seed=1)
         self.rng = np.random.default_rng(2)

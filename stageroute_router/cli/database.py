@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from stageroute_router.store import administration
+from stageroute_router.store.contract import DEFAULT_DATABASE
 from stageroute_router.store.opening import open_existing_store, open_store
 from stageroute_router.store.sql.schema import SCHEMA_VERSION
 
@@ -17,13 +18,12 @@ app = typer.Typer(
 )
 
 Database = Annotated[str, typer.Option(help="SQLAlchemy URL of the database.")]
-DEFAULT = "sqlite:///stageroute.db"
 
 
 @app.command()
 def upgrade(
     *,
-    database: Database = DEFAULT,
+    database: Database = DEFAULT_DATABASE,
     sql: Annotated[bool, typer.Option("--sql", help="Print the SQL instead, and change nothing.")] = False,
 ) -> None:
     """Create the tables, or bring them up to date. An SQLite file is copied beside itself first."""
@@ -35,7 +35,7 @@ def upgrade(
 
 
 @app.command()
-def check(*, database: Database = DEFAULT) -> None:
+def check(*, database: Database = DEFAULT_DATABASE) -> None:
     """Check the schema, the file and every row that routing uses; exit code 1 if anything is wrong."""
     store = open_existing_store(database)
     try:
@@ -46,7 +46,7 @@ def check(*, database: Database = DEFAULT) -> None:
 
 
 @app.command()
-def verify(*, database: Database = DEFAULT) -> None:
+def verify(*, database: Database = DEFAULT_DATABASE) -> None:
     """Compare all sums with the decisions and rewards they are sums of; exit code 1 if any differs."""
     store = open_existing_store(database)
     try:
@@ -57,7 +57,7 @@ def verify(*, database: Database = DEFAULT) -> None:
 
 
 @app.command()
-def rebuild(*, database: Database = DEFAULT) -> None:
+def rebuild(*, database: Database = DEFAULT_DATABASE) -> None:
     """Set right the sums that are not what the decisions and rewards amount to. Workers go on, and see it."""
     store = open_existing_store(database)
     try:
@@ -75,7 +75,7 @@ def backup(
         Path, typer.Argument(help="The file to write; it must not be there yet.", show_default=False)
     ],
     *,
-    database: Database = DEFAULT,
+    database: Database = DEFAULT_DATABASE,
 ) -> None:
     """Copy an SQLite database while workers use it; for PostgreSQL there is pg_dump."""
     administration.back_up(database, to)

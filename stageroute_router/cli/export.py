@@ -21,7 +21,7 @@ from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from stageroute_router.cli.source import Database
 from stageroute_router.errors import SettingsError
-from stageroute_router.settings.file import DEFAULT_DATABASE
+from stageroute_router.store.contract import DEFAULT_DATABASE
 from stageroute_router.terminal.formats import counted
 
 if TYPE_CHECKING:

@@ -21,13 +21,6 @@ class Segments(str, Enum):
     auto = "auto"
 
 
-class Confidence(str, Enum):
-    """The rules a group can be routed by."""
-
-    posterior = "posterior"
-    paper = "paper"
-
-
 def _quiet_litellm() -> None:
     """Keep LiteLLM's notes on simulated models, which nobody can do anything about, off the terminal."""
     for name in ("LiteLLM", "LiteLLM Router"):
@@ -99,7 +92,16 @@ def replay(
         ),
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of the stream and of exploration.")] = 0,
-    confidence: Annotated[Confidence, typer.Option(help="The rule.")] = Confidence.posterior,
+    estimator: Annotated[
+        str | None,
+        typer.Option(
+            show_default=False,
+            help="The estimator: posterior (the default), paper, or that of an installed package.",
+        ),
+    ] = None,
+    confidence: Annotated[
+        str | None, typer.Option(show_default=False, help="Former name of --estimator.")
+    ] = None,
     gamma: Annotated[float | None, typer.Option(help="Width of the paper's bounds.")] = None,
     max_share: Annotated[float, typer.Option(help="Throughput share of every model, in (0, 1].")] = 1.0,
     reward_delay: Annotated[int, typer.Option(min=0, help="Rewards come so many calls late.")] = 0,
@@ -125,6 +127,12 @@ def replay(
 
     _quiet_litellm()
     console = Console()
+    if confidence is not None:
+        if estimator is not None:
+            msg = "is the former name of --estimator; leave it out"
+            raise typer.BadParameter(msg, param_hint="--confidence")
+        typer.echo("--confidence is now called --estimator; rename it", err=True)
+        estimator = confidence
     with _progress(console) as progress:
         task = progress.add_task("replaying", total=None)
         report = run_replay(
@@ -136,7 +144,7 @@ def replay(
                 stages=stages,
                 calls=calls,
                 seed=seed,
-                confidence=confidence.value,
+                estimator=estimator,
                 gamma=gamma,
                 max_share=max_share,
                 reward_delay=reward_delay,

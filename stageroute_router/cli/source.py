@@ -15,7 +15,7 @@ from pydantic import TypeAdapter
 
 from stageroute_router.reports.remote import DEFAULT_TIMEOUT_S, ProxyReports
 from stageroute_router.reports.reports import Reports
-from stageroute_router.settings.file import DEFAULT_DATABASE
+from stageroute_router.store.contract import DEFAULT_DATABASE
 
 KEY_VARIABLES = ("STAGEROUTE_KEY", "LITELLM_API_KEY")
 """The environment variables a key is looked for in, the first one first."""

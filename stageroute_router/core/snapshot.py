@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from stageroute_router.core.arm import Arm
 from stageroute_router.core.arrays import BoolArray, FloatArray
 from stageroute_router.core.budget.account import Account, Booking, Charge
-from stageroute_router.core.estimators.base import Bounds, ConfidenceRule, Scenarios
+from stageroute_router.core.estimators.base import Bounds, Estimator, Scenarios
 from stageroute_router.core.evidence.cell_sums import CellSums
 from stageroute_router.core.evidence.evidence import ExpectedTokens
 from stageroute_router.core.mix import Mix
@@ -37,7 +37,7 @@ class GroupPolicy:
     budget_usd: float
     max_live: int
     schedule: Schedule
-    rule: ConfidenceRule
+    rule: Estimator
     expected_tokens: ExpectedTokens = field(default_factory=ExpectedTokens)
     max_unproven_in_flight: int = 8
     pace_priced_calls: bool = True

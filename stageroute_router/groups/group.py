@@ -22,7 +22,7 @@ from stageroute_router.settings.group import GroupSettings
 from stageroute_router.store.contract import MIX_LIFETIME_S
 from stageroute_router.store.records import GroupChange, StoredGroup, StoredProblem
 from stageroute_router.store.writes import ArmPinned, GroupConfigured, MixRecorded, StagePlanned
-from stageroute_router.tables.benchmark import UnusedRows, read_benchmark
+from stageroute_router.tables.benchmark import UnusedRows
 
 UNREAD_STAGE = 0
 """Number of the stage that calls belong to while the database has not been read yet: which stage the group is in,
@@ -63,7 +63,7 @@ class Group:
         self.name = name
         self.settings = settings
         self.policy = settings.policy()
-        self._benchmark = None if settings.benchmark is None else read_benchmark(settings.benchmark)
+        self._benchmark = settings.benchmark_table
         # Rows of the benchmark that no arm uses, for the status.
         self.unused_benchmark: UnusedRows | None = None
         self.snapshot: Snapshot | None = None

@@ -18,10 +18,8 @@ import litellm
 from stageroute_router.core.arm import Arm
 from stageroute_router.errors import SettingsError
 from stageroute_router.hook.compat import Deployment
-
-_IN_UNIT = "a number in [0, 1]"
-_SHARE = "a number in (0, 1]"
-_NOT_NEGATIVE = "a finite number >= 0"
+from stageroute_router.settings.arms import ArmSettings
+from stageroute_router.settings.parsing import parse_arm
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,7 +106,7 @@ def read_arms(
             continue
         name = str((deployment.get("litellm_params") or {}).get("model", ""))
         try:
-            given = _settings(deployment, group=group)
+            given = _given(deployment, group=group)
             name = given.pop("arm", name)
             _agree(given, settings.get(name, {}), givers, arm=name, place=_place(deployment, group))
         except SettingsError as error:
@@ -208,42 +206,29 @@ def _arm(
 ) -> Arm:
     requests, tokens = zip(*rates, strict=True)
     known = [pair for pair in prices if pair[0] is not None] or [(None, None)]
-    prior = given.get("prior_reward")
+    settings = ArmSettings(**given)
+    prior, cost = settings.prior_reward, settings.prior_cost_usd
     return Arm(
         name=name,
-        max_share=float(given.get("max_share", 1.0)),
+        max_share=float(settings.max_share),
         requests_per_minute=_together(requests),
         tokens_per_minute=_together(tokens),
         input_usd_per_token=known[0][0],
         output_usd_per_token=known[0][1],
-        prior_cost_usd=None if "prior_cost_usd" not in given else float(given["prior_cost_usd"]),
+        prior_cost_usd=None if cost is None else float(cost),
         prior_reward=None if prior is None else float(prior),
-        # An opinion without a weight counts as one observation; no opinion weighs nothing.
-        prior_weight=0.0 if prior is None else float(given.get("prior_weight", 1.0)),
-        pinned=bool(given.get("pinned", False)),
+        # No opinion weighs nothing.
+        prior_weight=0.0 if prior is None else float(settings.prior_weight),
+        pinned=settings.pinned,
     )
 
 
-def _settings(deployment: Deployment, *, group: str) -> dict[str, Any]:
+def _given(deployment: Deployment, *, group: str) -> dict[str, Any]:
+    """Return what a deployment's ``model_info.stageroute`` sets, by name."""
     given = (deployment.get("model_info") or {}).get("stageroute")
-    place = _place(deployment, group)
     if given is None:
         return {}
-    if not isinstance(given, Mapping):
-        msg = (
-            f"{place}: model_info.stageroute must be a mapping such as {{'max_share': 0.5}}; it is {given!r}"
-        )
-        raise SettingsError(msg)
-    for key, value in given.items():
-        accepted = _ACCEPTED.get(key)
-        if accepted is None:
-            msg = f"{place}: model_info.stageroute has no setting {key!r}; there are: {', '.join(_ACCEPTED)}"
-            raise SettingsError(msg)
-        must_be, fits = accepted
-        if not fits(value):
-            msg = f"{place}: model_info.stageroute.{key} must be {must_be}; it is {value!r}"
-            raise SettingsError(msg)
-    return dict(given)
+    return parse_arm(given, place=f"{_place(deployment, group)}: model_info.stageroute").given
 
 
 def _agree(
@@ -268,17 +253,3 @@ def _agree(
 
 def _place(deployment: Deployment, group: str) -> str:
     return f"deployment {model_id(deployment)!r} of group {group!r}"
-
-
-def _number(value: object, low: float, high: float) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and low <= value <= high
-
-
-_ACCEPTED: Mapping[str, tuple[str, Callable[[object], bool]]] = {
-    "arm": ("a name", lambda value: isinstance(value, str) and bool(value)),
-    "max_share": (_SHARE, lambda value: _number(value, 0, 1) and value != 0),
-    "prior_reward": (_IN_UNIT, lambda value: _number(value, 0, 1)),
-    "prior_weight": (_NOT_NEGATIVE, _is_price),
-    "prior_cost_usd": (_NOT_NEGATIVE, _is_price),
-    "pinned": ("true or false", lambda value: isinstance(value, bool)),
-}

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 
 from stageroute_router.errors import StageRouteError
 from stageroute_router.proxy.interfaces import ProxyNotReadyError
-from stageroute_router.router.attach import Prepared, prepare, take_over
+from stageroute_router.router.attach import prepare, take_over
 from stageroute_router.router.control import Control
-from stageroute_router.settings.file import Configuration
+from stageroute_router.settings.parsing import Settings
 
 logger = logging.getLogger("stageroute_router")
 
@@ -34,25 +34,18 @@ class AttachedRouting:
     """The routing of the proxy that this process runs; there is one database connection, and one runtime, at a time.
 
     Args:
-        configuration: the settings to start with.
+        settings: those to start with.
         current_router: returns the proxy's router, None while it has none.
-        known_groups: the model groups of the configuration; None where more may come from LiteLLM's database.
 
     Raises:
         SettingsError: a setting cannot be used.
         StoreError: the database cannot be used.
     """
 
-    def __init__(
-        self,
-        configuration: Configuration,
-        *,
-        current_router: Callable[[], object],
-        known_groups: frozenset[str] | None,
-    ) -> None:
-        self._configuration = configuration
+    def __init__(self, settings: Settings, *, current_router: Callable[[], object]) -> None:
+        self._settings = settings
         self._current_router = current_router
-        self._prepared = _prepare(configuration, known_groups=known_groups)
+        self._prepared = prepare(settings)
         self._changing = threading.RLock()
         self._router: object = None
         self._control: Control | None = None
@@ -87,7 +80,7 @@ class AttachedRouting:
         """Count an error of ours that was kept from the user's call, and log it now and then."""
         self._prepared.routing.internal_error(error)
 
-    def reconfigure(self, configuration: Configuration, *, known_groups: frozenset[str] | None) -> None:
+    def reconfigure(self, settings: Settings) -> None:
         """Go on with other settings, if they are others: the database is closed, and opened again.
 
         Calls that come in between are left to LiteLLM's own choice, which is a moment; calls under way are taken along.
@@ -98,15 +91,14 @@ class AttachedRouting:
             StoreError: the database cannot be used any more with the new settings: routing goes on with the former.
         """
         with self._changing:
-            if configuration == self._configuration:
+            if settings == self._settings:
                 return
-            former, before = self._prepared, self._configuration
-            former.routing.close(_END_DEADLINE_S)
+            self._prepared.routing.close(_END_DEADLINE_S)
             try:
-                self._prepared = _prepare(configuration, known_groups=known_groups)
-                self._configuration = configuration
+                self._prepared = prepare(settings)
+                self._settings = settings
             except StageRouteError:
-                self._prepared = _prepare(before, known_groups=None)
+                self._prepared = prepare(self._settings)
                 raise
             finally:
                 # Attached anew at the next call. The old strategy's runtime is closed: it must not choose any more.
@@ -157,12 +149,3 @@ class AttachedRouting:
                 )
             self._router, self._control = router, control
             return control
-
-
-def _prepare(configuration: Configuration, *, known_groups: frozenset[str] | None) -> Prepared:
-    return prepare(
-        stageroute=configuration.groups,
-        known_groups=known_groups,
-        database_url=configuration.database_url,
-        options=configuration.options,
-    )

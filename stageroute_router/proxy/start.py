@@ -26,8 +26,7 @@ from stageroute_router.proxy.callbacks import ProxyCallbacks
 from stageroute_router.proxy.mounting import mount
 from stageroute_router.proxy.routing import AttachedRouting
 from stageroute_router.settings.file import BLOCK, Configuration, read_configuration, read_document
-from stageroute_router.settings.parsing import parse_groups, parse_options
-from stageroute_router.tables.benchmark import read_benchmark
+from stageroute_router.settings.parsing import Settings, parse_groups, parse_options
 
 logger = logging.getLogger("stageroute_router")
 
@@ -72,21 +71,19 @@ def _spare_the_collector() -> None:
 
 
 def _open(proxy_server: Any) -> AttachedRouting:  # noqa: ANN401 - a module
-    document = proxy_server.proxy_config.config
-    configuration = _configuration(proxy_server, document)
-    known_groups = _check(configuration, document)
-    return AttachedRouting(
-        configuration, current_router=lambda: proxy_server.llm_router, known_groups=known_groups
-    )
+    return AttachedRouting(_settings(proxy_server), current_router=lambda: proxy_server.llm_router)
 
 
 def _reload(routing: AttachedRouting, proxy_server: Any) -> None:  # noqa: ANN401 - a module
-    document = proxy_server.proxy_config.config
     try:
-        configuration = _configuration(proxy_server, document)
-        routing.reconfigure(configuration, known_groups=_check(configuration, document))
+        routing.reconfigure(_settings(proxy_server))
     except StageRouteError as error:
         logger.error("the new %s cannot be used, and the former stay: %s", BLOCK, error)
+
+
+def _settings(proxy_server: Any) -> Settings:  # noqa: ANN401 - a module
+    document = proxy_server.proxy_config.config
+    return _checked(_configuration(proxy_server, document), document)
 
 
 def _configuration(proxy_server: Any, document: Mapping[str, Any]) -> Configuration:  # noqa: ANN401 - a module
@@ -115,11 +112,8 @@ def _lookup(name: str) -> str | None:
     return found
 
 
-def _check(configuration: Configuration, document: Mapping[str, Any]) -> frozenset[str] | None:
-    """Check everything that can be checked before there is a router.
-
-    Returns:
-        The model groups there are; None where more may come from LiteLLM's database.
+def _checked(configuration: Configuration, document: Mapping[str, Any]) -> Settings:
+    """Check everything that can be checked before there is a router, and return it parsed.
 
     Raises:
         SettingsError: a setting cannot be used, here or in a deployment's ``model_info.stageroute``.
@@ -131,15 +125,14 @@ def _check(configuration: Configuration, document: Mapping[str, Any]) -> frozens
         general.get("store_model_in_db") or os.environ.get("STORE_MODEL_IN_DB", "").lower() == "true"
     )
     known = None if from_database else frozenset(str(entry.get("model_name")) for entry in deployments)
-    parse_options(configuration.options, place=BLOCK)
+    options = parse_options(configuration.options, place=BLOCK)
     groups = parse_groups(configuration.groups, known_groups=known, place=f"{BLOCK}.groups")
     for name, settings in groups.items():
-        if settings.benchmark is not None:
-            read_benchmark(settings.benchmark)
+        _ = settings.benchmark_table  # read here, so that one that cannot be used ends the start
         arms = read_arms(deployments, name).arms
         if arms:
             check_shares(name, arms, most_live=settings.max_live_models)
-    return known
+    return Settings(groups=groups, options=options, database_url=configuration.database_url)
 
 
 def _listen() -> None:

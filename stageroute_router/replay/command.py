@@ -26,7 +26,7 @@ class ReplayOptions:
     stages: int | None = None
     calls: int | None = None
     seed: int = 0
-    confidence: str = "posterior"
+    estimator: str | None = None
     gamma: float | None = None
     max_share: float = 1.0
     reward_delay: int = 0
@@ -73,9 +73,8 @@ def run_replay(
         if progress is not None:
             progress(done, calls)
 
-    settings: dict[str, object] = {"confidence": options.confidence}
-    if options.gamma is not None:
-        settings["gamma"] = options.gamma
+    given = {"estimator": options.estimator, "gamma": options.gamma}
+    settings: dict[str, object] = {name: value for name, value in given.items() if value is not None}
     group = _checked({"budget_usd_per_call": stream.budget_usd, **settings})
     if options.through_litellm:
         from stageroute_router.replay.live import replay_live  # noqa: PLC0415 - imports LiteLLM

@@ -55,7 +55,7 @@ def replay_live(
         table: recorded outcomes.
         stream: order of the rows, arrivals, stages, budget, feedback.
         name: what to call it.
-        settings: settings of the group beyond budget, live set and stage, such as ``confidence``.
+        settings: settings of the group beyond budget, live set and stage, such as ``estimator``.
         seed: of exploration.
         max_share: throughput share of every model.
         database_url: where to keep what is learned; a temporary SQLite file by default.

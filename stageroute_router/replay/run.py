@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from stageroute_router.core.arm import Arm
 from stageroute_router.core.budget.account import Charge
 from stageroute_router.core.engine import Engine
-from stageroute_router.core.estimators.base import ConfidenceRule
+from stageroute_router.core.estimators.base import Estimator
 from stageroute_router.core.schedule import EveryCalls
 from stageroute_router.core.snapshot import GroupPolicy, Snapshot
 from stageroute_router.core.statistics import ArmStatistics
@@ -83,7 +83,7 @@ def replay(
     stream: Stream,
     *,
     name: str,
-    rule: ConfidenceRule,
+    rule: Estimator,
     seed: int,
     max_share: float = 1.0,
     segment_of: SegmentOf | None = None,
@@ -196,7 +196,7 @@ class EnginePolicy:
         table: OutcomeTable,
         stream: Stream,
         *,
-        rule: ConfidenceRule,
+        rule: Estimator,
         seed: int,
         max_share: float = 1.0,
         segment_of: SegmentOf | None = None,

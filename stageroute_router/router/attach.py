@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import logging
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from os import PathLike
 from typing import TYPE_CHECKING, Any
@@ -21,9 +21,10 @@ from stageroute_router.rewards.tokens import RewardTokens
 from stageroute_router.router.control import Control
 from stageroute_router.router.token_keys import key_source
 from stageroute_router.runtime.runtime import Runtime, open_runtime
-from stageroute_router.settings.file import DEFAULT_DATABASE, read_configuration, read_document, resolved
+from stageroute_router.settings.file import read_configuration, read_document, resolved
 from stageroute_router.settings.options import Options
-from stageroute_router.settings.parsing import parse_groups, parse_options
+from stageroute_router.settings.parsing import Settings, parse_groups, parse_options
+from stageroute_router.store.contract import DEFAULT_DATABASE
 
 logger = logging.getLogger("stageroute_router")
 
@@ -47,34 +48,26 @@ class Prepared:
     embeddings: Mapping[str, Embedding]
 
 
-def prepare(
-    *,
-    stageroute: object,
-    known_groups: Collection[str] | None,
-    database_url: str = DEFAULT_DATABASE,
-    options: Mapping[str, object],
-) -> Prepared:
-    """Check settings and open the database.
+def prepare(settings: Settings) -> Prepared:
+    """Open the database.
 
     Args:
-        stageroute: settings by model group, as the user wrote them.
-        known_groups: the model groups there are; None to skip that check.
-        database_url: where to keep what is learned, as an SQLAlchemy URL.
-        options: of the router as a whole, see :class:`~stageroute_router.settings.Options`.
+        settings: checked.
 
     Raises:
-        SettingsError: a setting cannot be used.
+        SettingsError: a reward token key, or the function that names segments, cannot be used.
         StoreError: the database cannot be used.
+        TableError: a group's benchmark cannot be used.
     """
-    given = parse_options(options)
+    groups, options = settings.groups, settings.options
     tokens = RewardTokens(
-        key_source(given.reward_token_keys, database_url=database_url), lifetime_s=given.token_lifetime_s
+        key_source(options.reward_token_keys, database_url=settings.database_url),
+        lifetime_s=options.token_lifetime_s,
     )
-    groups = parse_groups(stageroute, known_groups=known_groups)
     segments = segment_sources(groups)
-    routing = open_runtime(groups, known_groups=known_groups, database_url=database_url, options=given)
+    routing = open_runtime(groups, database_url=settings.database_url, options=options)
     return Prepared(
-        routing=routing, tokens=tokens, options=given, segments=segments, embeddings=embeddings(groups)
+        routing=routing, tokens=tokens, options=options, segments=segments, embeddings=embeddings(groups)
     )
 
 
@@ -152,8 +145,10 @@ def attach(
     control.close()
     ```
     """
-    groups = {str(deployment.get("model_name")) for deployment in Seam(router).deployments()}
-    prepared = prepare(stageroute=stageroute, known_groups=groups, database_url=database_url, options=options)
+    known_groups = {str(deployment.get("model_name")) for deployment in Seam(router).deployments()}
+    checked = parse_options(options)
+    groups = parse_groups(stageroute, known_groups=known_groups)
+    prepared = prepare(Settings(groups=groups, options=checked, database_url=database_url))
     try:
         return take_over(router, prepared)
     except BaseException:

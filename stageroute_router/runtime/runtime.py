@@ -40,7 +40,6 @@ from stageroute_router.runtime.operations import Operations
 from stageroute_router.runtime.source import ProcessSource
 from stageroute_router.settings.group import GroupSettings
 from stageroute_router.settings.options import Options
-from stageroute_router.settings.parsing import parse_groups
 from stageroute_router.store.contract import Store
 from stageroute_router.store.health import Health, Incident, assess
 from stageroute_router.store.opening import open_store
@@ -743,25 +742,19 @@ class Runtime(ForkAware):
 
 
 def open_runtime(
-    stageroute: object,
-    *,
-    known_groups: Collection[str] | None,
-    database_url: str,
-    options: Options | None = None,
+    groups: Mapping[str, GroupSettings], *, database_url: str, options: Options | None = None
 ) -> Runtime:
-    """Check settings, open the database and return a runtime.
+    """Open the database and return a runtime.
 
     Args:
-        stageroute: settings by group name, as the user wrote them.
-        known_groups: the groups of the router's ``model_list``; None to skip that check.
+        groups: checked settings by group name.
         database_url: an SQLAlchemy URL, or ``"memory://"`` to forget everything at exit.
         options: how to keep what is learned; the defaults by default.
 
     Raises:
-        SettingsError: a setting is wrong.
         StoreError: the database cannot be used. One that only does not answer now raises nothing.
+        TableError: a group's benchmark cannot be used.
     """
-    groups = parse_groups(stageroute, known_groups=known_groups)
     options = options or Options()
     store = open_store(
         database_url,

@@ -26,12 +26,10 @@ import yaml
 
 from stageroute_router.errors import SettingsError
 from stageroute_router.settings.options import Options
+from stageroute_router.store.contract import DEFAULT_DATABASE
 
 BLOCK = "stageroute_settings"
 """The section's name in the file."""
-
-DEFAULT_DATABASE = "sqlite:///stageroute.db"
-"""Where what is learned is kept unless somebody says otherwise: a file in the working directory."""
 
 _REFERENCE = "os.environ/"
 _TEXTS = frozenset({"database_url"})

@@ -2,20 +2,36 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, Field, StrictBool, StrictInt, model_validator
+from pydantic import (
+    AfterValidator,
+    AliasChoices,
+    BeforeValidator,
+    Field,
+    StrictBool,
+    StrictInt,
+    StrictStr,
+    model_validator,
+)
 
-from stageroute_router.core.estimators.base import ConfidenceRule
-from stageroute_router.core.estimators.paper import PaperRule
-from stageroute_router.core.estimators.posterior import PosteriorRule
+from stageroute_router.core.estimators import registry
 from stageroute_router.core.evidence.evidence import ExpectedTokens
 from stageroute_router.core.schedule import Manual
 from stageroute_router.core.snapshot import GroupPolicy
 from stageroute_router.settings.segments import SegmentSettings
 from stageroute_router.settings.stage import StageSettings
-from stageroute_router.settings.values import Dollars, Strict, Tokens, UnitInterval, number, table_path
-from stageroute_router.tables.benchmark import DEFAULT_WEIGHT
+from stageroute_router.settings.values import Amount, Dollars, Strict, UnitInterval, number, table_path
+from stageroute_router.tables.benchmark import DEFAULT_WEIGHT, BenchmarkTable, read_benchmark
+
+FORMER_ESTIMATOR = "confidence"
+"""What ``estimator`` was called; accepted still."""
+
+
+def _registered(name: str) -> str:
+    registry.factory_of(name)
+    return name
 
 
 class GroupSettings(Strict):
@@ -25,8 +41,10 @@ class GroupSettings(Strict):
         budget_usd_per_call: average US dollars a call may cost, > 0. Required.
         max_live_models: most models kept live at once, >= 1; more than there are candidates is fine. Default 5.
         stage: when maintenance windows open; ``{"calls": 500}`` by default.
-        confidence: ``"posterior"`` (default: the rule that measures best) or ``"paper"`` (the paper's bounds).
-        gamma: width of the paper's bounds, > 0; only with ``confidence="paper"``. Default 0.1.
+        estimator: how observations become the rewards and costs to plan with: ``"posterior"`` (default: the one that
+            measures best), ``"paper"`` (the paper's bounds), or the name of an installed package's
+            (:mod:`stageroute_router.core.estimators.registry`). Its former name is accepted: ``confidence``.
+        gamma: width of the paper's bounds, > 0; only with ``estimator="paper"``. Default 0.1.
         pacing: whether the budget follows realised spend. Default: yes for ``"posterior"``, no for ``"paper"``.
         max_unproven_in_flight: most calls under way to an arm of which fewer than 5 costs are known, >= 1, so that a
             burst cannot spend hundreds of calls on a wrong price. Default 8. The cheapest arm by list price may get
@@ -50,22 +68,24 @@ class GroupSettings(Strict):
     budget_usd_per_call: Dollars
     max_live_models: Annotated[StrictInt, BeforeValidator(number), Field(ge=1)] = 5
     stage: StageSettings | Literal["manual"] = Field(default_factory=lambda: StageSettings(calls=500))
-    confidence: Literal["posterior", "paper"] = "posterior"
+    estimator: Annotated[StrictStr, AfterValidator(_registered)] = Field(
+        default=registry.DEFAULT_ESTIMATOR, validation_alias=AliasChoices("estimator", FORMER_ESTIMATOR)
+    )
     gamma: Dollars | None = None
     pacing: StrictBool | None = None
     max_unproven_in_flight: Annotated[StrictInt, BeforeValidator(number), Field(ge=1)] = 8
     pace_priced_calls: StrictBool = True
     failure_reward: UnitInterval | None = None
-    expected_prompt_tokens: Tokens = 500
-    expected_completion_tokens: Tokens = 250
+    expected_prompt_tokens: Amount = 500
+    expected_completion_tokens: Amount = 250
     segments: SegmentSettings | None = None
     benchmark: Annotated[str, BeforeValidator(table_path)] | None = None
     benchmark_weight: Dollars | None = None
 
     @model_validator(mode="after")
-    def _gamma_is_the_papers(self) -> GroupSettings:
-        if self.gamma is not None and self.confidence != "paper":
-            msg = '"gamma" belongs to confidence="paper"; remove it or choose that'
+    def _estimator_takes_gamma(self) -> GroupSettings:
+        if self.gamma is not None and not registry.takes(self.estimator, "gamma"):
+            msg = '"gamma" belongs to estimator="paper"; remove it or choose that'
             raise ValueError(msg)
         return self
 
@@ -81,18 +101,24 @@ class GroupSettings(Strict):
         """Most observations that an arm's scores in the benchmark count as."""
         return float(self.benchmark_weight or DEFAULT_WEIGHT)
 
+    @cached_property
+    def benchmark_table(self) -> BenchmarkTable | None:
+        """What the benchmark says; None without one. The file is read when this is first asked for, and only then.
+
+        Raises:
+            TableError: it cannot be used.
+        """
+        return None if self.benchmark is None else read_benchmark(self.benchmark)
+
     def policy(self) -> GroupPolicy:
         """Return what the engine needs of these settings."""
-        rule: ConfidenceRule
-        if self.confidence == "paper":
-            rule = PaperRule(gamma=float(self.gamma or 0.1), paced=bool(self.pacing))
-        else:
-            rule = PosteriorRule(paced=self.pacing is not False)
         return GroupPolicy(
             budget_usd=float(self.budget_usd_per_call),
             max_live=self.max_live_models,
             schedule=Manual() if self.stage == "manual" else self.stage.schedule(),
-            rule=rule,
+            rule=registry.make(
+                self.estimator, gamma=None if self.gamma is None else float(self.gamma), paced=self.pacing
+            ),
             expected_tokens=ExpectedTokens(
                 prompt=float(self.expected_prompt_tokens),
                 completion=float(self.expected_completion_tokens),

@@ -3,17 +3,37 @@
 from __future__ import annotations
 
 import difflib
+import logging
 import re
 from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
 from pydantic import ValidationError
 
 from stageroute_router.errors import SettingsError
-from stageroute_router.settings.group import GroupSettings
+from stageroute_router.settings.arms import ArmSettings
+from stageroute_router.settings.group import FORMER_ESTIMATOR, GroupSettings
 from stageroute_router.settings.options import Options
 from stageroute_router.settings.segments import SegmentSettings
 from stageroute_router.settings.stage import StageSettings
+
+logger = logging.getLogger("stageroute_router")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """What a router is made with, checked.
+
+    Args:
+        groups: settings by model group.
+        options: of the router as a whole.
+        database_url: where to keep what is learned, as an SQLAlchemy URL.
+    """
+
+    groups: Mapping[str, GroupSettings]
+    options: Options
+    database_url: str
 
 
 def parse_options(options: Mapping[str, object], *, place: str = "") -> Options:
@@ -73,6 +93,8 @@ def parse_groups(
                 f"{place}[{name!r}]: no deployment in model_list has this model_name "
                 f"(there are: {', '.join(sorted(known_groups)) or 'none'}){hint}"
             )
+        if isinstance(value, Mapping) and FORMER_ESTIMATOR in value:
+            logger.warning("%s[%r].%s is now called estimator; rename it", place, name, FORMER_ESTIMATOR)
         try:
             groups[name] = GroupSettings.model_validate(value)
         except ValidationError as error:
@@ -86,6 +108,27 @@ def parse_groups(
     if problems:
         raise SettingsError("; ".join(problems))
     return groups
+
+
+def parse_arm(given: object, *, place: str) -> ArmSettings:
+    """Check what the user wrote as ``model_info.stageroute`` of a deployment.
+
+    Args:
+        given: a mapping.
+        place: where the user wrote it, for messages.
+
+    Raises:
+        SettingsError: anything is wrong; the message lists every problem with its place, value and fix.
+
+    >>> parse_arm({"max_share": 0.5}, place="model_info.stageroute").max_share
+    0.5
+    """
+    try:
+        return ArmSettings.model_validate(given)
+    except ValidationError as error:
+        raise SettingsError(
+            "; ".join(_readable(error, place=place, names=ArmSettings.model_fields))
+        ) from None
 
 
 def _others(settings: Mapping[object, object]) -> str:
@@ -131,7 +174,8 @@ def _wrong_embeddings(
 
 def _readable(error: ValidationError, *, place: str, names: Iterable[str]) -> list[str]:
     """Return one line per problem: place, what is accepted, the value."""
-    lines: list[str] = []
+    # A value that fits no branch of a union is reported once per branch; the first says it best.
+    by_place: dict[str, str] = {}
     for problem in error.errors(include_url=False):
         path = [str(part) for part in problem["loc"] if not _is_union_branch(part)]
         where = ".".join([place, *path] if place else path)
@@ -144,12 +188,7 @@ def _readable(error: ValidationError, *, place: str, names: Iterable[str]) -> li
             line = f"{where}: there is no such setting{hint}"
         else:
             line = f"{where} = {_short(problem['input'])}: {message[:1].lower()}{message[1:]}"
-        if line not in lines:
-            lines.append(line)
-    # A value that fits no branch of a union is reported once per branch; the first says it best.
-    by_place: dict[str, str] = {}
-    for line in lines:
-        by_place.setdefault(line.split(" = ")[0].split(": ")[0], line)
+        by_place.setdefault(where, line)
     return list(by_place.values())
 
 

@@ -33,7 +33,8 @@ def checked_seconds(value: float | str) -> float:
 TimeSpan = Annotated[StrictFloat | StrictInt | str, BeforeValidator(number), AfterValidator(checked_seconds)]
 Dollars = Annotated[StrictFloat | StrictInt, BeforeValidator(number), Field(gt=0)]
 UnitInterval = Annotated[StrictFloat | StrictInt, BeforeValidator(number), Field(ge=0, le=1)]
-Tokens = Annotated[StrictFloat | StrictInt, BeforeValidator(number), Field(ge=0)]
+Share = Annotated[StrictFloat | StrictInt, BeforeValidator(number), Field(gt=0, le=1)]
+Amount = Annotated[StrictFloat | StrictInt, BeforeValidator(number), Field(ge=0)]
 
 
 DAY_S = 24 * 3600.0

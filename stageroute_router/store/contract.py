@@ -36,6 +36,9 @@ OPEN_LIFETIME_S = 3600.0
 Its process was killed, or LiteLLM reported nothing (a stream left unread). An hour is longer than any answer takes.
 """
 
+DEFAULT_DATABASE = "sqlite:///stageroute.db"
+"""Where what is learned is kept by default: a file in the working directory."""
+
 DEFAULT_RETENTION_S = 90 * 24 * 3600.0
 """How long decisions and rewards are kept before they are folded into sums, in seconds: 90 days."""
 

@@ -1,20 +1,60 @@
-"""From a database URL to a store."""
+"""From a database URL to a store: the URL's scheme says which.
+
+``memory``, ``sqlite`` and ``postgresql`` are built in. An installed package names others in its ``pyproject.toml``::
+
+    [project.entry-points."stageroute_router.stores"]
+    redis = "my_package.store:open_redis"
+
+``open_redis`` is an :class:`Opener`; ``redis://...`` is then a ``database_url`` like any other.
+"""
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
+from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
+from types import MappingProxyType
+from typing import Protocol
 
 from sqlalchemy import make_url
 from sqlalchemy.exc import ArgumentError
 
 from stageroute_router.errors import StoreError
-from stageroute_router.store.contract import DEFAULT_RETENTION_S, Store
+from stageroute_router.store.contract import DEFAULT_DATABASE, DEFAULT_RETENTION_S, Store
 from stageroute_router.store.memory import MemoryStore
 from stageroute_router.store.sql.drivers.sqlite import Durability as Durability  # noqa: PLC0414 - part of opening
 from stageroute_router.store.sql.schema import Migrate
 from stageroute_router.store.sql.store import SqlStore
 
 MEMORY_URL = "memory://"
+
+GROUP = "stageroute_router.stores"
+"""The entry point group that installed packages register their stores in, by scheme."""
+
+_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9_.-]*)(?:\+[A-Za-z0-9_.-]+)?://")
+
+
+class Opener(Protocol):
+    """Opens a store; called once by each router, and by each command that looks at a database."""
+
+    def __call__(
+        self,
+        url: str,
+        *,
+        durability: Durability,
+        retention_s: float | None,
+        migrate: Migrate | None,
+        lazily: bool,
+    ) -> Store:
+        """Open the store at ``url``, whose scheme is the one registered. The rest is as for :func:`open_store`.
+
+        ``migrate="verify"`` must not create anything; with ``lazily`` a database that is away now is no error.
+
+        Raises:
+            StoreError: the database cannot be used; the message says why and what to do, without a password.
+        """
+        ...
 
 
 def open_existing_store(url: str) -> Store:
@@ -57,8 +97,8 @@ def open_store(
     """Open the store at ``url``.
 
     Args:
-        url: an SQLAlchemy URL such as ``sqlite:///stageroute.db``, or ``memory://`` for one that forgets
-            everything when the process ends.
+        url: an SQLAlchemy URL such as ``sqlite:///stageroute.db``, ``memory://`` for one that forgets everything when
+            the process ends, or what the store of an installed package takes.
         durability: ``"full"``: what was acknowledged survives a power loss; ``"normal"``: it survives a crash of
             the process, and the last moments before a power loss may be gone.
         retention_s: how old decisions and rewards become before they are folded into sums, in seconds, at least
@@ -71,6 +111,74 @@ def open_store(
     Raises:
         StoreError: the database cannot be used; the message says why and what to do.
     """
-    if url == MEMORY_URL:
-        return MemoryStore(retention_s=retention_s)
-    return SqlStore(url, durability=durability, retention_s=retention_s, migrate=migrate, lazily=lazily)
+    return _opener_of(url)(
+        url, durability=durability, retention_s=retention_s, migrate=migrate, lazily=lazily
+    )
+
+
+def schemes() -> tuple[str, ...]:
+    """Return the schemes of all stores, sorted.
+
+    >>> {"memory", "postgresql", "sqlite"}.issubset(schemes())
+    True
+    """
+    return tuple(sorted({*_BUILT_IN, *_installed()}))
+
+
+def _opener_of(url: str) -> Opener:
+    """Return what opens a URL.
+
+    Raises:
+        StoreError: it is no URL, its scheme is not registered, or the package that registers it cannot be imported.
+    """
+    found = _SCHEME.match(url)
+    if found is None:
+        msg = f"database_url is {_shown(url)!r}, which is not a database URL; write for example {DEFAULT_DATABASE}"
+        raise StoreError(msg)
+    scheme = found[1]
+    built_in = _BUILT_IN.get(scheme)
+    if built_in is not None:
+        return built_in
+    installed = _installed().get(scheme)
+    if installed is None:
+        msg = (
+            f"database_url {_shown(url)!r} has the scheme {scheme!r}, which no store is registered for; there are: "
+            f"{', '.join(schemes())}"
+        )
+        raise StoreError(msg)
+    try:
+        opener: Opener = installed.load()
+    except (ImportError, AttributeError) as error:
+        msg = (
+            f"the store of {scheme}:// cannot be loaded from {installed.value} ({error}); correct its package"
+        )
+        raise StoreError(msg) from error
+    return opener
+
+
+def _shown(url: str) -> str:
+    """Return a URL without a password.
+
+    >>> _shown("redis://user:secret@host/0"), _shown("user:secret@host")
+    ('redis://***@host/0', '***@host')
+    """
+    return re.sub(r"^([\w+.-]*://)?.*@", r"\1***@", url)
+
+
+def _installed() -> dict[str, EntryPoint]:
+    return {point.name: point for point in entry_points(group=GROUP)}
+
+
+def _open_memory(
+    url: str, *, durability: Durability, retention_s: float | None, migrate: Migrate | None, lazily: bool
+) -> Store:
+    if url != MEMORY_URL:
+        raise StoreError(
+            f"database_url is {_shown(url)!r}; a store in memory has no place: write {MEMORY_URL}"
+        )
+    return MemoryStore(retention_s=retention_s)
+
+
+_BUILT_IN: Mapping[str, Opener] = MappingProxyType(
+    {"memory": _open_memory, "postgres": SqlStore, "postgresql": SqlStore, "sqlite": SqlStore}
+)

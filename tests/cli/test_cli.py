@@ -158,6 +158,7 @@ def test_table_that_cannot_be_replayed_is_explained(
         (("--max-share", "0"), "max_share"),
         (("--gamma", "0.1"), "gamma"),
         (("--stages", "100000"), "stages"),
+        (("--estimator", "bayes"), "must be one of 'paper', 'posterior'"),
     ],
 )
 def test_option_out_of_its_domain_is_named(
@@ -166,6 +167,23 @@ def test_option_out_of_its_domain_is_named(
     code, _, told = here("replay", table, "--calls", "200", *arguments)
     assert code == 1
     assert fragment in told
+
+
+def test_former_name_of_the_estimator_option_is_accepted_with_a_warning(
+    here: Callable[..., tuple[object, str, str]], table: Path, tmp_path: Path
+) -> None:
+    told = {}
+    for option in ("--estimator", "--confidence"):
+        arguments = (option, "paper", "--gamma", "1", "--json", tmp_path / f"{option}.json")
+        code, _, told[option] = here("replay", table, "--calls", "200", *arguments)
+        assert code == 0
+    figures = [json.loads((tmp_path / f"{option}.json").read_text()) for option in told]
+    assert figures[0]["reward"] == figures[1]["reward"]
+    assert told["--estimator"] == ""
+    assert told["--confidence"] == "--confidence is now called --estimator; rename it\n"
+    code, _, both = here("replay", table, "--estimator", "paper", "--confidence", "paper")
+    assert code == 2
+    assert "former name of --estimator" in both
 
 
 def test_help_says_what_each_command_is_for(here: Callable[..., tuple[object, str, str]]) -> None:

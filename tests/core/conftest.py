@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from stageroute_router.core.arm import Arm
 from stageroute_router.core.budget.account import Account
 from stageroute_router.core.engine import Engine
-from stageroute_router.core.estimators.base import ConfidenceRule
+from stageroute_router.core.estimators.base import Estimator
 from stageroute_router.core.estimators.posterior import PosteriorRule
 from stageroute_router.core.schedule import EveryCalls
 from stageroute_router.core.snapshot import Choice, GroupPolicy, Snapshot
@@ -88,7 +88,7 @@ def simulate(
     reward_of: Callable[[str, int], float] | None = None,
     cost_of: Callable[[str, int], float] | None = None,
     cost_delay: int = 0,
-    rule: ConfidenceRule | None = None,
+    rule: Estimator | None = None,
 ) -> Past:
     """Route ``calls`` calls through the product's engine and return what happened.
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from stageroute_router.core.arm import Arm
 from stageroute_router.core.budget.account import Account
 from stageroute_router.core.engine import Engine
-from stageroute_router.core.estimators.base import ConfidenceRule
+from stageroute_router.core.estimators.base import Estimator
 from stageroute_router.core.estimators.confidence import paper_cost_lcb, paper_reward_ucb
 from stageroute_router.core.estimators.paper import PaperRule
 from stageroute_router.core.estimators.posterior import PosteriorRule
@@ -27,7 +27,7 @@ RULES = [PosteriorRule(), PaperRule(gamma=0.1), PaperRule(gamma=1.0, paced=True)
 
 
 def an_engine(
-    rule: ConfidenceRule | None = None,
+    rule: Estimator | None = None,
     *,
     budget_usd: float = 0.002,
     max_live: int = 3,
@@ -94,20 +94,20 @@ def run(
 
 
 @pytest.mark.parametrize("rule", RULES)
-def test_live_set_is_never_larger_than_allowed(rule: ConfidenceRule) -> None:
+def test_live_set_is_never_larger_than_allowed(rule: Estimator) -> None:
     snapshot = an_engine(rule, max_live=3).start(some_arms(8), now=0)
     assert len(snapshot.live) == 3
     assert len(set(snapshot.live)) == 3
 
 
 @pytest.mark.parametrize("rule", RULES)
-def test_fewer_candidates_than_places_are_all_live(rule: ConfidenceRule) -> None:
+def test_fewer_candidates_than_places_are_all_live(rule: Estimator) -> None:
     snapshot = an_engine(rule, max_live=5).start(some_arms(2), now=0)
     assert set(snapshot.live) == {"arm0", "arm1"}
 
 
 @pytest.mark.parametrize("rule", RULES)
-def test_sampled_frequencies_are_the_written_probabilities(rule: ConfidenceRule) -> None:
+def test_sampled_frequencies_are_the_written_probabilities(rule: Estimator) -> None:
     """Evaluation from logs depends on it: 20,000 calls within 5 standard deviations."""
     engine = an_engine(rule, max_live=4, schedule=Manual())
     known = {f"arm{i}": observed(rewards=[0.5, 0.2 * i] * 5, costs=[0.001 * (i + 1)] * 10) for i in range(4)}
@@ -251,7 +251,7 @@ def test_pinned_arm_is_always_live() -> None:
 
 
 @pytest.mark.parametrize("rule", RULES)
-def test_no_arm_gets_more_than_its_share(rule: ConfidenceRule) -> None:
+def test_no_arm_gets_more_than_its_share(rule: Estimator) -> None:
     arms = [Arm(name=f"arm{i}", prior_cost_usd=0.001, max_share=0.4) for i in range(5)]
     known = {"arm0": observed(rewards=[1.0] * 100, costs=[0.001] * 100)}
     snapshot = an_engine(rule, max_live=4).start(arms, now=0, statistics=known)
@@ -389,7 +389,7 @@ def test_same_seed_same_decisions() -> None:
 
 @settings(max_examples=60, deadline=None)
 @given(data=st.data(), rule=st.sampled_from(RULES))
-def test_any_history_gives_a_distribution(data: st.DataObject, rule: ConfidenceRule) -> None:
+def test_any_history_gives_a_distribution(data: st.DataObject, rule: Estimator) -> None:
     """Whatever was observed, free arms and zero rewards included, the mix is a distribution within the shares."""
     count = data.draw(st.integers(1, 7))
     money = st.one_of(st.just(0.0), st.floats(1e-7, 10.0))

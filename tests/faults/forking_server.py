@@ -13,6 +13,7 @@ from typing import Any
 
 from stageroute_router.core.arm import Arm
 from stageroute_router.runtime.runtime import Runtime, open_runtime
+from stageroute_router.settings.parsing import parse_groups
 
 WORKERS = 4
 CALLS = 150
@@ -66,7 +67,7 @@ def twin(runtime: Runtime) -> None:
 
 def main() -> None:
     """Preload, work in a thread of its own all the time, fork, and work on."""
-    runtime = open_runtime(SETTINGS, known_groups=["chat"], database_url=sys.argv[1])
+    runtime = open_runtime(parse_groups(SETTINGS), database_url=sys.argv[1])
     runtime.set_arms("chat", ARMS)
     work(runtime, calls=20)
     assert runtime.flush()

@@ -14,6 +14,7 @@ import threading
 
 from stageroute_router.core.arm import Arm
 from stageroute_router.runtime.runtime import Runtime, open_runtime
+from stageroute_router.settings.parsing import parse_groups
 
 SETTINGS = {"chat": {"budget_usd_per_call": 0.002}}
 
@@ -62,7 +63,7 @@ def main() -> None:
     url, mode = sys.argv[1:]
     if mode in ("exit", "hung"):
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-    runtime = open_runtime(SETTINGS, known_groups=["chat"], database_url=url)
+    runtime = open_runtime(parse_groups(SETTINGS), database_url=url)
     runtime.set_arms("chat", [Arm(name="small")])
     os.write(1, b"ready\n")
     if mode == "hung":

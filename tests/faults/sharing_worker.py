@@ -13,6 +13,7 @@ from typing import Any
 from stageroute_router.core.arm import Arm
 from stageroute_router.runtime.runtime import Runtime, open_runtime
 from stageroute_router.settings.options import Options
+from stageroute_router.settings.parsing import parse_groups
 
 ARMS = [Arm(name=f"arm{number}", prior_cost_usd=0.001 * (1 + number)) for number in range(5)]
 NAMES = {arm.name for arm in ARMS}
@@ -73,8 +74,7 @@ def wait_for(runtime: Runtime, calls: int) -> dict[str, Any]:
 def main() -> None:
     """Do as told until the end of input."""
     runtime = open_runtime(
-        SETTINGS,
-        known_groups=["chat"],
+        parse_groups(SETTINGS),
         database_url=sys.argv[1],
         options=Options(refresh_interval=0.2, reward_deadline=60.0),
     )

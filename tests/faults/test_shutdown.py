@@ -18,6 +18,7 @@ import pytest
 from stageroute_router import StageRouteRouter
 from stageroute_router.core.arm import Arm
 from stageroute_router.runtime.runtime import open_runtime
+from stageroute_router.settings.parsing import parse_groups
 from stageroute_router.store.sql.drivers import sqlite
 from stageroute_router.store.sql.store import SqlStore
 
@@ -82,7 +83,7 @@ def test_sigterm_waits_for_a_database_no_longer_than_its_deadline(tmp_path: Path
 
 def test_signals_are_the_applications(tmp_path: Path) -> None:
     before = {number: signal.getsignal(number) for number in signal.valid_signals()}
-    runtime = open_runtime(SETTINGS, known_groups=["chat"], database_url=f"sqlite:///{tmp_path}/s.db")
+    runtime = open_runtime(parse_groups(SETTINGS), database_url=f"sqlite:///{tmp_path}/s.db")
     runtime.set_arms("chat", [Arm(name="small")])
     assert runtime.choose("chat", eligible={"small"}, call_id="c") is not None
     runtime.close()
@@ -94,11 +95,11 @@ def test_runtime_is_closed_by_its_block_and_says_what_was_lost(
 ) -> None:
     monkeypatch.setattr(sqlite, "BUSY_TIMEOUT_S", 0.02)
     url = f"sqlite:///{tmp_path}/s.db"
-    with open_runtime(SETTINGS, known_groups=["chat"], database_url=url) as runtime:
+    with open_runtime(parse_groups(SETTINGS), database_url=url) as runtime:
         runtime.set_arms("chat", [Arm(name="small")])
         runtime.choose("chat", eligible={"small"}, call_id="c")
     assert runtime.close() == 0
-    runtime = open_runtime(SETTINGS, known_groups=["chat"], database_url=url)
+    runtime = open_runtime(parse_groups(SETTINGS), database_url=url)
     runtime.set_arms("chat", [Arm(name="small")])
     assert runtime.flush()
     with closing(sqlite3.connect(tmp_path / "s.db", isolation_level=None)) as other:

@@ -15,12 +15,12 @@ from typing import Any
 
 from stageroute_router.core.arm import Arm
 from stageroute_router.runtime.runtime import open_runtime
+from stageroute_router.settings.parsing import parse_groups
 
 ARMS = [Arm(name="small", prior_cost_usd=0.001), Arm(name="large", prior_cost_usd=0.001)]
 
 runtime = open_runtime(
-    {"chat": {"budget_usd_per_call": 0.002, "max_live_models": 2, "stage": {"calls": 50}}},
-    known_groups=["chat"],
+    parse_groups({"chat": {"budget_usd_per_call": 0.002, "max_live_models": 2, "stage": {"calls": 50}}}),
     database_url=os.environ["DATABASE_URL"],
 )
 runtime.set_arms("chat", ARMS)

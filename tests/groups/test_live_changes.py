@@ -11,6 +11,7 @@ from stageroute_router.core.arm import Arm
 from stageroute_router.groups.live_changes import LiveChange
 from stageroute_router.runtime.runtime import Runtime, open_runtime
 from stageroute_router.settings.options import Options
+from stageroute_router.settings.parsing import parse_groups
 
 ARMS = [Arm(name="cheap", prior_cost_usd=0.001), Arm(name="dear", prior_cost_usd=0.001)]
 NAMES = {"cheap", "dear"}
@@ -20,8 +21,7 @@ DEADLINE_S = 20
 @pytest.fixture
 def runtime() -> Runtime:
     return open_runtime(
-        {"chat": {"budget_usd_per_call": 0.002, "max_live_models": 2, "stage": "manual"}},
-        known_groups=None,
+        parse_groups({"chat": {"budget_usd_per_call": 0.002, "max_live_models": 2, "stage": "manual"}}),
         database_url="memory://",
         options=Options(seed=0),
     )

@@ -72,19 +72,19 @@ def test_an_opinion_without_a_weight_counts_as_one_observation(entry: Call) -> N
 @pytest.mark.parametrize(
     ("given", "names"),
     [
-        ({"max_shares": 0.5}, ["'max_shares'", "max_share", "'a'", "'chat'"]),
-        ({"max_share": 0}, ["max_share", "(0, 1]", "0"]),
-        ({"max_share": 1.5}, ["max_share", "1.5"]),
+        ({"max_shares": 0.5}, ["max_shares: there is no", "'max_share'", "'a'", "'chat'"]),
+        ({"max_share": 0}, ["max_share = 0:", "greater than 0"]),
+        ({"max_share": 1.5}, ["max_share = 1.5:", "less than or equal to 1"]),
         ({"max_share": True}, ["max_share", "True"]),
         ({"max_share": float("nan")}, ["max_share", "nan"]),
         ({"max_share": "0.5"}, ["max_share", "'0.5'"]),
-        ({"prior_reward": -1}, ["prior_reward", "[0, 1]", "-1"]),
+        ({"prior_reward": -1}, ["prior_reward = -1:", "greater than or equal to 0"]),
         ({"prior_reward": 0.5, "prior_weight": float("inf")}, ["prior_weight", "inf"]),
         ({"prior_weight": 2}, ["prior_weight", "needs prior_reward"]),
         ({"prior_cost_usd": -0.1}, ["prior_cost_usd", "-0.1"]),
-        ({"pinned": "yes"}, ["pinned", "true or false", "'yes'"]),
+        ({"pinned": "yes"}, ["pinned = 'yes'", "boolean"]),
         ({"arm": ""}, ["arm", "a name"]),
-        ([0.5], ["must be a mapping", "[0.5]"]),
+        ([0.5], ["stageroute = [0.5]", "must be a valid dictionary"]),
     ],
 )
 def test_a_setting_that_cannot_be_used_is_named_with_its_value(

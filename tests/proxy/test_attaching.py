@@ -21,7 +21,8 @@ from stageroute_router.proxy.callbacks import ProxyCallbacks
 from stageroute_router.proxy.interfaces import ProxyNotReadyError
 from stageroute_router.proxy.routing import AttachedRouting
 from stageroute_router.router.attach import attach
-from stageroute_router.settings.file import Configuration
+from stageroute_router.settings.options import Options
+from stageroute_router.settings.parsing import Settings, parse_groups
 from stageroute_router.store.sql.store import SqlStore
 from stageroute_router.testing.provider.provider import SimulatedProvider
 from tests.support.proxy import MESSAGES
@@ -41,14 +42,12 @@ class Proxy:
     def __init__(self, folder: Path) -> None:
         self.url = f"sqlite:///{folder}/s.db"
         self.router: Any = None
-        self.routing = AttachedRouting(
-            self.settings(), current_router=lambda: self.router, known_groups=frozenset({"chat"})
-        )
+        self.routing = AttachedRouting(self.settings(), current_router=lambda: self.router)
         self.callbacks = ProxyCallbacks(self.routing)
 
-    def settings(self, *, budget: object = 0.002, url: str | None = None) -> Configuration:
-        groups = {"chat": {"budget_usd_per_call": budget, "max_live_models": 3}}
-        return Configuration(groups=groups, database_url=url or self.url, options={})
+    def settings(self, *, budget: object = 0.002, url: str | None = None) -> Settings:
+        groups = parse_groups({"chat": {"budget_usd_per_call": budget, "max_live_models": 3}})
+        return Settings(groups=groups, database_url=url or self.url, options=Options())
 
     async def call(self, *, stream: bool = False, **headers: str) -> tuple[Any, dict[str, str] | None]:
         """Make a call; return the response and the headers it would have."""
@@ -162,9 +161,9 @@ async def test_other_settings_are_taken_over_with_everything_learned(
     proxy.router = a_router(provider, "small", "slow")
     control = proxy.routing.control()
     streams = [await proxy.call(stream=True) for _ in range(3)]
-    proxy.routing.reconfigure(proxy.settings(), known_groups=None)
+    proxy.routing.reconfigure(proxy.settings())
     assert proxy.routing.control() is control, "they are the same"
-    proxy.routing.reconfigure(proxy.settings(budget=0.5), known_groups=None)
+    proxy.routing.reconfigure(proxy.settings(budget=0.5))
     status = proxy.routing.control().status("chat")
     assert (status.budget_usd_per_call, status.calls) == (0.5, 3)
     for stream, headers in streams:
@@ -182,7 +181,7 @@ async def test_settings_that_cannot_be_used_change_nothing(
     proxy.router = a_router(provider, "small")
     await proxy.call()
     with pytest.raises((SettingsError, StoreError)) as caught:
-        proxy.routing.reconfigure(proxy.settings(**wrong), known_groups=None)
+        proxy.routing.reconfigure(proxy.settings(**wrong))
     assert isinstance(caught.value, StageRouteError)
     _, headers = await proxy.call()
     assert (await proxy.ended(headers)).state == "settled"

@@ -16,6 +16,7 @@ from stageroute_router.errors import TokenCallerError
 from stageroute_router.rewards.tokens import RewardTokens
 from stageroute_router.router.token_keys import key_source
 from stageroute_router.runtime.runtime import Runtime, open_runtime
+from stageroute_router.settings.parsing import parse_groups
 from stageroute_router.testing.provider.provider import SimulatedProvider
 from tests.support.proxy import MESSAGES, PRICES, Setup, eventually
 from tests.support.topics import COOK, QUERY
@@ -48,7 +49,7 @@ def ours(response: httpx.Response) -> set[str]:
 def worker(setup: Setup) -> Iterator[Runtime]:
     """Another process's view: it knows the database, and no call."""
     settings = {"chat": {"budget_usd_per_call": 0.002, "max_live_models": 3}}
-    runtime = open_runtime(settings, known_groups=None, database_url=setup.database_url)
+    runtime = open_runtime(parse_groups(settings), database_url=setup.database_url)
     yield runtime
     runtime.close()
 

@@ -401,7 +401,7 @@ def test_more_pins_than_places_are_told_where_they_come_together_all_the_same(ti
 def test_a_pin_survives_a_restart_and_shows_in_the_database_alone(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path}/state.db"
     for number in range(2):
-        runtime = open_runtime(settings(max_live_models=1), known_groups=None, database_url=url)
+        runtime = open_runtime(parse_groups(settings(max_live_models=1)), database_url=url)
         runtime.set_arms("chat", ARMS)
         if number == 0:
             name = idle_arm(runtime)
@@ -476,7 +476,7 @@ def test_internal_error_never_reaches_the_call_and_is_seen(
 
 def test_restarted_process_continues_where_it_was(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path / 'state.db'}"
-    first = open_runtime(settings(), known_groups=["chat"], database_url=url, options=Options(seed=1))
+    first = open_runtime(parse_groups(settings()), database_url=url, options=Options(seed=1))
     first.set_arms("chat", ARMS)
     calls = [call(first, call_id=f"call-{number}") for number in range(150)]
     for routed in calls[:100]:
@@ -486,7 +486,7 @@ def test_restarted_process_continues_where_it_was(tmp_path: Path) -> None:
     before = group_status(first)
     first.close()
 
-    second = open_runtime(settings(), known_groups=["chat"], database_url=url, options=Options(seed=2))
+    second = open_runtime(parse_groups(settings()), database_url=url, options=Options(seed=2))
     second.set_arms("chat", ARMS)
     after = group_status(second)
     assert before.stage == 2
@@ -538,9 +538,12 @@ def test_arm_without_a_price_is_told(runtime: Runtime) -> None:
 
 def test_wrong_settings_and_wrong_database_are_met_at_the_start(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match="caht"):
-        open_runtime({"caht": {"budget_usd_per_call": 1}}, known_groups=["chat"], database_url="memory://")
+        open_runtime(
+            parse_groups({"caht": {"budget_usd_per_call": 1}}, known_groups=["chat"]),
+            database_url="memory://",
+        )
     with pytest.raises(StoreError, match="missing"):
-        open_runtime(settings(), known_groups=["chat"], database_url=f"sqlite:///{tmp_path}/missing/state.db")
+        open_runtime(parse_groups(settings()), database_url=f"sqlite:///{tmp_path}/missing/state.db")
 
 
 def test_calls_that_are_never_reported_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -561,9 +564,7 @@ def test_calls_that_are_never_reported_are_forgotten(monkeypatch: pytest.MonkeyP
 
 def test_memory_of_a_worker_does_not_grow_with_history(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path}/s.db"
-    with open_runtime(
-        settings(), known_groups=["chat"], database_url=url, options=Options(seed=1)
-    ) as runtime:
+    with open_runtime(parse_groups(settings()), database_url=url, options=Options(seed=1)) as runtime:
         runtime.set_arms("chat", ARMS)
 
         def work(calls: int) -> int:
@@ -587,7 +588,7 @@ def test_memory_of_a_worker_does_not_grow_with_history(tmp_path: Path) -> None:
 
 def test_row_that_cannot_be_used_never_reaches_routing_and_shows_in_the_status(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path}/s.db"
-    first = open_runtime(settings(), known_groups={"chat"}, database_url=url, options=Options(seed=1))
+    first = open_runtime(parse_groups(settings()), database_url=url, options=Options(seed=1))
     first.set_arms("chat", ARMS)
     arm = call(first).arm
     first.close()
@@ -595,7 +596,7 @@ def test_row_that_cannot_be_used_never_reaches_routing_and_shows_in_the_status(t
         connection.execute("PRAGMA ignore_check_constraints = ON")
         connection.execute("UPDATE stageroute_statistics SET reward_sum = 'many' WHERE arm = ?", (arm,))
         connection.commit()
-    second = open_runtime(settings(), known_groups={"chat"}, database_url=url, options=Options(seed=2))
+    second = open_runtime(parse_groups(settings()), database_url=url, options=Options(seed=2))
     second.set_arms("chat", ARMS)
     call(second, call_id="call-2")
     status = group_status(second)

@@ -34,9 +34,22 @@ def test_defaults_are_the_documented_ones() -> None:
 
 
 def test_papers_rule_can_be_chosen_with_its_gamma() -> None:
-    rule = parse_groups(chat(confidence="paper", gamma=1))["chat"].policy().rule
+    rule = parse_groups(chat(estimator="paper", gamma=1))["chat"].policy().rule
     assert isinstance(rule, PaperRule)
     assert (rule.gamma, rule.paced) == (1.0, False)
+
+
+def test_the_former_name_of_the_estimator_is_accepted_with_a_warning(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    settings = parse_groups(chat(confidence="paper", gamma=1))["chat"]
+    assert settings == parse_groups(chat(estimator="paper", gamma=1))["chat"]
+    (record,) = caplog.records
+    assert record.getMessage() == "stageroute['chat'].confidence is now called estimator; rename it"
+    stored = settings.model_dump_json(exclude_unset=True)
+    assert '"estimator":"paper"' in stored
+    assert GroupSettings.model_validate_json(stored) == settings
+    assert GroupSettings.model_validate_json(stored.replace("estimator", "confidence")) == settings
 
 
 @pytest.mark.parametrize(
@@ -65,8 +78,11 @@ def test_papers_rule_can_be_chosen_with_its_gamma() -> None:
         (chat(stage={"call": 5}), ["stage.call", "no such setting", "did you mean 'calls'?"]),
         (chat(stage="weekly"), ["stage = 'weekly'"]),
         (chat(max_live=3), ["max_live", "no such setting", "did you mean 'max_live_models'?"]),
+        (chat(estimator="bayes"), ["estimator = 'bayes'", "posterior", "paper"]),
+        (chat(estimator=7), ["estimator = 7", "string"]),
         (chat(confidence="bayes"), ["confidence = 'bayes'", "posterior", "paper"]),
-        (chat(gamma=0.1), ["gamma", 'confidence="paper"']),
+        (chat(estimator="paper", confidence="paper"), ["confidence", "no such setting"]),
+        (chat(gamma=0.1), ["gamma", 'estimator="paper"']),
         (chat(segments="label"), ["segments = 'label'", "dictionary"]),
         (chat(segments={}), ["segments.by", "missing"]),
         (chat(segments={"by": "prompt"}), ["segments.by = 'prompt'", "'label'", "package.module:function"]),

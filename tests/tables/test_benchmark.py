@@ -18,6 +18,7 @@ from stageroute_router.errors import SettingsError, TableError
 from stageroute_router.reports.database import StoredReports
 from stageroute_router.reports.status import ArmStatus, GroupStatus, Status
 from stageroute_router.runtime.runtime import Runtime
+from stageroute_router.settings import group as group_settings
 from stageroute_router.settings.parsing import parse_groups
 from stageroute_router.store.memory import MemoryStore
 from stageroute_router.store.opening import open_store
@@ -236,6 +237,26 @@ def test_a_table_that_cannot_be_used_is_said_at_the_start(tmp_path: Path) -> Non
     with pytest.raises(TableError, match=r"missing\.csv cannot be read"):
         Runtime(parse_groups(settings(benchmark=str(tmp_path / "missing.csv"))), store=store, seed=1)
     store.close()
+
+
+def test_a_table_is_read_once_for_the_check_and_the_routing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "evaluated.csv"
+    path.write_text("arm,score\nlarge,1\n")
+    read: list[str] = []
+    monkeypatch.setattr(
+        group_settings, "read_benchmark", lambda path: read.append(path) or read_benchmark(path)
+    )
+    checked = parse_groups(settings(benchmark=str(path)))
+    assert read == []
+    assert checked["chat"].benchmark_table == read_benchmark(path)
+    with Runtime(checked, store=MemoryStore(), seed=1) as runtime:
+        runtime.set_arms("chat", [Arm(name="large")])
+    assert read == [str(path)]
+    assert checked == parse_groups(settings(benchmark=str(path))), (
+        "what was read is no part of what was written"
+    )
 
 
 # --- fading ------------------------------------------------------------------------------------------------

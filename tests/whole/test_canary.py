@@ -36,6 +36,7 @@ from stageroute_router.reports.status import GroupStatus
 from stageroute_router.router.token_keys import key_source
 from stageroute_router.runtime.runtime import open_runtime
 from stageroute_router.settings.options import Options
+from stageroute_router.settings.parsing import parse_groups
 from stageroute_router.testing.provider.provider import SimulatedProvider
 from stageroute_router.testing.simulated_model import SimulatedModel
 
@@ -349,7 +350,7 @@ def test_a_databases_password_and_a_tokens_secret_are_never_shown(found: Finding
     for url in places:
         with found.catching():
             runtime = open_runtime(
-                SETTINGS, known_groups=None, database_url=url, options=Options(reward_deadline=0.1)
+                parse_groups(SETTINGS), database_url=url, options=Options(reward_deadline=0.1)
             )
             search_objects(runtime, found)
             with found.catching():

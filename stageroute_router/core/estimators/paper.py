@@ -9,10 +9,12 @@ import numpy as np
 from stageroute_router.core.arrays import FloatArray, IntArray
 from stageroute_router.core.estimators.base import Bounds, Scenarios, StagePlan
 from stageroute_router.core.estimators.confidence import paper_cost_lcb, paper_reward_ucb
+from stageroute_router.core.estimators.registry import register
 from stageroute_router.core.evidence.evidence import Evidence
 from stageroute_router.core.live_set.programme import plan_live_set
 
 
+@register("paper")
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PaperRule:
     """The paper's bounds, live-set programme and routing programme, unchanged.

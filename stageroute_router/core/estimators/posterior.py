@@ -23,6 +23,7 @@ from scipy.special import betaln, expit, logit
 from stageroute_router.core.arrays import BoolArray, FloatArray, IntArray
 from stageroute_router.core.estimators.base import Bounds, Scenarios, StagePlan
 from stageroute_router.core.estimators.confidence import kl_ucb
+from stageroute_router.core.estimators.registry import register
 from stageroute_router.core.evidence.evidence import Evidence
 from stageroute_router.core.evidence.shrinkage import CellBeliefs, believe
 from stageroute_router.core.live_set.joint import plan_joint_live_set
@@ -37,6 +38,7 @@ _MASS = 1e-9
 """Probabilities below this are rounding errors, not support."""
 
 
+@register("posterior")
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PosteriorRule:
     """Sharpened Thompson sampling of rewards, log-normal costs around the list price, and a second look.

@@ -16,6 +16,7 @@ from starlette.routing import BaseRoute
 from stageroute_router.proxy.api.problems import Problem, invalid_input
 from stageroute_router.proxy.api.rewards import MOST_REWARDS, RewardReport, RewardTaken
 from stageroute_router.reports import status, values
+from stageroute_router.reports.endpoints import PREFIX
 from stageroute_router.store import health
 
 # What is sent to pin an arm, checked.
@@ -180,12 +181,12 @@ def describe(routes: Sequence[BaseRoute]) -> dict[str, Any]:
             operation["security"] = [{"key": []}]
     schemas = document["components"]["schemas"]
     schemas[_REPORT["title"]] = _REPORT
-    body = document["paths"]["/stageroute/reward"]["post"]["requestBody"]["content"]["application/json"]
+    body = document["paths"][f"{PREFIX}/reward"]["post"]["requestBody"]["content"]["application/json"]
     body["schema"] = json.loads(
         json.dumps(body["schema"]).replace(json.dumps(_REPORT), json.dumps(_REFERENCE))
     )
     schemas[_PIN["title"]] = _PIN
-    body = document["paths"]["/stageroute/groups/{group}/pin"]["post"]["requestBody"]["content"]
+    body = document["paths"][PREFIX + "/groups/{group}/pin"]["post"]["requestBody"]["content"]
     body["application/json"] = {
         **body["application/json"],
         "schema": {"$ref": f"#/components/schemas/{_PIN['title']}"},

@@ -13,7 +13,7 @@ from sqlalchemy.exc import ArgumentError, NoSuchModuleError
 
 from stageroute_router.errors import StoreError
 from stageroute_router.process.fork import ForkAware, survive_fork
-from stageroute_router.store.contract import DEFAULT_RETENTION_S, More, nothing_more
+from stageroute_router.store.contract import DEFAULT_DATABASE, DEFAULT_RETENTION_S, More, nothing_more
 from stageroute_router.store.history import HistoryPoint
 from stageroute_router.store.records import CommitReport, Difference, StoredDecision, StoredGroup
 from stageroute_router.store.sql import checking, sampling
@@ -280,8 +280,7 @@ def parsed_url(url: str) -> URL:
     except ArgumentError:
         hidden = re.sub(r"//[^@]*@", "//***@", str(url))
         raise StoreError(
-            f"database_url is {hidden!r}, which is not a database URL; "
-            f"write for example sqlite:///stageroute.db"
+            f"database_url is {hidden!r}, which is not a database URL; write for example {DEFAULT_DATABASE}"
         ) from None
     if parsed.drivername in ("sqlite", "sqlite+pysqlite"):
         return sqlite.prepared(parsed)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from stageroute_router.core.arm import Arm
 from stageroute_router.core.engine import Engine
-from stageroute_router.core.estimators.base import ConfidenceRule
+from stageroute_router.core.estimators.base import Estimator
 from stageroute_router.core.estimators.paper import PaperRule
 from stageroute_router.core.estimators.posterior import PosteriorRule
 from stageroute_router.core.routing.shares import (
@@ -163,7 +163,7 @@ BUDGET_USD = 0.01
 REWARD = {"best": 0.9, "next": 0.7, "poor": 0.3}
 
 
-def an_engine(rule: ConfidenceRule, *, max_live: int = 3, schedule: Schedule | None = None) -> Engine:
+def an_engine(rule: Estimator, *, max_live: int = 3, schedule: Schedule | None = None) -> Engine:
     policy = GroupPolicy(
         budget_usd=BUDGET_USD, max_live=max_live, schedule=schedule or EveryCalls(500), rule=rule
     )
@@ -239,7 +239,7 @@ def test_token_limit_that_would_be_hit_is_not() -> None:
 
 
 @pytest.mark.parametrize("rule", RULES)
-def test_rate_limit_far_above_the_traffic_changes_nothing(rule: ConfidenceRule) -> None:
+def test_rate_limit_far_above_the_traffic_changes_nothing(rule: Estimator) -> None:
     outcomes = [
         minutes_of(an_engine(rule), the_arms(**limits), per_minute=60, minutes=2)[1]
         for limits in ({}, {"requests_per_minute": 1_000.0, "tokens_per_minute": 1e6})
@@ -248,7 +248,7 @@ def test_rate_limit_far_above_the_traffic_changes_nothing(rule: ConfidenceRule) 
 
 
 @pytest.mark.parametrize("rule", RULES)
-def test_window_keeps_arms_live_that_bear_the_traffic(rule: ConfidenceRule) -> None:
+def test_window_keeps_arms_live_that_bear_the_traffic(rule: Estimator) -> None:
     """One place: the best arm could serve a third of the calls, so the next best is kept."""
     engine = an_engine(rule, max_live=1, schedule=EveryCalls(50))
     snapshot, counts = minutes_of(engine, the_arms(requests_per_minute=100.0), per_minute=300, minutes=2)
