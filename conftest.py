@@ -17,8 +17,11 @@ ROOT = Path(__file__).parent
 TIERS = {
     "litellm": (
         "stageroute_router/hook",
+        "stageroute_router/metrics",
         "stageroute_router/proxy",
+        "stageroute_router/replay",
         "stageroute_router/router",
+        "stageroute_router/telemetry",
         "tests/docs",
         "tests/hook",
         "tests/integrations",
