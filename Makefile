@@ -1,5 +1,5 @@
-# Two commands matter: `make demo` runs the main job, `make test` passes the tests. Both make their environment
-# first, in .venv, from the pinned versions in requirements/dev.lock.
+# Three commands matter: `make demo` runs the main job, `make quick` checks a change in a minute, `make test` passes all
+# tests. They make their environment first, in .venv, from the pinned versions in requirements/dev.lock.
 
 PYTHON ?= python3
 VENV := .venv
@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 export LITELLM_LOCAL_MODEL_COST_MAP := True
 SHELL := bash
 
-.PHONY: demo test check unit mutants browser environments versions peers frameworks lint types format lock bench \
+.PHONY: demo quick test check unit mutants browser environments versions peers frameworks lint types format lock bench \
 	clean docs lock-frameworks
 
 # What `make test` tries besides the latest LiteLLM we are used to: the oldest and the newest supported one.
@@ -15,6 +15,11 @@ VERSIONS := 1.83.0 1.110.2
 
 demo: $(VENV)/.ready
 	$(BIN)/stageroute demo
+
+# What needs no browser, no PostgreSQL, no other process and no LiteLLM (conftest.py): under 90 s on two processors.
+quick: $(VENV)/.ready
+	$(MAKE) -j2 lint types
+	$(BIN)/python -m pytest -q -n auto --quick --durations=10
 
 # Environments are made while linters and types, which need one processor each, are at work; what has an environment of its
 # own is tested side by side, because each takes one processor.
@@ -44,7 +49,7 @@ versions: $(VENV)/.ready
 
 # The environments of `versions`, `frameworks` and `peers`, ahead of time.
 environments: $(VENV)/.ready .venvs/peers/.ready
-	$(BIN)/python tests/environments.py $(VERSIONS:%=requirements/litellm-%.lock) requirements/frameworks/*.lock
+	$(BIN)/python tests/environments.py $(VERSIONS:%=requirements/litellm/%.lock) requirements/frameworks/*.lock
 
 # The measurements beside other routers, with these installed: they bring too much for everybody's environment.
 peers: .venvs/peers/.ready
@@ -62,6 +67,7 @@ lint: $(VENV)/.ready
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports
+	$(BIN)/python -m tests.language
 
 types: $(VENV)/.ready
 	$(BIN)/mypy
@@ -74,18 +80,21 @@ format: $(VENV)/.ready
 bench: $(VENV)/.ready
 	$(BIN)/python -m benchmarks
 
-# Pin anew, for every supported Python at once.
+# Pin anew, for every supported Python at once: everybody's environment, and of it what the image of examples/proxy needs.
+COMPILE := uv pip compile --quiet --no-header --no-annotate --generate-hashes
 lock:
-	uv pip compile --universal --python-version 3.10 --no-header --no-annotate \
-		--group dev --all-extras pyproject.toml -c requirements/constraints.txt -o requirements/dev.lock
+	$(COMPILE) --universal --python-version 3.10 --group dev --all-extras pyproject.toml \
+		-c requirements/constraints.txt -o requirements/dev.lock
+	$(COMPILE) --universal --python-version 3.12 --extra proxy --extra postgres --extra testing pyproject.toml \
+		-c requirements/dev.lock -o requirements/proxy.lock
 
 # Pin the frameworks anew, each with the newest LiteLLM it works with.
 lock-frameworks:
 	for input in $(filter-out %/open_webui.in,$(wildcard requirements/frameworks/*.in)); do \
-		uv pip compile --quiet --override requirements/frameworks/overrides.txt --python-version 3.11 --no-header --no-annotate pyproject.toml "$$input" \
+		$(COMPILE) --override requirements/frameworks/overrides.txt --python-version 3.11 pyproject.toml "$$input" \
 			requirements/frameworks/tests.txt -o "$${input%.in}.lock" || exit 1; \
 	done
-	uv pip compile --quiet --excludes requirements/frameworks/open_webui_without.txt --python-version 3.11 --no-header --no-annotate \
+	$(COMPILE) --excludes requirements/frameworks/open_webui_without.txt --python-version 3.11 \
 		requirements/frameworks/open_webui.in -o requirements/frameworks/open_webui.lock
 
 # uv installs in seconds what takes pip a minute; where uv does not get through, pip does.
@@ -96,14 +105,15 @@ $(VENV)/.ready: requirements/dev.lock pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "Python 3.10 or newer is needed; set PYTHON=")'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	test -x $(BIN)/uv || $(BIN)/python -m pip install --quiet --disable-pip-version-check --require-virtualenv \
-		--no-deps $$(grep -o '^uv==[^ ]*' requirements/dev.lock)
-	$(INSTALL) $(BIN)/python -r requirements/dev.lock
+		--no-deps --require-hashes -r <(sed -n '/^uv==/,/[^\\]$$/p' requirements/dev.lock)
+	$(INSTALL) $(BIN)/python --require-hashes -r requirements/dev.lock
 	$(INSTALL) $(BIN)/python --no-deps -e .
 	touch $@
 
 .venvs/peers/.ready: requirements/dev.lock requirements/peers.txt pyproject.toml $(VENV)/.ready
 	test -x .venvs/peers/bin/python || $(BIN)/python -m venv .venvs/peers
-	$(INSTALL) .venvs/peers/bin/python -r requirements/dev.lock -r requirements/peers.txt
+	$(INSTALL) .venvs/peers/bin/python --require-hashes -r requirements/dev.lock
+	$(INSTALL) .venvs/peers/bin/python -r requirements/peers.txt
 	$(INSTALL) .venvs/peers/bin/python --no-deps -e .
 	touch $@
 

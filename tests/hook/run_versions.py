@@ -2,7 +2,7 @@
 
     python tests/hook/run_versions.py [VERSION ...] [-- PYTEST ARGUMENTS]
 
-For each ``requirements/litellm-VERSION.lock`` this makes a virtual environment under ``.venvs/`` (again only when
+For each ``requirements/litellm/VERSION.lock`` this makes a virtual environment under ``.venvs/`` (again only when
 the lock has changed), installs exactly what the lock says, and runs ``tests/hook``, and the proxy's tests where the
 lock has a proxy. The exit status is 0 only if all runs passed. Needs nothing but Python.
 """
@@ -16,6 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
+LOCKS = ROOT / "requirements" / "litellm"
 sys.path.insert(0, str(ROOT / "tests"))
 
 from environments import AT_ONCE, environment
@@ -49,21 +50,20 @@ def main(arguments: list[str]) -> int:
     if "--" in arguments:
         at = arguments.index("--")
         named, passed_on = arguments[:at], arguments[at + 1 :]
-    locks = [ROOT / "requirements" / f"litellm-{version}.lock" for version in named]
-    locks = locks or sorted((ROOT / "requirements").glob("litellm-*.lock"))
+    locks = [LOCKS / f"{version}.lock" for version in named] or sorted(LOCKS.glob("*.lock"))
     missing = [lock.name for lock in locks if not lock.exists()]
     if missing or not locks:
-        sys.stderr.write(f"no such lock in requirements/: {', '.join(missing) or 'litellm-*.lock'}\n")
+        sys.stderr.write(f"no such lock in requirements/litellm/: {', '.join(missing) or '*.lock'}\n")
         return 2
     failed = []
     with ThreadPoolExecutor(AT_ONCE) as pool:
         for lock, (status, printed) in zip(
             locks, pool.map(lambda one: run(one, passed_on), locks), strict=True
         ):
-            sys.stdout.write(f"== {lock.stem}\n{printed}")
+            sys.stdout.write(f"== LiteLLM {lock.stem}\n{printed}")
             sys.stdout.flush()
             if status:
-                failed.append(f"{lock.stem} (exit code {status})")
+                failed.append(f"LiteLLM {lock.stem} (exit code {status})")
     if failed:
         sys.stderr.write(f"failed: {', '.join(failed)}\n")
     return 1 if failed else 0
