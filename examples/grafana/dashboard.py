@@ -220,7 +220,7 @@ def _money() -> list[Any]:
         ),
         curve(
             "Shadow price",
-            "Reward that one more US dollar would buy. 0: the budget binds nobody.",
+            "Reward that one more US dollar would buy. 0: the budget does not bind.",
             "none",
             query(f"max by (group) (stageroute_shadow_price_reward_per_usd{GROUP})", "{{group}}"),
         ),

@@ -1,8 +1,8 @@
 """Availability: the chance that a call to a deployment is answered, learned from answers and failures within seconds.
 
 A hidden Markov model over a handful of levels. A deployment answers at one of ``LEVELS``, and now and then jumps to
-another: outages begin and end. Rewards are evidence of weeks, this is a state of minutes; two failures in a row are
-enough to leave a deployment that always answered, two answers in a row to return to it.
+another: outages begin and end. Rewards accumulate over weeks, availability changes within minutes: two or
+three failures in a row take a deployment that always answered below ``UNAVAILABLE``, two or three answers bring it back.
 
 Ours; the filter is the textbook's forward algorithm (Rabiner, "A Tutorial on Hidden Markov Models", 1989, eq. 19-20).
 """

@@ -100,7 +100,7 @@ def show_replay(result: ReplayResult, console: Console, *, baselines: Sequence[B
     console.print(f"Spend over budget by quarter: {quarters}", highlight=False)
     if not result.feasible:
         console.print(
-            "[yellow]No model of the start is within the budget: nobody can keep it before a cheaper one arrives."
+            "[yellow]No model of the start is within the budget: it cannot be kept before a cheaper one arrives."
             "[/yellow]"
         )
     if result.elapsed_s:

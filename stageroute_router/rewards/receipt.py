@@ -22,7 +22,7 @@ class RewardReceipt:
     does not replace, or there was nothing to take back. ``replaced``: an earlier value of the same source was
     replaced. ``revoked``: taken back. ``kept``: no decision has this key yet; counted when one appears. ``unknown``:
     no decision has this key, and it was not kept. ``expired``: the key is a decision's that is older than what the
-    store retains; its statistics stay as they are. ``not_yours``: somebody else made the call; nothing was counted.
+    store retains; its statistics stay as they are. ``not_yours``: another caller made the call; nothing was counted.
     """
 
     status: RewardStatus
@@ -33,7 +33,7 @@ class RewardReceipt:
 
 
 class Promise(Future[RewardReceipt]):
-    """A receipt that is to come, and cannot be called off: the reward is on its way."""
+    """The future of a receipt. It cannot be cancelled, because the reward is already queued."""
 
     def cancel(self) -> bool:
         """Refuse."""

@@ -1,8 +1,8 @@
 """Reward tokens: a signed permission to reward one call once, to be handed to clients.
 
-A token names the decision, the arm and the stage it is about, when it was made, and for whom. Whoever holds it can
-read the decision, arm and stage; nobody can change them without the secret, so credit cannot be moved to another
-call. It is text of about 140 characters that may stand in a URL: ``srt1.`` and base64 of
+A token names a decision with its arm and stage, the time of issue, and the caller. Its holder can read the decision,
+arm and stage, but cannot change them without the secret, so credit cannot be moved to another
+call. It is URL-safe text of about 140 characters: ``srt1.`` and base64 of
 
     stage (4 bytes), issued at (8), length of key id (1), length of decision id (1), caller (16), key id, decision id,
     arm, signature (16)
@@ -49,7 +49,7 @@ class TokenKey:
 
     Args:
         key_id: names the key inside tokens, so that two can be valid while they are exchanged. Not secret.
-        secret: known to all processes that make or take tokens, and to nobody else.
+        secret: shared by all processes that make or check tokens, and kept from all others.
     """
 
     key_id: str
@@ -103,7 +103,7 @@ class RewardTokens:
             decision_id: the decision a reward will be for.
             arm: the arm it chose.
             stage: number of its stage.
-            caller: who alone may use the token (a user id, a session, a tenant); None for whoever holds it.
+            caller: the only caller that may use the token (a user id, a session, a tenant); None lets any holder use it.
 
         Raises:
             SettingsError: there is no key, or the arm's name is longer than 255 bytes.
