@@ -38,7 +38,7 @@ def service(router: StageRouteRouter) -> web.Application:
         try:
             receipt = await router.stageroute.areward_by_token(sent["token"], sent["reward"], caller=user)
         except (InvalidTokenError, InvalidRewardError, UnknownDecisionError):
-            return web.json_response({"error": "not accepted"}, status=403)  # the reason would help an attacker
+            return web.json_response({"error": "not accepted"}, status=403)  # without the reason
         return web.json_response({"status": receipt.status})
 
     app = web.Application()

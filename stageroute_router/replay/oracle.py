@@ -47,7 +47,7 @@ class Oracle:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FixedPolicy:
-    """What a policy without learning would have come to in expectation.
+    """Expected reward and cost of a policy without learning.
 
     Args:
         name: ``always-best``, ``always-cheapest`` or ``uniform``.

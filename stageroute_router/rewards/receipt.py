@@ -70,10 +70,10 @@ def checked_reward(reward: object) -> float:
 
 
 class Acknowledgement(Promise):
-    """What a caller waits on: done when the reward is durable; an unknown key becomes a clear error."""
+    """The future of a reported reward: done when the reward is durable; an unknown key becomes an error."""
 
     def set_result(self, result: RewardReceipt) -> None:
-        """Complete it with what the store says."""
+        """Complete it with the store's receipt."""
         if result.status == "not_yours":
             self.set_exception(
                 NotYourCallError(

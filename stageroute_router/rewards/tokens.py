@@ -31,10 +31,10 @@ from stageroute_router.errors import (
 )
 
 PREFIX = "srt1."
-"""What every token of this format starts with; no id of a call or a decision does."""
+"""Prefix of every token of this format; no id of a call or a decision has it."""
 
 LEEWAY_S = 60.0
-"""How far the clocks of two hosts may be apart, in seconds: more than time servers leave."""
+"""Largest difference between the clocks of two hosts, in seconds: more than NTP leaves."""
 
 _FIXED = struct.Struct(">IQBB16s")
 _SIGNATURE_BYTES = 16
@@ -58,7 +58,7 @@ class TokenKey:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TokenClaims:
-    """What a valid token says.
+    """The content of a valid token.
 
     Args:
         decision_id: of the decision a reward is for.
@@ -103,7 +103,7 @@ class RewardTokens:
             decision_id: the decision a reward will be for.
             arm: the arm it chose.
             stage: number of its stage.
-            caller: the only caller that may use the token (a user id, a session, a tenant); None lets any holder use it.
+            caller: the only caller that may use the token (a user id, a session, a tenant); None: any holder may.
 
         Raises:
             SettingsError: there is no key, or the arm's name is longer than 255 bytes.
@@ -123,7 +123,7 @@ class RewardTokens:
         return PREFIX + _text(payload + _signature(key, payload))
 
     def read(self, token: str) -> TokenClaims:
-        """Return what a token says, after checking that it was made here and is still good.
+        """Return a token's content, after checking its signature and age.
 
         Raises:
             InvalidTokenError: it was not, or is not; the subclass says which.
@@ -132,7 +132,7 @@ class RewardTokens:
         return self._checked(token)[1]
 
     def read_from(self, token: object, *, caller: str | None) -> TokenClaims:
-        """Do the same as :meth:`read` for whatever a client sent, and check that the token was made for it.
+        """Read a token that a client sent, and check that it was made for that caller.
 
         Args:
             token: what the client sent; anything but a token is refused.

@@ -226,7 +226,7 @@ def test_a_window_gives_no_place_to_arms_that_do_not_answer() -> None:
     assert made.open_stage(snapshot, reason="recovery", now=2.0).live == ("best",)
 
 
-def test_a_window_without_anybody_to_take_instead_keeps_the_arms() -> None:
+def test_a_window_without_a_replacement_keeps_the_arms() -> None:
     made = engine(max_live=1)
     assert made.open_stage(known(made), reason="outage", now=1.0, without=set(NAMES)).live == ("best",)
 

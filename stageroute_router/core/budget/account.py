@@ -6,9 +6,9 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 Booking = Literal["surplus", "debt", "none"]
-"""Where a call's difference from the budget is booked. ``"surplus"``: the pacer reacts to it at once. ``"debt"``: the pacer
-repays it slowly, because no live arm kept the budget although a waiting candidate could have. ``"none"``: nowhere, because
-no candidate could have kept the budget."""
+"""Where a call's difference from the budget is booked. ``"surplus"``: the pacer reacts to it at once. ``"debt"``: the
+pacer repays it slowly, because no live arm could have kept the budget although a waiting candidate could. ``"none"``:
+nowhere, because no candidate could have kept the budget."""
 
 REPAYMENT = 0.1
 """Debt repaid with each call, as a fraction of the budget. Slow enough that a newcomer which makes the budget reachable

@@ -287,7 +287,7 @@ class RewardsContract(ContractBase):
         assert store.load("chat").statistics["", "small"].reward_count == 1
         assert list(store.verify()) == []
 
-    def test_nobody_touches_what_another_caller_has_waiting(self, store: Store) -> None:
+    def test_a_waiting_reward_of_another_caller_stays_untouched(self, store: Store) -> None:
         """Neither by replacing it nor by taking it back; inside a batch or later."""
         ours = rewarded("d1", 0.5, keep=True, caller="ann")
         theirs: list[Write] = [rewarded("d1", 0.0, keep=True, caller="bob"), revoked("d1", caller="bob")]

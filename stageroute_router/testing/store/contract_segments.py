@@ -136,7 +136,7 @@ class SegmentsContract(ContractBase):
         assert list(store.verify()) == []
         assert not store.commit(batch).changes
 
-    def test_a_decision_of_before_that_arrives_after_a_segment_was_forgotten_counts_without(
+    def test_an_earlier_decision_that_arrives_after_forgetting_counts_without_segment(
         self, store: Store
     ) -> None:
         """It may have waited in a worker's queue."""

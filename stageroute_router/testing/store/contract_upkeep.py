@@ -38,7 +38,7 @@ class UpkeepContract(ContractBase):
 
     # -- decisions without a report ----------------------------------------------------------------------
 
-    def test_a_decision_nobody_reports_on_is_closed_as_lost(self, store: Store, clock: FakeClock) -> None:
+    def test_a_decision_without_a_report_is_closed_as_lost(self, store: Store, clock: FakeClock) -> None:
         """Its account books what it was expected to cost; its arm learns no cost from that. Any commit does it."""
         made = clock()
         store.commit([decided("d1", at=made), decided("d2", at=made + 10.0)])
