@@ -33,8 +33,8 @@ _WEAKEST, _STRONGEST = 2.0, 2000.0
 
 _COST_SPREAD = 0.1
 _COST_SPREAD_WEIGHT = 50.0
-"""Prior variance of a cell's mean cost over its expectation, between segments and between arms within one, and its weight
-in calls."""
+"""Prior variance of a cell's mean cost over its expectation, between segments and between arms within one, and its
+weight in calls."""
 
 _COST_VARIATION_WEIGHT = 5.0
 """Calls that a coefficient of variation of 1 counts as, for the costs within a cell."""
