@@ -2,8 +2,8 @@
 
     python examples/feedback_with_tokens.py
 
-A small web service and its users. Nobody can reward a call that was not theirs, twice, or out of bounds. The models
-are simulated on loopback, so that this runs without keys.
+A small web service and its users. A user can reward only their own calls, once, and within bounds. The models are
+simulated on loopback, so that this runs without keys.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def service(router: StageRouteRouter) -> web.Application:
         try:
             receipt = await router.stageroute.areward_by_token(sent["token"], sent["reward"], caller=user)
         except (InvalidTokenError, InvalidRewardError, UnknownDecisionError):
-            return web.json_response({"error": "not accepted"}, status=403)  # why is nobody's business
+            return web.json_response({"error": "not accepted"}, status=403)  # without the reason
         return web.json_response({"status": receipt.status})
 
     app = web.Application()

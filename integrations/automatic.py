@@ -75,7 +75,7 @@ class Answered:
 
 
 class Source(Protocol):
-    """Somebody who rewards answered calls: anything with a name and this method.
+    """A source of rewards for answered calls: any object with a name and this method.
 
     >>> class Brief:
     ...     name = "brief"
@@ -90,7 +90,7 @@ class Source(Protocol):
 
     @property
     def name(self) -> str:
-        """What its rewards are kept under."""
+        """The name under which its rewards are kept."""
 
     def rewards(self, answered: Answered) -> Iterable[tuple[str, float]]:
         """Return decision ids with rewards in [0, 1]: of this call, or of earlier ones; none where it cannot tell."""

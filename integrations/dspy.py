@@ -9,8 +9,8 @@ The one-line changes, after :func:`.litellm_provider.register` ``(router)``::
 Every prediction then knows the calls inside the module that returned it, in whatever thread or task that ran, and
 ``rewards.of(metric)`` is the same metric, for ``Evaluate``, for optimizers and for your own code, whose values are also
 kept as rewards, under the name ``dspy:exact_match``. A metric gives True (1), False (0) or a number from 0 to 1, or a
-prediction with such a ``score``. Without ``cache=False``, DSPy answers repeated questions itself, and nobody is
-credited.
+prediction with such a ``score``. Without ``cache=False``, DSPy answers repeated questions from its cache, and no
+arm is credited.
 """
 
 from __future__ import annotations

@@ -5,8 +5,8 @@ The one-line change::
     client = rewarding(instructor.from_litellm(router.completion), router)
 
 and the same with ``router.acompletion``, or with a client of the OpenAI SDK (see :mod:`.openai_transport`). Every
-attempt of a retry is a call, and has a reward, of its own, kept under the name ``instructor``; nobody waits for it. A
-stream is judged when its last part has been read. One that is left early, or that ended in another error, is not.
+attempt of a retry is a call with its own reward, kept under the name ``instructor`` and reported in the background.
+A stream is judged when its last part has been read. One that is left early, or that ended in another error, is not.
 """
 
 from __future__ import annotations

@@ -85,7 +85,7 @@ def postgres_server() -> Iterator[str]:
             raise
         pytest.skip(f"PostgreSQL cannot be started here: {error!r}")
     with psycopg.connect(server.get_uri(), autocommit=True) as connection:
-        # Nobody cuts the power here, and waiting for disks would be most of the time.
+        # Tests do not cut the power, and waiting for disks would take most of the time.
         connection.execute("ALTER SYSTEM SET fsync = off")
         connection.execute("SELECT pg_reload_conf()")
     yield server.get_uri()

@@ -1,4 +1,4 @@
-"""Virtual environments for tests that need other packages than everybody's: made once per lock, under ``.venvs/``.
+"""Virtual environments for tests that need packages of their own: made once per lock, under ``.venvs/``.
 
     python tests/environments.py LOCK ...
 

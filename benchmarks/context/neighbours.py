@@ -80,7 +80,7 @@ class Neighbours:
         mean = np.empty((len(numbers), len(arms)))
         count = np.empty_like(mean)
         for column, arm in enumerate(arms):
-            # As if each arm had been right and wrong once: one that nobody has observed is at 1/2.
+            # As if each arm had been right and wrong once: an unobserved arm is at 1/2.
             overall, known = (1 + self._sum[arm]) / (2 + self._count[arm]), 2.0 + self._count[arm]
             kept = min(int(self._count[arm]), self._memory)
             near = min(kept, self._nearest)

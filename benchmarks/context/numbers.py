@@ -12,7 +12,7 @@ from stageroute_router.replay.segments import prompts_of
 from stageroute_router.tables.outcomes import OutcomeTable
 
 FITTED_CALLS = 200
-"""How many calls the mean and deviation of each number are taken from; before, nobody looks at prompts."""
+"""Calls from which the mean and deviation of each number are computed; until then the policy ignores prompts."""
 
 
 class PromptNumbers:

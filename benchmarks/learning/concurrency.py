@@ -190,7 +190,7 @@ async def _until_reported(
     *,
     spent_usd: float,
 ) -> None:
-    """Report rewards to StageRoute, and wait until all costs have reached whoever keeps the budget."""
+    """Report rewards to StageRoute, and wait until all costs have reached the router that holds the budget."""
     if isinstance(router, StageRouteRouter):
         for answer in answered:
             await router.arecord_reward(answer, provider.outcome(answer).reward)

@@ -4,7 +4,7 @@
                                 [--estimator posterior|paper] [--gamma G] [--json FILE]
 
 One row per table and budget: mean and worst reward ratio over the seeds, largest spend ratio at the end and in any
-quarter, decisions per second. Streams that nobody could keep within the budget from the start (docs/replay.md) count
+quarter, decisions per second. Streams that no policy can keep within the budget from the start (docs/replay.md) count
 for the reward; their spend is compared with what the optimum spends, if that is more than the budget.
 """
 

@@ -1,4 +1,4 @@
-"""How long somebody waits for the page at /stageroute/, and what it costs the process that serves it.
+"""How long the page at /stageroute/ takes to load, and what it costs the process that serves it.
 
     python -m benchmarks.proxy.page_process [--decisions 1000000] [--json FILE]
 

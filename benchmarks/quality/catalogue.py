@@ -265,4 +265,4 @@ ENTRIES: tuple[Entry, ...] = (
 
 BY_NAME = {entry.name: entry for entry in ENTRIES}
 KNOWING = frozenset({"best-single", "informed"})
-"""Policies that know what nobody can: shown, but no peers to be beaten by."""
+"""Policies that know the true means: shown for reference, not counted as peers."""

@@ -3,7 +3,7 @@
 The shared live-set rule. At every maintenance window: ``ceil(max_live / 2)`` places go to the models that answered
 most calls in the stage that ends; the other places go to the candidates that have been live in the fewest stages, of
 these to the least observed, of these to the cheapest by list price. So every newcomer gets a place at the next
-window, and nobody is forgotten. It reads counts, costs and list prices only, as the peer itself may.
+window, and no arm is forgotten. It reads counts, costs and list prices only, as the peer itself may.
 
 Throughput shares. No peer knows them: a model that has had its share of a stage's calls is not offered to the peer for
 the rest of the stage, as if its rate limit had been hit.
@@ -211,8 +211,8 @@ class PeerPolicy:
     def arrive(self, models: Sequence[int], *, call: int) -> None:
         """Remember the newcomers for the next window.
 
-        As with the engine, a window opens when a stage's last call is observed: whoever arrives with the call after
-        it waits for a whole stage.
+        As with the engine, a window opens when a stage's last call is observed: a model that arrives with the next call
+        waits for a whole stage.
         """
         self._present = list(models)
 

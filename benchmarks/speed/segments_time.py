@@ -104,7 +104,7 @@ _OTHER = [
 
 
 def generated(calls: int, *, seed: int) -> list[str]:
-    """Return prompts of several kinds, none of them anybody's."""
+    """Return generated prompts of several kinds."""
     rng = np.random.default_rng(seed)
     prompts = []
     for length in rng.lognormal(np.log(400), 1.2, calls).clip(5, 100_000).astype(int):

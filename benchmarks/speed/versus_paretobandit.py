@@ -51,7 +51,7 @@ Step = Callable[[], float]
 
 
 class World:
-    """The same arms for everybody: their rewards and costs, and one stream of randomness per router."""
+    """The arms that all routers share: their rewards and costs, and one stream of randomness per router."""
 
     def __init__(self, *, arms: int) -> None:
         self.names = [f"arm{index}" for index in range(arms)]
@@ -156,7 +156,7 @@ def measure(*, calls: int, arms: int) -> dict[str, dict[str, float]]:
     times: dict[str, list[float]] = {name: [] for name in steps}
     names = list(steps)
     for block in range(BLOCKS):
-        # The order within a round alternates, so that nobody always follows the same neighbour.
+        # The order within a round alternates, so that no router always follows the same neighbour.
         for name in names if block % 2 else reversed(names):
             times[name].extend(steps[name]() for _ in range(calls // BLOCKS))
     ours = np.array(times[OURS])

@@ -88,7 +88,7 @@ class Front:
             except aiohttp.ClientError as error:
                 self._ledger.unreached += 1
                 if isinstance(error, aiohttp.ClientConnectorError) and url in self._urls:
-                    self._urls.remove(url)  # nobody listens there any more
+                    self._urls.remove(url)  # the worker there has ended
                 continue
             if response.status == 503:  # "send it again in a moment": nothing counts twice
                 self._ledger.postponed += 1

@@ -1,4 +1,4 @@
-"""What several adapters need: the handle of a router, a reward that nobody waits for, and scales other than 0 to 1."""
+"""Shared by adapters: a router's control, rewards reported in the background, and scales other than 0 to 1."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def control_of(router: object) -> Control:
 
 
 def report_without_waiting(control: Control, decision_id: str, reward: float, *, source: str) -> None:
-    """Report a reward that nobody waits for: what fails is logged.
+    """Report a reward in the background; failures are logged.
 
     Nothing is said of a call that turned out not to count, because LiteLLM answered it from its cache.
     """

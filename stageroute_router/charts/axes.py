@@ -23,7 +23,7 @@ STATES = ["live", "second look", "not live"]
 
 
 LEFT = 64
-"""What a vertical axis with its title takes."""
+"""Width of a vertical axis with its title, pixels."""
 
 
 def rows_axis(alt: Any, figure: ArmsFigure, theme: Theme, labels: int) -> Any:  # noqa: ANN401
@@ -37,7 +37,7 @@ def rows_axis(alt: Any, figure: ArmsFigure, theme: Theme, labels: int) -> Any:  
 
 
 def names(alt: Any, theme: Theme, labels: int) -> Any:  # noqa: ANN401
-    """Return how the names of arms stand at that axis."""
+    """Return an axis that shows the arms' names."""
     return alt.Axis(
         labelLimit=labels - 8,
         minExtent=labels,
@@ -108,12 +108,12 @@ def _zone_name(minutes: int) -> str:
 
 
 def clock(at: float, zone_minutes: int) -> float:
-    """Return what the clock of who looks shows, as milliseconds of a clock in UTC."""
+    """Return the viewer's local time as milliseconds of a clock in UTC."""
     return (at + zone_minutes * 60) * 1000
 
 
 def calls_per_dollar_unit(budget: float) -> int:
-    """Return per how many calls to tell costs, so that the budget is no fraction of a cent.
+    """Return the number of calls to state costs for, so that the budget is no fraction of a cent.
 
     >>> calls_per_dollar_unit(0.002), calls_per_dollar_unit(0.5), calls_per_dollar_unit(2e-6)
     (1000, 1000, 1000000)

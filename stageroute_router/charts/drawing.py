@@ -1,4 +1,4 @@
-"""What every picture of the project shares: the drawing library, two themes, and the way to SVG and PNG.
+"""Shared by all pictures: the drawing library, two themes, and output as SVG and PNG.
 
 Text sizes and colours are the same on the page, in files and in the replay's picture. Colours stay apart for people who
 see few of them, text has a contrast of 4.5 and marks one of 3 on the theme's background.

@@ -1,4 +1,4 @@
-"""What each chart shows, as plain values: made from reports by ``series``, drawn by ``charts``.
+"""The data of each chart as plain values: ``series`` makes them from reports, ``charts`` draws them.
 
 They travel to the process that draws. Amounts are US dollars per call, times seconds since the epoch.
 """
@@ -68,7 +68,7 @@ class StageMark:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LiveSetFigure:
-    """Who was live when.
+    """Which arms were live when.
 
     Args:
         arms: the rows, from the top.

@@ -1,4 +1,4 @@
-"""Has pictures drawn by another process, keeps them, and draws none twice.
+"""Draws pictures in another process and caches them.
 
 vl-convert holds Python's lock while it draws: in a thread of the serving process, every call would wait for it.
 """
@@ -24,7 +24,7 @@ KEPT = 96
 """Pictures kept: three of each of ten groups, in both themes, for a screen and a phone. About 30 kB each."""
 
 MOST_WAITING = 24
-"""So many may wait for their picture; whoever comes then is asked to come back."""
+"""Most requests that wait for a picture; further ones are refused and may try again."""
 
 COMMAND = (sys.executable, "-m", "stageroute_router.charts.worker")
 
@@ -84,7 +84,7 @@ class Painting:
                 self._drawing.release()
 
     def close(self) -> None:
-        """End the process that draws, if there is one. Whoever asks for a picture afterwards starts another."""
+        """End the drawing process, if there is one. The next request for a picture starts another."""
         process, self._process = self._process, None
         if process is None or self._owner != os.getpid():
             return
@@ -112,7 +112,7 @@ class Painting:
                 if "svg" in drawn:
                     return str(drawn["svg"])
                 raise PaintingError(f"the picture cannot be drawn: {drawn['error']}")
-            # It ended because nobody asked for a while, at this very moment; or it was ended.
+            # The process ended: it had been idle for ``IDLE_S``, or another thread ended it.
             self.close()
         msg = (
             "the process that draws pictures ends without an answer; the log may say why "

@@ -1,8 +1,8 @@
 """The process that draws: one job a line on standard input, one answer a line on standard output, which is JSON.
 
-Somebody waits for its first picture, most of that time for the drawing library to load: it loads little else. It ends
-when its input does, or when nobody has asked for a while. It runs at a low priority, so that a picture never takes a
-processor from calls.
+The first picture waits for the drawing library to load, so the process imports little else. The process ends when its
+input ends, or after ``IDLE_S`` without a job. It runs at a low priority, so that a picture never takes a processor from
+calls.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from stageroute_router.charts.figures import ArmsFigure, Figure
 from stageroute_router.errors import StageRouteError
 
 IDLE_S = 120.0
-"""It ends after so many seconds without a job, and gives its memory back: about 150 MB."""
+"""Seconds without a job after which the process ends and frees its memory, about 150 MB."""
 
 _NICE = 5
 
@@ -66,11 +66,11 @@ def paint(job: Job) -> str:
 
 
 def main(idle_s: float = IDLE_S) -> None:
-    """Draw until nobody asks for ``idle_s`` seconds."""
+    """Draw until no job has come for ``idle_s`` seconds."""
     os.nice(_NICE)
     if not _asked_within(0.0):
         with contextlib.suppress(StageRouteError):  # where something is missing, the first job says so
-            # The first picture takes a second: before anybody waits.
+            # The first picture takes a second: spend it before the first job.
             svg(ArmsFigure(budget=1.0, rows=()), label="")
     while _asked_within(idle_s):
         line = sys.stdin.buffer.readline()

@@ -1,4 +1,4 @@
-"""What is known of an arm before it is tried: prices, shares, priors."""
+"""An arm as configured: prices, shares, priors."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Literal
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SegmentPrior:
-    """What is said of an arm in one segment, before it is tried.
+    """The prior of an arm in one segment.
 
     Args:
         segment: the segment's name.

@@ -1,8 +1,9 @@
 """Availability: the chance that a call to a deployment is answered, learned from answers and failures within seconds.
 
 A hidden Markov model over a handful of levels. A deployment answers at one of ``LEVELS``, and now and then jumps to
-another: outages begin and end. Rewards are evidence of weeks, this is a state of minutes; two failures in a row are
-enough to leave a deployment that always answered, two answers in a row to return to it.
+another: outages begin and end. Rewards accumulate over weeks, availability changes within minutes: two or
+three failures in a row take a deployment that always answered below ``UNAVAILABLE``, and two or three answers in a row
+bring it back.
 
 Ours; the filter is the textbook's forward algorithm (Rabiner, "A Tutorial on Hidden Markov Models", 1989, eq. 19-20).
 """
@@ -17,40 +18,40 @@ LEVELS = (0.001, 0.1, 0.25, 0.5, 0.75, 0.9, 0.97, 0.999)
 """Chances of an answer that a deployment may have."""
 
 JUMPS = (0.03, 0.002, 0.002, 0.004, 0.005, 0.02, 0.05, 0.887)
-"""How likely each level is after a jump: most deployments answer, those that do not are mostly gone altogether."""
+"""Probability of each level after a jump: most deployments answer, and most of the others answer nothing."""
 
 JUMP_PER_CALL = 0.005
-"""How likely a jump is between two calls. From 0.002 to 0.02 it takes two or three failures to leave a deployment."""
+"""How likely a jump is between two calls. From 0.002 to 0.02 two or three failures take a deployment down."""
 
 JUMP_TIME_S = 300.0
-"""Mean seconds between two jumps that are not seen, because no calls are made: outages last minutes."""
+"""Mean seconds between two jumps while no calls are made: outages last minutes."""
 
 UNAVAILABLE = 0.2
 """An arm with a smaller chance of an answer gets no calls but probes while another arm answers."""
 
 AVAILABLE = 0.95
-"""From this chance of an answer on, an arm is worth what its answers are worth: one lost call in twenty is noise."""
+"""From this chance of an answer on, an arm's reward is not discounted: one lost call in twenty is noise."""
 
 RECOVERED = 0.995
-"""From this chance on, nothing is remembered of a deployment's failures: about ten answers in a row."""
+"""From this chance on, a deployment's failures are forgotten: after about ten answers in a row."""
 
 PROBE_SHARE = 0.05
-"""Share of the calls with a retry left that probe the arms which did not answer of late.
+"""Share of the calls with a retry left that probe arms which are down.
 
 Such a call fails once and is answered by another arm. An arm that answers again is found within 20 of them on average.
 """
 
 LAST_PROBE_SHARES = ((50, 0.005), (100, 0.01), (150, 0.02))
-"""The same for calls without a retry, by how many calls were made since the arm was tried last; 0 before.
+"""Probe share of calls without a retry, as (calls since the arm was last tried, share); 0 before the first.
 
 Each such probe costs its caller an answer: one in 150 calls on average, and seldom more than 250 without one.
 """
 
 FOLLOW_UP_SHARE = 0.5
-"""Share of the calls that go to an arm whose last call was answered, until enough were to trust it again."""
+"""Share of the calls that go to an arm after an answered probe, until the arm is no longer down."""
 
 _GRID = 20
-"""Chances are rounded to one part in so many: a mix is solved anew only when an arm's moves that far."""
+"""Chances are rounded to multiples of 1 / this, so that a mix is solved again only when a chance moves that far."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +116,7 @@ class Availability:
     probe_share: float = 0.0
 
     def answers(self, arm: str) -> bool:
-        """Return whether an arm has a chance worth speaking of."""
+        """Return whether an arm's chance of an answer is at least ``UNAVAILABLE``."""
         return self.chance.get(arm, 1.0) >= UNAVAILABLE
 
 

@@ -15,7 +15,7 @@ from stageroute_router.core.mix import Mix, even_mix, priced_mix, probing_mix, s
 from stageroute_router.core.snapshot import Choice, Estimate, GroupPolicy, Snapshot, Stage, UsedMix
 
 PROVEN_BY_COSTS = 5
-"""From how many known costs on an arm's expected cost counts as known.
+"""Number of observed costs from which an arm's expected cost counts as known.
 
 After five the cost posterior is more the observations' than the price list's, whatever their spread.
 """
@@ -27,7 +27,7 @@ The rule plans with the same limit; the arm may turn out dearer than its price s
 """
 
 _MOST_PRICES = 256
-"""Mixes at callers' own prices that are kept until the next estimate: applications have a few prices, not many."""
+"""Most mixes at callers' own prices that are cached until the next estimate: applications use few prices."""
 
 
 def choose(
@@ -348,7 +348,7 @@ def _open_to_more(
 
 
 def _has_a_price(snapshot: Snapshot, name: str) -> bool:
-    """Return whether anything is known of an arm's cost: a price, or a call."""
+    """Return whether an arm has a list price or an observed cost."""
     estimate = snapshot.estimate
     return bool(estimate.priced[estimate.position[name]])
 
@@ -364,7 +364,7 @@ def _has_its_fill(
 
 
 def _cheapest(policy: GroupPolicy, snapshot: Snapshot, usable: tuple[str, ...]) -> Mix:
-    """Return equal parts of the arms that are expected to be cheapest: several where nothing tells them apart.
+    """Return equal shares of the arms with the lowest expected cost: several where they tie.
 
     Arms of which nothing is known come last: what is expected of them is no more than the budget.
     """

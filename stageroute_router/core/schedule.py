@@ -119,7 +119,7 @@ class AtTimes:
 
 @dataclass(frozen=True, slots=True)
 class Manual:
-    """No window opens by itself; somebody calls ``redeploy``.
+    """A window opens only when the application calls ``redeploy``.
 
     >>> Manual().is_due(opened_at=0, opened_at_call=0, now=1e9, calls=10**9), Manual().due_at(opened_at=0)
     (False, None)

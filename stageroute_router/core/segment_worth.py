@@ -1,4 +1,4 @@
-"""What telling calls apart is worth: the mixes by segment against the best single mix, at the same budget."""
+"""What segments are worth: the mixes by segment against the best single mix, at the same budget."""
 
 from __future__ import annotations
 

@@ -45,7 +45,7 @@ class GroupPolicy:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ArmEvidence:
-    """What was known of one candidate when a stage was planned.
+    """The evidence of one candidate when a stage was planned.
 
     Args:
         arm: the candidate.
@@ -140,7 +140,7 @@ class Choice:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Estimate:
-    """What was concluded from the evidence, until it is worth concluding anew. Arrays have shape (arms,).
+    """What the estimator computed from the evidence, until the next refresh. Arrays have shape (arms,).
 
     Args:
         bounds: of every candidate.

@@ -12,8 +12,8 @@ Cell = tuple[str, str]
 class ArmStatistics:
     """What has been observed of one arm (in one segment of one group).
 
-    Rewards and costs have counts of their own: a cost is seen on nearly every call, a reward only when
-    somebody reports one. Dividing one by the other's count would inflate every cost.
+    Rewards and costs have counts of their own: LiteLLM reports a cost for nearly every call, the
+    application a reward for some. Dividing one by the other's count would inflate every cost.
 
     ``a + b`` are the statistics of both; ``ArmStatistics()`` is neutral; ``a - b`` takes observations back
     (a reward that was replaced, a call that turned out to be a cache hit).

@@ -1,4 +1,4 @@
-"""What a forked process must begin anew: locks, threads, queues and connections belong to its parent.
+"""Fork handling: a child must replace the locks, threads, queues and connections of its parent.
 
 Gunicorn with ``--preload`` makes the router, and may even use it, before it forks its workers. A copy of another
 thread's lock stays locked for ever, a copy of a connection mixes two processes' bytes, and a copy of a random
@@ -12,23 +12,23 @@ import weakref
 
 
 class ForkAware:
-    """Something with locks, threads or connections of its own. None of these methods may raise."""
+    """An object that owns locks, threads or connections. None of these methods may raise."""
 
     def before_fork(self) -> None:
-        """Put down, in the parent, what a child must not inherit. May wait for a moment, not for ever."""
+        """Release, in the parent before the fork, what a child must not inherit. May wait for a bounded time."""
 
     def after_fork_in_parent(self) -> None:
-        """Take it up again."""
+        """Acquire it again, in the parent after the fork."""
 
     def after_fork_in_child(self) -> None:
-        """Begin anew, without touching anything the parent's threads may have held."""
+        """Replace everything, in the child, without touching what the parent's threads may have held."""
 
 
 _known: weakref.WeakSet[ForkAware] = weakref.WeakSet()
 
 
 def survive_fork(thing: ForkAware) -> None:
-    """Have a thing's methods called around every fork of this process, for as long as it lives."""
+    """Call an object's methods around every fork of this process, for as long as the object lives."""
     _known.add(thing)
 
 

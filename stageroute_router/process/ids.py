@@ -31,7 +31,7 @@ class RandomIds(ForkAware):
         survive_fork(self)
 
     def next(self) -> int:
-        """Return a number that nobody has had, and nobody can guess."""
+        """Return a number that is unique and cannot be guessed."""
         while True:
             try:
                 return self._numbers.pop()  # in one step, whatever other threads do
@@ -43,7 +43,7 @@ class RandomIds(ForkAware):
                 ]
 
     def after_fork_in_child(self) -> None:
-        """Drop the numbers fetched: the parent uses them."""
+        """Drop the prefetched numbers: the parent uses them."""
         self._numbers = []
 
 

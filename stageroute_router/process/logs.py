@@ -1,4 +1,4 @@
-"""What may be logged of an error that was kept from the user's call."""
+"""How an error that must not reach the user's call is logged."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from stageroute_router.errors import StageRouteError
 
 
 def loggable(error: BaseException) -> str:
-    """Return an error's traceback and kind, and what it says only where we wrote that ourselves.
+    """Return an error's traceback and type; its text only if it is a ``StageRouteError``.
 
-    The text of anybody else's error may be a piece of a request: LiteLLM's errors repeat what providers say, and
+    The text of a foreign error may contain parts of a request: LiteLLM's errors repeat the provider's message, and
     providers repeat prompts and keys. The traceback has lines of code and no values.
 
     >>> loggable(KeyError("a prompt"))

@@ -18,7 +18,7 @@ from stageroute_router.tables.load import load_table
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReplayOptions:
-    """What may be chosen; see ``stageroute replay --help``. None takes the protocol's value."""
+    """The options; see ``stageroute replay --help``. None takes the protocol's value."""
 
     budget_usd: float | None = None
     budget_fraction: float = 0.3

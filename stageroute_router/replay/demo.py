@@ -23,7 +23,7 @@ def run_demo(
     database_url: str | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> ReplayReport:
-    """Route ``calls`` real LiteLLM calls and report what came of them.
+    """Route ``calls`` real LiteLLM calls and report the result.
 
     Args:
         calls: number of calls.

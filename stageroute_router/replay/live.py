@@ -49,7 +49,7 @@ def replay_live(
     database_url: str | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> ReplayResult:
-    """Make every call of a stream through ``StageRouteRouter`` and return what came of it.
+    """Make every call of a stream through ``StageRouteRouter`` and return the result.
 
     Args:
         table: recorded outcomes.
@@ -113,7 +113,7 @@ def replay_live(
 
 
 def _expected_tokens(models: list[SimulatedModel]) -> dict[str, float]:
-    """Return what a team knows of its traffic before it tries a model: mean token counts over all of them."""
+    """Return the expected token counts of a call before a model is tried: the means over all models."""
     recordings = [model.recording for model in models if model.recording is not None]
     return {
         "expected_prompt_tokens": float(np.mean([r.prompt_tokens.mean() for r in recordings])),

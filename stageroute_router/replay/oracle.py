@@ -1,4 +1,4 @@
-"""What could have been had: the best mixture for somebody who knows every model's true means."""
+"""The optimum of a stream: the best mixture, computed from every model's true means."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class Oracle:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FixedPolicy:
-    """What a policy without learning would have come to in expectation.
+    """Expected reward and cost of a policy without learning.
 
     Args:
         name: ``always-best``, ``always-cheapest`` or ``uniform``.
@@ -151,7 +151,7 @@ def best_mixtures(
 def fixed_policies(
     mean_reward: npt.ArrayLike, mean_cost_usd: npt.ArrayLike, *, arrival: npt.ArrayLike, calls: int
 ) -> tuple[FixedPolicy, ...]:
-    """Return what always-best, always-cheapest and uniform routing over the models there would have come to.
+    """Return the reward and cost of always-best, always-cheapest and uniform routing over the models available.
 
     Always-best takes the model with the largest true mean reward (the cheaper of equals), always-cheapest the one
     with the smallest true mean cost (the better of equals); both change over as soon as a better one arrives. No

@@ -1,4 +1,4 @@
-"""What a replay says when it is done: tables for the terminal and a picture."""
+"""The report of a replay: tables for the terminal, and a picture."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _MOST_STAGES = 12
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Baseline:
-    """What another policy would have got on the same traffic."""
+    """The result of another policy on the same traffic."""
 
     name: str
     reward: float
@@ -29,7 +29,7 @@ class Baseline:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReplayReport:
-    """A replay and, for comparison, what fixed policies come to on the same traffic."""
+    """A replay and, for comparison, fixed policies on the same traffic."""
 
     result: ReplayResult
     baselines: tuple[Baseline, ...]
@@ -100,7 +100,7 @@ def show_replay(result: ReplayResult, console: Console, *, baselines: Sequence[B
     console.print(f"Spend over budget by quarter: {quarters}", highlight=False)
     if not result.feasible:
         console.print(
-            "[yellow]No model of the start is within the budget: nobody can keep it before a cheaper one arrives."
+            "[yellow]No model of the start is within the budget: it cannot be kept before a cheaper one arrives."
             "[/yellow]"
         )
     if result.elapsed_s:

@@ -1,4 +1,4 @@
-"""What came of a replay: every choice, and the figures anyone can recompute from them."""
+"""The result of a replay: every choice, and the figures computed from them."""
 
 from __future__ import annotations
 
@@ -121,7 +121,7 @@ class ReplayResult:
         }
 
     def save_choices(self, path: Path) -> None:
-        """Write every choice to an ``.npz`` file, so that anyone can recompute the figures.
+        """Write every choice to an ``.npz`` file, so that the figures can be recomputed.
 
         Keys: ``row``, ``model``, ``stage`` (per call, in order), ``arrival`` (per model), ``live`` (per stage and
         model).

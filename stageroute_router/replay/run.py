@@ -32,7 +32,7 @@ PROGRESS_EVERY = 500
 
 @dataclass(frozen=True, slots=True)
 class TimelyReward:
-    """A reward that is told now.
+    """A reward that is reported now.
 
     Args:
         call: number of the call it belongs to, from 0; possibly long ago.
@@ -46,7 +46,7 @@ class TimelyReward:
 
 
 class Policy(Protocol):
-    """Something that routes a stream's calls. Models are indices into the table.
+    """A policy that routes a stream's calls. Models are indices into the table.
 
     The loop calls ``start`` once, then for every call ``arrive`` if models arrived, ``choose``, and ``observe``.
     """
@@ -74,7 +74,7 @@ class Policy(Protocol):
         ...
 
     def observe(self, call: int, *, model: int, cost_usd: float, rewards: Sequence[TimelyReward]) -> None:
-        """Learn what the call cost, and the rewards (of this or earlier calls) that are told now."""
+        """Learn what the call cost, and the rewards (of this or earlier calls) that are reported now."""
         ...
 
 
@@ -180,7 +180,7 @@ def run_policy(
 
 
 class EnginePolicy:
-    """The engine as a policy: what happens to a live group, call by call.
+    """The engine as a policy: the steps of a live group, call by call.
 
     Args:
         table: recorded outcomes; of these only names and list prices are read.

@@ -1,4 +1,4 @@
-"""In which segment the calls of a replay are: by the table's labels, by their prompts, or none."""
+"""The segment of each call of a replay: from the table's labels, from prompts, or none."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SegmentOf = Callable[[int], str]
 
 
 def segments_of(table: OutcomeTable, by: By, *, seed: int) -> SegmentOf | None:
-    """Return how to tell a table's queries apart; None for not at all.
+    """Return the function that gives each query its segment; None without segments.
 
     Args:
         table: recorded outcomes.

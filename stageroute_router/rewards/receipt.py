@@ -22,7 +22,7 @@ class RewardReceipt:
     does not replace, or there was nothing to take back. ``replaced``: an earlier value of the same source was
     replaced. ``revoked``: taken back. ``kept``: no decision has this key yet; counted when one appears. ``unknown``:
     no decision has this key, and it was not kept. ``expired``: the key is a decision's that is older than what the
-    store retains; its statistics stay as they are. ``not_yours``: somebody else made the call; nothing was counted.
+    store retains; its statistics stay as they are. ``not_yours``: another caller made the call; nothing was counted.
     """
 
     status: RewardStatus
@@ -33,7 +33,7 @@ class RewardReceipt:
 
 
 class Promise(Future[RewardReceipt]):
-    """A receipt that is to come, and cannot be called off: the reward is on its way."""
+    """The future of a receipt. It cannot be cancelled, because the reward is already queued."""
 
     def cancel(self) -> bool:
         """Refuse."""
@@ -70,10 +70,10 @@ def checked_reward(reward: object) -> float:
 
 
 class Acknowledgement(Promise):
-    """What a caller waits on: done when the reward is durable; an unknown key becomes a clear error."""
+    """The future of a reported reward: done when the reward is durable; an unknown key becomes an error."""
 
     def set_result(self, result: RewardReceipt) -> None:
-        """Complete it with what the store says."""
+        """Complete it with the store's receipt."""
         if result.status == "not_yours":
             self.set_exception(
                 NotYourCallError(

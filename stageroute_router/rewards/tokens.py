@@ -1,8 +1,8 @@
 """Reward tokens: a signed permission to reward one call once, to be handed to clients.
 
-A token names the decision, the arm and the stage it is about, when it was made, and for whom. Whoever holds it can
-read the decision, arm and stage; nobody can change them without the secret, so credit cannot be moved to another
-call. It is text of about 140 characters that may stand in a URL: ``srt1.`` and base64 of
+A token names a decision with its arm and stage, the time of issue, and the caller. Its holder can read the decision,
+arm and stage, but cannot change them without the secret, so credit cannot be moved to another
+call. It is URL-safe text of about 140 characters: ``srt1.`` and base64 of
 
     stage (4 bytes), issued at (8), length of key id (1), length of decision id (1), caller (16), key id, decision id,
     arm, signature (16)
@@ -31,10 +31,10 @@ from stageroute_router.errors import (
 )
 
 PREFIX = "srt1."
-"""What every token of this format starts with; no id of a call or a decision does."""
+"""Prefix of every token of this format; no id of a call or a decision has it."""
 
 LEEWAY_S = 60.0
-"""How far the clocks of two hosts may be apart, in seconds: more than time servers leave."""
+"""Largest difference between the clocks of two hosts, in seconds: more than NTP leaves."""
 
 _FIXED = struct.Struct(">IQBB16s")
 _SIGNATURE_BYTES = 16
@@ -49,7 +49,7 @@ class TokenKey:
 
     Args:
         key_id: names the key inside tokens, so that two can be valid while they are exchanged. Not secret.
-        secret: known to all processes that make or take tokens, and to nobody else.
+        secret: shared by all processes that make or check tokens, and kept from all others.
     """
 
     key_id: str
@@ -58,7 +58,7 @@ class TokenKey:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TokenClaims:
-    """What a valid token says.
+    """The content of a valid token.
 
     Args:
         decision_id: of the decision a reward is for.
@@ -103,7 +103,7 @@ class RewardTokens:
             decision_id: the decision a reward will be for.
             arm: the arm it chose.
             stage: number of its stage.
-            caller: who alone may use the token (a user id, a session, a tenant); None for whoever holds it.
+            caller: the only caller that may use the token (a user id, a session, a tenant); None: any holder may.
 
         Raises:
             SettingsError: there is no key, or the arm's name is longer than 255 bytes.
@@ -123,7 +123,7 @@ class RewardTokens:
         return PREFIX + _text(payload + _signature(key, payload))
 
     def read(self, token: str) -> TokenClaims:
-        """Return what a token says, after checking that it was made here and is still good.
+        """Return a token's content, after checking its signature and age.
 
         Raises:
             InvalidTokenError: it was not, or is not; the subclass says which.
@@ -132,7 +132,7 @@ class RewardTokens:
         return self._checked(token)[1]
 
     def read_from(self, token: object, *, caller: str | None) -> TokenClaims:
-        """Do the same as :meth:`read` for whatever a client sent, and check that the token was made for it.
+        """Read a token that a client sent, and check that it was made for that caller.
 
         Args:
             token: what the client sent; anything but a token is refused.

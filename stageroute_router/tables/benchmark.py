@@ -1,4 +1,4 @@
-"""What is known of arms before they have served a call: a table of evaluated prompts, as a prior that fades.
+"""Priors from a table of evaluated prompts; they fade as rewards arrive.
 
 A CSV or Parquet file with the columns
 
@@ -26,14 +26,14 @@ from stageroute_router.errors import TableError
 from stageroute_router.tables.columns import TableColumns, read_csv_columns, read_parquet_columns
 
 DEFAULT_WEIGHT = 20.0
-"""Most observations that a table counts as, by arm, and by arm and segment: it is of other prompts than will come."""
+"""Most observations that a table counts as, by arm, and by arm and segment: calls will have other prompts."""
 
 _COLUMNS = TableColumns(kind="benchmark", required=("arm", "score"), optional=("cost", "count", "segment"))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BenchmarkPrior:
-    """What a table says of one arm.
+    """A table's prior of one arm.
 
     Args:
         score: mean score, in [0, 1].
@@ -65,7 +65,7 @@ class UnusedRows:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BenchmarkTable:
-    """What a table says, by arm.
+    """A table's priors, by arm.
 
     Args:
         path: the file.
@@ -76,7 +76,7 @@ class BenchmarkTable:
     arms: Mapping[str, BenchmarkPrior]
 
     def priors(self, arms: Iterable[Arm], *, weight: float = DEFAULT_WEIGHT) -> tuple[Arm, ...]:
-        """Return arms with the table's priors; what was said of an arm by hand stays.
+        """Return arms with the table's priors; priors set on an arm stay.
 
         Args:
             arms: a group's.

@@ -1,4 +1,4 @@
-"""The columns of a CSV or Parquet file, and where in the file each of their values stands."""
+"""The columns of a CSV or Parquet file, and the position of each value in the file, for messages."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class TableFile:
     lines: Sequence[int] | None = None
 
     def place(self, index: int) -> str:
-        """Return where a row stands, for a message."""
+        """Return the position of a row, for a message."""
         return f"row {index}" if self.lines is None else f"line {self.lines[index]}"
 
 

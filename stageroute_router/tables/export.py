@@ -1,4 +1,4 @@
-"""Decisions with what became of them as a table: CSV, JSON lines or Parquet, however many there are."""
+"""Decisions and their outcomes as a table: CSV, JSON lines or Parquet, streamed in batches."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Kind = Literal["text", "number", "count"]
 Cell = str | float | int | None
 
 BATCH = 10_000
-"""How many decisions are held at a time, and make a row group of a Parquet file."""
+"""Decisions held in memory at a time; also the size of a Parquet row group."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,19 +108,19 @@ def between(
 
 
 class TableWriter(Protocol):
-    """Writes rows somewhere."""
+    """Writes rows in one file format."""
 
     def write(self, rows: Sequence[tuple[Cell, ...]]) -> None:
         """Write rows in the order of :data:`COLUMNS`."""
         ...
 
     def close(self) -> None:
-        """Write what is left. Without it the table is not whole."""
+        """Write the remaining rows. Without this call the file is incomplete."""
         ...
 
 
 def write_table(decisions: Iterable[StoredDecision], writer: TableWriter) -> Iterator[int]:
-    """Write decisions a batch at a time, and tell after each how many there are by now."""
+    """Write decisions in batches, and yield the count so far after each."""
     remaining = iter(decisions)
     written = 0
     while batch := [cells_of(stored) for stored in islice(remaining, BATCH)]:

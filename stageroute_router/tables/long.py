@@ -41,7 +41,7 @@ def read_parquet(path: Path) -> OutcomeTable:
 
 
 class _LongTable:
-    """Lines of calls on their way to a rectangle of queries and models."""
+    """Collects lines of calls into arrays of queries by models."""
 
     def __init__(self, path: Path, table: TableFile) -> None:
         self._path = path

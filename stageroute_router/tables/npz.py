@@ -155,7 +155,7 @@ class PromptFile(Sequence[str | None]):
                         raise ValueError
                     texts[row] = text
         except (lzma.LZMAError, EOFError, KeyError, TypeError, ValueError) as error:
-            # The line's text stays out of the message: prompts are nobody's business.
+            # The message leaves the line's text out: it may hold a prompt.
             message = (
                 f"{self._path}: line {number} is not readable; every line must be "
                 f'{{"i": row below {self._rows}, "prompt": text or null}}'

@@ -46,7 +46,7 @@ _LOG_INTERVAL_S = 60.0
 Verdict = Literal[
     "recorded", "not_accepted", "bad_score", "no_call", "unmanaged", "unknown", "not_stored", "error"
 ]
-"""What became of an evaluation:
+"""The result of an evaluation:
 
 - ``"recorded"``: its reward is stored.
 - ``"not_accepted"``: it has another name than those that were given a scale.
@@ -114,10 +114,10 @@ class EvaluationRewards(LogRecordProcessor):
     emit = on_emit  # its name before OpenTelemetry 1.35
 
     def shutdown(self) -> None:
-        """Do nothing: rewards under way are the router's, whose ``close()`` stores them."""
+        """Do nothing: the router's ``close()`` stores the rewards in its queue."""
 
     def force_flush(self, timeout_millis: int = 30000) -> bool:
-        """Return True: nothing waits here."""
+        """Return True: this processor buffers nothing."""
         return True
 
     def _take(self, emitted: Any) -> None:  # noqa: ANN401
@@ -188,7 +188,7 @@ class EvaluationRewards(LogRecordProcessor):
 
 @contextmanager
 def evaluating(response: object) -> Iterator[None]:
-    """Let evaluations that are emitted inside be about a call, whatever emits them.
+    """Attribute all evaluations that are emitted inside to one call.
 
     Evaluators that copy OpenTelemetry's baggage to their events (pydantic-evals does), or that emit events in the
     present context, need no more.

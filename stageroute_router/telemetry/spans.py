@@ -68,17 +68,17 @@ class DecisionSpans(SpanProcessor):
     # --- what the strategy tells ---------------------------------------------------------------------------
 
     def made(self, call_id: str, decision: MadeDecision) -> None:
-        """Take a decision; the strategy calls this."""
+        """Record a decision; the strategy calls this."""
         self._calls.put(call_id, decision)
 
     def answered(self, response_id: str, decision: MadeDecision) -> None:
-        """Take the id of an answer; the strategy calls this."""
+        """Record the id of an answer; the strategy calls this."""
         self._answers.put(response_id, decision)
 
     # --- what a tracer provider asks -----------------------------------------------------------------------
 
     def on_start(self, span: Span, parent_context: context.Context | None = None) -> None:
-        """Have the span come by here before it ends: afterwards nothing can be written on it."""
+        """Wrap the span's ``end``: attributes cannot be set after it."""
         try:
             there = vars(span)
             there["end"] = partial(self._end, span, there.get("end"))
@@ -86,14 +86,14 @@ class DecisionSpans(SpanProcessor):
             _log("a span could not be prepared", error)
 
     def on_end(self, span: ReadableSpan) -> None:
-        """Do nothing: it has been done."""
+        """Do nothing: the decision was written before the end."""
 
     def shutdown(self) -> None:
-        """Listen no more."""
+        """Stop listening to the strategy."""
         watching.end(self)
 
     def force_flush(self, timeout_millis: int = 30000) -> bool:
-        """Return True: nothing waits here."""
+        """Return True: this processor buffers nothing."""
         return True
 
     def decision_of(self, *, trace_id: int, span_id: int) -> str | None:

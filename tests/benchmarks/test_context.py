@@ -182,7 +182,7 @@ def test_linucb_is_a_ridge_regression_with_its_bound() -> None:
     )
     alpha_1 = np.sqrt(np.einsum("nd,dn->n", wanted, np.linalg.solve(gram, wanted.T)))
     assert prediction.bound(2.0)[:, 0] == pytest.approx(np.minimum(prediction.mean[:, 0] + alpha_1, 1))
-    assert prediction.mean[:, 1].tolist() == [0.5] * 5, "nobody has observed it"
+    assert prediction.mean[:, 1].tolist() == [0.5] * 5, "unobserved"
     assert (prediction.count[:, 0] > prediction.count[:, 1]).all()
 
 

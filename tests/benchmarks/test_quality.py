@@ -153,7 +153,7 @@ def test_every_policy_keeps_to_the_streams_rules(
     result = run(BY_NAME[name], table, stream)
     assert (result.live.sum(axis=1) <= stream.max_live).all()
     assert result.live[result.stage - 1, result.model].all(), "only live models answer"
-    assert (result.arrival[result.model] <= np.arange(CALLS)).all(), "nobody answers before arriving"
+    assert (result.arrival[result.model] <= np.arange(CALLS)).all(), "no model answers before arriving"
     assert np.bincount(result.stage)[1:].tolist() == list(stream.stage_lengths)
     again = run(BY_NAME[name], table, stream)
     assert np.array_equal(result.model, again.model), "equal seeds, equal choices"

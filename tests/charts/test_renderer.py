@@ -116,7 +116,7 @@ def test_only_so_many_wait_for_pictures() -> None:
     painting.close()
 
 
-def test_it_ends_when_nobody_asks_and_is_started_again() -> None:
+def test_it_ends_when_idle_and_is_started_again() -> None:
     painting = Painting(command=(*COMMAND, "0.05"), patience_s=60)
     # The first job is there before it waits for one.
     assert ">one</text>" in painting.picture("one", job("one"))
@@ -126,7 +126,7 @@ def test_it_ends_when_nobody_asks_and_is_started_again() -> None:
     painting.close()
 
 
-def test_it_ends_with_whoever_asked() -> None:
+def test_it_ends_with_its_input() -> None:
     ended = subprocess.run(COMMAND, input=line_of(job("last")), capture_output=True, check=True)
     assert b">last</text>" in ended.stdout
 

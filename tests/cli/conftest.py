@@ -202,7 +202,7 @@ class StandIn:
     """What a proxy with the plugin would report. Tests change it while it is served.
 
     Args:
-        key: what it asks for; None lets everybody in.
+        key: the key that it requires; None requires none.
         is_full: whether no more arms can be pinned.
         answer: answers every request instead, when set.
         released: while it is not set, requests are left unanswered.
@@ -349,7 +349,7 @@ def proxy() -> Iterator[StandIn]:
 
 @dataclass
 class Clean:
-    """The command line in an empty folder and without anybody's keys."""
+    """The command line in an empty folder, with no keys in the environment."""
 
     folder: Path
 
@@ -409,7 +409,7 @@ def wait_until(done: Callable[[], bool], *, deadline_s: float = DEADLINE_S) -> N
 
 @pytest.fixture
 def dead_url() -> Iterator[str]:
-    """The URL of a port that nobody listens at, and nobody else gets meanwhile."""
+    """The URL of a port without a listener, held so that no other process gets it."""
     with socket.socket() as held:
         held.bind(("127.0.0.1", 0))
         yield f"http://127.0.0.1:{held.getsockname()[1]}"

@@ -20,7 +20,7 @@ from stageroute_router.reports import Reports, endpoints
 from stageroute_router.reports.remote import ProxyReports
 from stageroute_router.reports.status import Status
 
-KEY = "sk-a-key-that-nobody-may-see"
+KEY = "sk-a-key-that-must-stay-secret"
 
 
 @pytest.fixture
@@ -67,7 +67,7 @@ def test_ids_and_groups_may_have_any_characters(client: ProxyReports, proxy: Any
     for odd in ("a/b c?d#e%2F", "..", "../status", "é"):
         proxy.groups = (replace(proxy.groups[0], name=odd),)
         proxy.receipts = {odd: proxy.receipts.get("chatcmpl-1") or next(iter(proxy.receipts.values()))}
-        if ".." not in odd:  # which is a way up to whoever is between
+        if ".." not in odd:  # which proxies in between resolve
             assert client.receipt(odd) is not None
             assert client.redeploy(odd).name == odd
         else:
@@ -141,7 +141,7 @@ def test_a_404_that_is_not_stageroutes_is_no_unknown_decision(client: ProxyRepor
     assert "the plugin is not loaded" in failure(client, lambda asked: asked.receipt("d"))
 
 
-def test_nobody_listening(dead_url: str) -> None:
+def test_a_port_without_a_listener(dead_url: str) -> None:
     with ProxyReports(dead_url) as client, pytest.raises(ProxyUnavailableError, match="nothing answers at"):
         client.status()
 

@@ -13,7 +13,7 @@ import pytest
 from stageroute_router.reports.values import Binding
 from stageroute_router.reports.warnings import arm_warnings
 
-KEY = "sk-a-key-that-nobody-may-see"
+KEY = "sk-a-key-that-must-stay-secret"
 
 
 def test_status_of_a_proxy_is_what_it_reports(run: Any, proxy: Any) -> None:

@@ -91,7 +91,7 @@ class Terminal:
             return True
         try:
             data = os.read(self._ours, 65536)
-        except OSError:  # Linux's way to say that nobody has the other end any more
+        except OSError:  # on Linux: the other end is closed
             return False
         self.written += data
         self._stream.feed(data)

@@ -239,7 +239,7 @@ def test_a_stage_that_an_outage_cut_short_does_not_make_the_next_ones_short() ->
     assert made.open_stage(later, reason="manual", now=2.0).stage.calls_per_stage == 3
 
 
-def test_a_window_without_another_arm_to_take_keeps_the_arms() -> None:
+def test_a_window_without_a_replacement_keeps_the_arms() -> None:
     made = engine(max_live=1)
     assert made.open_stage(known(made), reason="outage", now=1.0, without=set(NAMES)).live == ("best",)
 

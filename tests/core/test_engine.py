@@ -281,7 +281,7 @@ def test_paper_mode_is_the_papers_programme_with_current_bounds() -> None:
 
 
 def test_paper_mode_starts_with_the_least_observed() -> None:
-    """At the very start every bound is 1, so ties decide: nobody is tried twice before all were tried."""
+    """At the start every bound is 1, so ties decide: no arm is tried twice before all were tried."""
     engine = an_engine(PaperRule(gamma=1.0), budget_usd=1.0, max_live=3, schedule=Manual())
     arms = [Arm(name=f"arm{i}", prior_cost_usd=0.001) for i in range(3)]
     _, pulls, _ = run(

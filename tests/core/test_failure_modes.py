@@ -68,7 +68,7 @@ def equally_dear(world: Any, *, spread: float) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_debt_that_nobody_could_avoid_is_not_repaid(world: Any, seed: int) -> None:
+def test_debt_that_no_mixture_could_avoid_is_not_repaid(world: Any, seed: int) -> None:
     """4. After thousands of calls at 1.7 budgets an arm at 0.83 arrives: the better, dearer one is still mixed in.
 
     Repaying it all would mean the newcomer alone for ever. The optimum gives "better" a share of 0.2; while the calls

@@ -120,7 +120,7 @@ def test_cheapest_arm_is_not_left_out_where_the_others_cannot_keep_the_budget() 
         assert "cheap too" not in shares
 
 
-def test_arm_without_a_price_is_left_out_even_where_the_others_cannot_keep_the_budget() -> None:
+def test_arm_without_a_price_is_excluded_even_where_the_others_exceed_the_budget() -> None:
     """It might cost anything; the others cost twice the budget."""
     engine, snapshot = a_snapshot(
         {"proven": known_cost(0.004, count=50)}, prices={"proven": 0.004, "new": None}

@@ -1,4 +1,4 @@
-"""How many arms that nobody has observed a stage may try."""
+"""How many unobserved arms a stage may try."""
 
 from __future__ import annotations
 

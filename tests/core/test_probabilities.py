@@ -100,7 +100,7 @@ def log() -> Log:
     snapshot = engine.start(arms, now=0.0)
 
     uniform = rng.random(CALLS)
-    # What every arm would have answered; whether anybody says how good it was; which arms are out.
+    # What every arm would have answered; whether a reward comes; which arms are out.
     hard = rng.random(CALLS // SPELL + 1) < 0.3
     mean = REWARD - HARD * np.repeat(hard, SPELL)[:CALLS, None]
     potential = (rng.random((CALLS, len(NAMES))) < mean).astype(float)

@@ -178,7 +178,7 @@ def test_a_dear_segment_is_told_from_a_dear_arm() -> None:
     )
     short = found.cost_of("short")
     assert short[0] == pytest.approx(0.001, rel=0.05)
-    assert 0.0015 < short[1] < 0.0035  # about 0.002, which nobody has observed
+    assert 0.0015 < short[1] < 0.0035  # about 0.002, which was never observed
     assert found.cost_of("long")[1] == pytest.approx(0.008, rel=0.05)
 
 
@@ -286,7 +286,7 @@ def test_rewards_decide_whether_what_was_said_is_right() -> None:
     assert trust_in(once, arms) < 0.2
 
 
-def test_a_table_that_is_wrong_of_others_is_trusted_less_of_an_arm_that_nobody_tried() -> None:
+def test_a_table_that_is_wrong_of_other_arms_is_trusted_less_of_an_untried_arm() -> None:
     arms = [
         replace(arm, segment_priors=said_of(20, text=one, sql=other))
         for arm, one, other in zip(ARMS, (0.9, 0.9, 0.2), (0.2, 0.9, 0.9), strict=True)

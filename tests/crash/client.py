@@ -101,7 +101,7 @@ def _work(runtime: Runtime, tell: Tell, name: str) -> None:
                 response_id=f"r-{one}",
             )
         report(runtime, tell, one, choices.randrange(11) / 10)
-        if number % 3 == 0:  # somebody thinks again, or is not sure that it was heard
+        if number % 3 == 0:  # as an application that corrects a reward or is not sure of the acknowledgement
             report(runtime, tell, one, choices.randrange(11) / 10)
 
 
@@ -211,7 +211,7 @@ def main() -> None:
     """Fork a child for every line of standard input: a pipe, a program and its arguments, and a mutant, as JSON."""
     signal.signal(
         signal.SIGCHLD, signal.SIG_IGN
-    )  # nobody waits for the children: their pipe tells of their end
+    )  # no parent waits for the children: their pipe shows their end
     print("ready", flush=True)  # noqa: T201
     for line in sys.stdin:
         pipe, program, arguments, mutant = json.loads(line)

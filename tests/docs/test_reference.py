@@ -145,7 +145,7 @@ def test_what_the_package_exports_is_public() -> None:
 
 
 def test_what_readers_are_shown_is_public() -> None:
-    """Whoever copies an import from a page or an example relies on a name that is promised."""
+    """A reader who copies an import from a page or an example gets a promised name."""
     promised = {(each.module, each.path[0]) for each in surface() if each.path}
     private = {
         f"{page.relative_to(ROOT)}: from {module} import {name}"

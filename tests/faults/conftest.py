@@ -33,7 +33,7 @@ ARMS = [Arm(name="small", prior_cost_usd=0.001), Arm(name="large", prior_cost_us
 
 
 class HurriedClock:
-    """The monotonic clock, which can be put forward: nobody wants to wait for a timeout."""
+    """The monotonic clock, which a test can advance instead of waiting for a timeout."""
 
     def __init__(self) -> None:
         self._ahead = 0.0
@@ -187,7 +187,7 @@ class Postgres:
                 process.wait(DEADLINE_S)
 
     def freeze(self) -> None:
-        """Stop the server: its kernel accepts connections and bytes, and nobody answers."""
+        """Stop the server: its kernel accepts connections and bytes, and the server does not answer."""
         self._signal(signal.SIGSTOP)
 
     def thaw(self) -> None:

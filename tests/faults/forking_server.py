@@ -62,7 +62,7 @@ def twin(runtime: Runtime) -> None:
     """Only choose: twins are forked one right after the other, from the very same state."""
     choices = [runtime.choose("chat", eligible=NAMES, call_id="c") for _ in range(40)]
     say(twin=[routed.arm for routed in choices if routed is not None])
-    os._exit(0)  # what it chose was never answered, and is nobody's
+    os._exit(0)  # its decisions were never answered, so no process settles them
 
 
 def main() -> None:
@@ -82,7 +82,7 @@ def main() -> None:
     busy = threading.Thread(target=work, args=(runtime,), kwargs={"calls": CALLS})
     busy.start()
     for _ in range(50):
-        call(runtime)  # queued, and nobody waits: they are the parent's
+        call(runtime)  # queued without waiting: the parent stores them
     children = []
     for number in range(WORKERS):
         pid = os.fork()

@@ -2,7 +2,7 @@
 
 Modes: ``plain``: a script without any handler; ``exit``: one with the recipe's handler; ``server``: aiohttp's own
 graceful shutdown, as Uvicorn's and Gunicorn's, with the recipe's hook; ``hung``: as ``exit``, and the database
-is locked by somebody else for ever.
+is locked by another process for ever.
 """
 
 from __future__ import annotations

@@ -46,7 +46,7 @@ def test_killed_server_is_back_later_and_has_everything_once(
     assert watched.runtime.reports.status("chat").stage == 2
 
 
-def test_server_that_freezes_is_waited_for_by_nobody(watch: Callable[..., Any], postgres: Any) -> None:
+def test_no_call_waits_for_a_server_that_freezes(watch: Callable[..., Any], postgres: Any) -> None:
     watched = watch(postgres.url(postgres.new_database()))
     watched.reward(watched.call(20)).result(60)
     postgres.freeze()

@@ -20,7 +20,7 @@ from stageroute_router.groups.group import UNREAD_STAGE
 from stageroute_router.store.sql.drivers import sqlite
 from stageroute_router.store.sql.store import SqlStore
 
-NOBODY = 65534
+UNPRIVILEGED_UID = 65534
 
 
 @pytest.fixture
@@ -171,12 +171,12 @@ def open_folder() -> Iterator[Path]:
 
 
 @contextmanager
-def as_nobody() -> Iterator[None]:
+def as_unprivileged_user() -> Iterator[None]:
     """Give up root's right to write anywhere, where the tests run as root."""
     if os.geteuid() != 0:
         yield
         return
-    os.seteuid(NOBODY)
+    os.seteuid(UNPRIVILEGED_UID)
     try:
         yield
     finally:
@@ -191,7 +191,7 @@ def test_file_or_folder_that_is_read_only_is_met_at_the_start(
     SqlStore(f"sqlite:///{path}").close()
     path.chmod(file_mode)
     open_folder.chmod(folder_mode)
-    with as_nobody(), pytest.raises(StoreError, match=r"is read-only|cannot be opened"):
+    with as_unprivileged_user(), pytest.raises(StoreError, match=r"is read-only|cannot be opened"):
         watch(f"sqlite:///{path}")
 
 
@@ -205,12 +205,12 @@ def test_file_that_becomes_read_only_leaves_routing_as_it_is(
 ) -> None:
     open_folder.chmod(0o777)
     path = open_folder / "s.db"
-    with as_nobody():
+    with as_unprivileged_user():
         watched = watch(f"sqlite:///{path}")
         watched.reward(watched.call(20)).result(60)
         assert watched.runtime.flush()
     path.chmod(0o444)
-    with as_nobody():
+    with as_unprivileged_user():
         reopen(watched)
         watched.call(20)
         assert "is read-only; give this process write permission" in watched.reward_that_fails()
@@ -218,7 +218,7 @@ def test_file_that_becomes_read_only_leaves_routing_as_it_is(
         assert watched.runtime.reports.status("chat").calls == 20
     for file in open_folder.iterdir():  # SQLite gives the log the mode of its file
         file.chmod(0o666)
-    with as_nobody():
+    with as_unprivileged_user():
         watched.check_everything_is_stored_once()
         watched.runtime.close()
 

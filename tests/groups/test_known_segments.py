@@ -167,7 +167,7 @@ def test_a_process_knows_the_segments_that_others_have_stored() -> None:
     assert set(store.load("chat").segments) == {"sql", "prose"}
 
 
-def test_a_segment_that_no_call_has_is_forgotten_in_the_database_and_its_place_is_free() -> None:
+def test_an_unused_segment_is_forgotten_in_the_database_and_frees_its_place() -> None:
     store, clock = MemoryStore(), FakeClock()
     with started(store, clock, most=2, forget_after="2d") as runtime:
         for name in ("sql", "prose"):

@@ -75,7 +75,7 @@ def test_nothing_of_a_text_is_kept() -> None:
     assert not any(text in fitted(made).to_json() for text in TEXTS)
 
 
-def test_the_first_one_stored_is_everybodys() -> None:
+def test_all_workers_use_the_first_one_stored() -> None:
     """Two workers with calls of their own fit different ones; both go by the one that the database has."""
     one, other = full(), full(segments=2)
     stored = fitted(one)
@@ -105,7 +105,7 @@ def test_one_that_is_stored_already_needs_no_calls() -> None:
     assert made.segment(TEXTS[0]) == stored.segment(TEXTS[0])
 
 
-def test_a_segmenter_of_another_featuriser_is_left_alone_and_the_next_version_is_ours() -> None:
+def test_a_segmenter_of_another_featuriser_stays_and_ours_is_the_next_version() -> None:
     theirs = fitted(full())
     made = full(featuriser=embedder())
     assert not made.adopt(theirs)
@@ -213,7 +213,7 @@ def test_the_texts_of_the_last_calls_are_remembered_by_digest_only() -> None:
     assert "text 5" not in repr(vars(texts))
     other = RecentTexts()
     other.put("text 5", "")
-    assert not other._segments.keys() & texts._segments.keys(), "nobody can look for a text of their own"
+    assert not other._segments.keys() & texts._segments.keys(), "digests are keyed by process"
 
 
 # --- calls without usable numbers ----------------------------------------------------------------------------

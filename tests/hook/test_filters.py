@@ -145,7 +145,7 @@ def test_an_alias_that_hides_a_managed_group_is_not_routed(routed: Call, entry: 
 def test_an_unknown_group_gets_litellms_own_error(routed: Call, entry: Call, call: Call) -> None:
     made = routed([entry("big", BIG)])
     with pytest.raises(litellm.BadRequestError):
-        call(made, model="nobody")
+        call(made, model="unknown")
 
 
 @both

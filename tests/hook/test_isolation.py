@@ -59,7 +59,7 @@ def test_a_broken_runtime_leaves_the_choice_to_litellm(routed: Call, entry: Call
 
 
 @both
-def test_what_litellms_filters_took_from_the_request_is_there_again_for_its_own_choice(
+def test_the_request_is_restored_before_litellm_chooses_by_itself(
     routed: Call, entry: Call, call: Call
 ) -> None:
     made = routed([entry("big", BIG, order=2), entry("small", SMALL, order=1)])
@@ -167,12 +167,12 @@ def look(made: Any) -> None:
 
 def reward(made: Any) -> None:
     with pytest.raises(UnknownDecisionError):
-        made.control.record_reward("nobody's", 1.0)
+        made.control.record_reward("unknown", 1.0)
 
 
 def hear(made: Any) -> None:
     assert made is not None
-    observer.log_success_event({"litellm_call_id": "somebody's"}, {"id": "r"}, None, None)
+    observer.log_success_event({"litellm_call_id": "foreign"}, {"id": "r"}, None, None)
 
 
 @pytest.mark.parametrize("in_control", [look, reward, hear])
@@ -188,7 +188,7 @@ def test_a_strategy_that_litellm_dropped_is_attached_again_as_soon_as_we_get_con
     assert len(made.routing.chosen) == 1
 
 
-def test_a_strategy_somebody_else_attached_later_is_left_in_place(routed: Call, entry: Call) -> None:
+def test_a_strategy_attached_later_by_other_code_stays_in_place(routed: Call, entry: Call) -> None:
     made = routed([entry("big", BIG)])
 
     class Theirs(litellm.types.router.CustomRoutingStrategyBase):  # type: ignore[misc,name-defined]

@@ -50,7 +50,7 @@ def test_an_answer_of_a_later_attempt_that_litellm_chose_for_ends_no_decision() 
     assert claimed(ledger, failed=True) == "d0"
 
 
-def test_attempts_that_are_over_take_their_late_reports_and_leave_the_serving_one_its_own() -> None:
+def test_a_late_report_settles_its_own_attempt_and_not_the_serving_one() -> None:
     ledger = Ledger()
     for number in range(3):
         ledger.opened("c", decision(number))
@@ -63,7 +63,7 @@ def test_attempts_that_are_over_take_their_late_reports_and_leave_the_serving_on
     assert claimed(ledger, failed=True) is None
 
 
-def test_a_decision_under_our_own_call_id_is_found_whatever_litellm_says_of_the_deployment() -> None:
+def test_a_decision_is_found_by_our_call_id_for_any_deployment_litellm_names() -> None:
     ledger = Ledger()
     ledger.opened("c", decision(0, minted=True))
     assert claimed(ledger, model_id="overwritten", noted="d9", failed=True) == "d0"
@@ -95,7 +95,7 @@ def test_different_calls_under_one_call_id_are_told_apart_by_their_metadata() ->
     assert [claimed(ledger, noted="d1"), claimed(ledger, noted="d2"), claimed(ledger)] == ["d1", "d2", "d0"]
 
 
-def test_closed_decisions_are_remembered_by_both_ids_until_newer_ones_take_their_place() -> None:
+def test_closed_decisions_are_found_by_both_ids_until_newer_ones_replace_them() -> None:
     ledger = Ledger(remembered=4)
     for number in range(3):
         ledger.opened(f"c{number}", decision(number, minted=True))

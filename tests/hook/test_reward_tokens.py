@@ -85,7 +85,7 @@ def test_calls_that_were_not_routed_have_no_token(made: Any) -> None:
     with pytest.raises(UnmanagedCallError, match="'else'"):
         made.control.reward_token(ask(made, model="else"))
     with pytest.raises(UnknownDecisionError, match="where the call was made"):
-        made.control.reward_token("chatcmpl-nobody")
+        made.control.reward_token("chatcmpl-unknown")
 
 
 def test_your_own_code_may_reward_by_token_without_naming_the_caller(made: Any) -> None:

@@ -62,7 +62,7 @@ def test_a_bad_reward_has_its_own_error(made: Any, reward: object) -> None:
 
 def test_an_unknown_id_has_its_own_error(made: Any) -> None:
     with pytest.raises(UnknownDecisionError):
-        made.control.record_reward("chatcmpl-nobody", 1.0)
+        made.control.record_reward("chatcmpl-unknown", 1.0)
 
 
 @pytest.mark.parametrize("nothing", ["", None, 42, object(), {"choices": []}, SimpleNamespace(id=None)])

@@ -150,7 +150,7 @@ def test_an_episode_redeploy_and_every_misuse(make: Call) -> None:
             router.record_reward(response, reward)
     wait_until_settled(router, 1)
     with pytest.raises(UnknownDecisionError):
-        router.record_reward("chatcmpl-nobody", 1.0)
+        router.record_reward("chatcmpl-unknown", 1.0)
     with pytest.raises(SettingsError, match="not managed"):
         router.stageroute.status("else")
 
@@ -166,8 +166,8 @@ def test_an_arm_is_pinned_before_the_first_call_and_stays_so_after_a_restart(
     router.completion(model="chat", messages=MESSAGES)
     wait_until_settled(router, 1)
     assert [(arm.name, arm.pulls) for arm in group(router).arms if arm.live] == [(idle, 1)]
-    with pytest.raises(UnknownArmError, match="no arm 'nobody'"):
-        router.stageroute.pin("chat", "nobody")
+    with pytest.raises(UnknownArmError, match="no arm 'unknown'"):
+        router.stageroute.pin("chat", "unknown")
     router.stageroute.close()
     again = make(database_url=database_url, stageroute=one_place)
     (arm,) = [arm for arm in group(again).arms if arm.live]

@@ -200,7 +200,7 @@ def test_asking_the_same_again_soon_speaks_against_the_answer_before() -> None:
         return list(signal.rewards(answered(decision=decision, messages=messages, user=user)))
 
     assert ask("what is 2 + 2?", "d1") == []
-    assert ask("what  is 2 + 2?", "d2", user="somebody else") == []
+    assert ask("what  is 2 + 2?", "d2", user="another user") == []
     assert ask("What  is 2 + 2?", "d3") == [("d1", 0.0)]
     assert ask("thanks, and 3 + 3?", "d4") == [("d3", 1.0)]
     now[0] = 61.0

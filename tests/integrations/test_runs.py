@@ -142,7 +142,7 @@ async def test_asynchronous_rewards(router: StageRouteRouter, runs: Runs) -> Non
         await runs.arecord_reward("run", 2.0, source="app")
 
 
-def test_a_reward_nobody_waits_for(
+def test_a_reward_reported_in_the_background(
     router: StageRouteRouter, runs: Runs, caplog: pytest.LogCaptureFixture
 ) -> None:
     runs.began("run")

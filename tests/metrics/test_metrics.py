@@ -1,4 +1,4 @@
-"""What is scraped is what the status says, of real calls; counters never fall; scraping disturbs nobody."""
+"""A scrape has the figures of the status, of real calls; counters never fall; a scrape delays no call."""
 
 from __future__ import annotations
 
@@ -244,9 +244,9 @@ def test_calls_left_to_litellm_are_counted_by_reason(start: Any, scrape: Any, re
 def test_calls_that_cannot_be_told_apart_are_counted_by_reason(
     start: Any, scrape: Any, registry: Any, settings: Any, provider: Any
 ) -> None:
-    nobody = {"model": "openai/nobody", "api_base": f"{provider.url}/nowhere", "api_key": "none"}
+    unreachable = {"model": "openai/unreachable", "api_base": f"{provider.url}/nowhere", "api_key": "none"}
     router = start(
-        model_list=[*settings["model_list"], {"model_name": "embedder", "litellm_params": nobody}],
+        model_list=[*settings["model_list"], {"model_name": "embedder", "litellm_params": unreachable}],
         stageroute={
             "chat": {"budget_usd_per_call": 0.01, "segments": {"by": "label"}},
             "other": {
@@ -359,10 +359,12 @@ def test_scraping_waits_for_no_database(
     assert page.value("stageroute_calls_total", group="chat") <= 1
 
 
-def test_a_scrape_that_fails_says_so_and_spoils_nobody_elses(start: Any, scrape: Any, registry: Any) -> None:
+def test_a_failing_scrape_is_reported_and_leaves_other_collectors_alone(
+    start: Any, scrape: Any, registry: Any
+) -> None:
     router = start()
     expose(router.stageroute, registry=registry)
-    Gauge("somebody_elses", "Another metric.", registry=registry).set(7)
+    Gauge("foreign_metric", "Another metric.", registry=registry).set(7)
 
     def broken() -> None:
         raise RuntimeError
@@ -370,7 +372,7 @@ def test_a_scrape_that_fails_says_so_and_spoils_nobody_elses(start: Any, scrape:
     router.stageroute.known_status = broken
     page = scrape(registry)
     assert page.value("stageroute_up") == 0
-    assert page.value("somebody_elses") == 7
+    assert page.value("foreign_metric") == 7
     assert ("stageroute_calls_total", (("group", "chat"),)) not in page.samples
 
 

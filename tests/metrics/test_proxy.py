@@ -132,7 +132,7 @@ def test_a_proxy_shows_its_routing_beside_litellms_metrics_and_in_its_traces(
 
 
 def test_who_may_not_read_litellms_metrics_may_not_read_ours(proxy: Proxy) -> None:
-    for key in (None, "sk-nobody"):
+    for key in (None, "sk-anonymous"):
         answers = [proxy.get(path, key=key) for path in ("/metrics", "/stageroute/metrics")]
         assert [answer.status_code for answer in answers] == [401, 401]
         assert "stageroute_" not in answers[1].text.replace("stageroute_router", "")

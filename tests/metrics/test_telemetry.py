@@ -114,7 +114,7 @@ def test_asynchronous_calls_and_streams_too(tracing_router: Any, until: Any, tra
         chunks = [
             chunk async for chunk in await router.acompletion(model="chat", messages=MESSAGES, stream=True)
         ]
-        while len(traced.named("litellm_request")) < 2:  # noqa: ASYNC110 - LiteLLM tells nobody
+        while len(traced.named("litellm_request")) < 2:  # noqa: ASYNC110 - LiteLLM has no event for it
             await asyncio.sleep(0.01)
         return [answer.id, chunks[0].id]
 
@@ -132,7 +132,7 @@ def test_calls_that_litellm_chose_for_say_nothing(tracing_router: Any, until: An
     assert ours(traced.named("litellm_request")[0]) == {}
 
 
-def test_anybodys_span_of_the_answer_says_it_too(start: Any, until: Any, traced: Traced) -> None:
+def test_a_foreign_span_of_the_answer_gets_it_too(start: Any, until: Any, traced: Traced) -> None:
     router = start()
     response = call(router)
     until(lambda: router.stageroute.status("chat").open_calls == 0)

@@ -52,7 +52,7 @@ def chromium() -> Iterator[Browser]:
 
 @pytest.fixture
 def watcher(chromium: Browser, page_server: PageServer) -> Iterator[Watcher]:
-    """Somebody who looks at the page, and afterwards says what must never happen."""
+    """A browser that opens the page, and checks at the end what must never happen."""
     watching = Watcher(chromium, page_server)
     yield watching
     watching.close()

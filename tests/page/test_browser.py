@@ -462,12 +462,12 @@ def test_a_decision_is_explained(watcher: Watcher, ran: SampleReports) -> None:
 
 
 def test_an_unknown_decision_is_said_so(watcher: Watcher, ran: SampleReports) -> None:
-    page = watcher.open(ran, at="#decision=nobody")
+    page = watcher.open(ran, at="#decision=unknown")
     expect(page.get_by_role("heading", name="No decision has this id")).to_be_visible()
     expect(page.locator("#verdict h1")).to_contain_text("chat works")
 
 
-# --- for everybody --------------------------------------------------------------------------------------
+# --- accessibility -------------------------------------------------------------------------------------
 
 
 def test_dark_by_system_or_by_choice(watcher: Watcher, ran: SampleReports) -> None:

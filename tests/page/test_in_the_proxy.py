@@ -62,7 +62,7 @@ def proxy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Proxy]:
             yield Proxy(process=process, decision_id=answer.headers["x-stageroute-decision-id"])
 
 
-@pytest.mark.parametrize("key", [None, "sk-of-nobody"])
+@pytest.mark.parametrize("key", [None, "sk-of-a-stranger"])
 def test_strangers_are_told_nothing(proxy: Proxy, key: str | None) -> None:
     headers = {} if key is None else {"Authorization": f"Bearer {key}"}
     assert httpx.get(proxy.page, headers=headers, timeout=60).status_code == 200

@@ -21,7 +21,7 @@ def receipt() -> DecisionReceipt:
 
 
 def text_of(receipt: DecisionReceipt) -> str:
-    """Return what somebody reads."""
+    """Return the text that a reader sees."""
     html = Rendering().receipt(receipt).replace("&#39;", "'")
     return re.sub(r"\s+", " ", re.sub(r"<[^>]*>", " ", html))
 

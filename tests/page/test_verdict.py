@@ -267,7 +267,7 @@ def test_the_mean_counts_every_reward(group: GroupStatus) -> None:
 # --- looking ----------------------------------------------------------------------------------------------------------
 
 
-def test_everybody_who_looks_at_once_is_told_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_concurrent_requests_get_the_same_verdict(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cache_module, "FRESH_S", 1.0)
     reports, now = sample.ran(calls=200), [100.0]
     looking = Looking(lambda: reports, monotonic=lambda: now[0])

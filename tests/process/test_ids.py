@@ -1,4 +1,4 @@
-"""Random ids: nobody gets one twice, neither among threads nor among processes forked from one another."""
+"""Random ids are unique, among threads and among processes forked from one another."""
 
 from __future__ import annotations
 

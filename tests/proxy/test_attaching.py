@@ -218,7 +218,7 @@ async def test_only_the_plugin_writes_its_notes(proxy: Proxy) -> None:
     assert data["litellm_metadata"] == {"mine": 1, GIVEN: {"segment": "sql"}, ORIGIN: origin}
     assert origin is not None
     assert origin.caller is not None
-    assert origin.call_id == origin, "nobody says that the client has not chosen the call id"
+    assert origin.call_id == origin, "the client may have chosen the call id"
     await proxy.callbacks.async_pre_call_hook(caller, None, data, "aresponses")
     assert origin_of(data) is origin
 

@@ -1,4 +1,4 @@
-"""Our routes in LiteLLM's application: found first, wherever the proxy is mounted, and in nobody else's way."""
+"""Our routes in LiteLLM's application: found first, at any mount path of the proxy, and no other route is shadowed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A client's own id for its call, in a header, is what its reward may name; nobody else's reward may."""
+"""A client may name a call by its own id, sent in a header; another client's reward may not."""
 
 from __future__ import annotations
 

@@ -85,7 +85,7 @@ def test_the_optimum_is_that_of_enumeration(
         assert found.cost_per_call_usd[0] <= budget * (1 + 1e-6)
         assert found.reward == pytest.approx(best, abs=1e-6)
     else:
-        # Nobody keeps the budget: the best of the cheapest mixtures.
+        # No mixture keeps the budget: the best of the cheapest mixtures.
         cheapest = np.sort(cost)[: min(places, len(cost))] @ np.diff(
             np.minimum(np.arange(min(places, len(cost)) + 1) * share_in_effect, 1.0)
         )
@@ -146,7 +146,7 @@ def test_an_optimum_needs_a_model_and_sensible_limits() -> None:
         solve(max_share=0)
 
 
-def test_a_streams_optimum_is_above_no_budget_keeping_policy_and_below_the_best_model() -> None:
+def test_a_streams_optimum_lies_between_always_cheapest_and_always_best() -> None:
     table = synthetic_table(seed=1, queries=400)
     stream = draw_stream(table, seed=1, calls=1000)
     best = oracle(table, stream)

@@ -44,7 +44,7 @@ def check_consistent(
     assert (result.live.sum(axis=1) <= stream.max_live).all()
     assert result.live[result.stage - 1, result.model].all(), "only live arms answer"
     latest = np.arange(len(reward)) + under_way
-    assert (result.arrival[result.model] <= latest).all(), "nobody answers before arriving"
+    assert (result.arrival[result.model] <= latest).all(), "no model answers before arriving"
     assert (np.maximum.accumulate(result.stage) - result.stage <= (1 if under_way else 0)).all()
     assert sum(result.calls_per_model.values()) == len(reward)
 
@@ -78,7 +78,7 @@ def test_same_seed_same_choices() -> None:
 
 
 def test_budget_is_kept_and_reward_comes_near_the_optimum() -> None:
-    """The default rule on figures that everybody has; the thresholds leave room for a short stream."""
+    """The default estimator on published figures; the thresholds leave room for a short stream."""
     table, stream = recorded(calls=6_000, budget_fraction=0.3)
     result = replay(table, stream, name="drawn", rule=PosteriorRule(), seed=2)
     assert result.feasible

@@ -252,7 +252,7 @@ def test_a_receipt_tells_the_whole_call() -> None:
             ("d1", "chat", "large", "failed"),
             ("d2", "backup", "small", "settled"),
         ]
-    assert receipt_of(store, "nobody's") is None
+    assert receipt_of(store, "unknown") is None
 
 
 # -- stages, from what is stored -------------------------------------------------------------------------------------
@@ -347,8 +347,8 @@ def call(
     routing: Runtime, name: str, *, eligible: Sequence[str] | None = None, caller: str | None = None
 ) -> Routed:
     """Make a call that is answered and rewarded."""
-    everybody = [arm.name for arm in ARMS]
-    routed = routing.choose("chat", eligible=eligible or everybody, call_id=name, caller=caller)
+    all_arms = [arm.name for arm in ARMS]
+    routed = routing.choose("chat", eligible=eligible or all_arms, call_id=name, caller=caller)
     assert routed is not None
     routing.settled(
         routed.decision_id,
@@ -371,7 +371,7 @@ def test_a_process_and_its_database_tell_the_same(routing: Runtime, url: str) ->
         reports: Reports = stored
         assert reports.receipt("c19") == ours[0]
         assert reports.receipt("r-c19") == ours[0]
-        assert reports.receipt("nobody's") is None
+        assert reports.receipt("unknown") is None
         assert list(reports.stages("chat")) == list(ours[1])
         assert list(reports.history("chat"))[:-1] == list(ours[2])[:-1]
         last, present = reports.history("chat")[-1], ours[2][-1]

@@ -136,13 +136,13 @@ def test_the_same_id_with_another_secret_is_refused() -> None:
 
 
 @pytest.mark.parametrize("other", [None, "", "bob", "alice ", "Alice"])
-def test_a_token_made_for_somebody_is_refused_from_anybody_else(other: str | None) -> None:
+def test_a_token_for_one_caller_is_refused_from_another(other: str | None) -> None:
     token = minted(tokens(), caller="alice")
     with pytest.raises(TokenCallerError):
         tokens().read_from(token, caller=other)
 
 
-def test_a_token_made_for_nobody_is_refused_from_a_caller_with_a_name() -> None:
+def test_a_token_without_a_caller_is_refused_from_a_named_caller() -> None:
     """A door that checks callers must not be opened by a token that was made without one."""
     with pytest.raises(TokenCallerError):
         tokens().read_from(minted(tokens()), caller="alice")

@@ -52,8 +52,8 @@ def test_a_key_or_its_secret_may_be_in_the_environment(
         ([None], r"keys\[0\] is a NoneType"),
         (f"a:{SECRET}", "must be a list"),
         ([], "must be a list"),
-        (["os.environ/NOBODY_SETS_THIS"], "'NOBODY_SETS_THIS', which is not set"),
-        (["a:os.environ/NOBODY_SETS_THIS"], "'NOBODY_SETS_THIS', which is not set"),
+        (["os.environ/UNSET_VARIABLE"], "'UNSET_VARIABLE', which is not set"),
+        (["a:os.environ/UNSET_VARIABLE"], "'UNSET_VARIABLE', which is not set"),
     ],
 )
 def test_a_key_that_cannot_be_used_is_named_and_not_shown(entries: Sequence[str], says: str) -> None:

@@ -79,7 +79,7 @@ def test_call_is_routed_paid_and_rewarded(runtime: Runtime) -> None:
     assert status.reward_coverage == 1.0
 
 
-def test_choice_knows_rewards_that_came_while_nobody_chose() -> None:
+def test_choice_knows_rewards_that_came_between_choices() -> None:
     store = MemoryStore()
     with Runtime(parse_groups(settings()), store=store, seed=1) as runtime:
         runtime.set_arms("chat", ARMS)
@@ -203,8 +203,8 @@ def test_revoked_reward_counts_no_longer(runtime: Runtime) -> None:
     assert found == ["revoked", "unchanged"]
     arm = next(arm for arm in group_status(runtime).arms if arm.name == routed.arm)
     assert (arm.reward_count, arm.reward_mean) == (1, 0.25)
-    with pytest.raises(UnknownDecisionError, match="no routed call has the id 'nobody'"):
-        runtime.revoke_reward("nobody").result(5)
+    with pytest.raises(UnknownDecisionError, match="no routed call has the id 'unknown'"):
+        runtime.revoke_reward("unknown").result(5)
 
 
 def test_reward_that_comes_after_the_retention_is_expired_and_changes_nothing() -> None:
@@ -291,7 +291,7 @@ def arm_of(status: GroupStatus, name: str) -> ArmStatus:
 
 @pytest.fixture
 def tight() -> Iterator[Runtime]:
-    """One of three arms is live at once, as long as nobody pins one."""
+    """A runtime with one live place for three arms, none of them pinned."""
     made = Runtime(parse_groups(settings(max_live_models=1)), store=MemoryStore(), seed=1)
     made.set_arms("chat", [*ARMS, Arm(name="other", prior_cost_usd=0.002)])
     yield made

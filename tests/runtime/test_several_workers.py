@@ -111,7 +111,7 @@ def test_what_one_worker_learns_the_other_knows_within_the_interval(
     assert (arm.pulls, arm.reward_count, arm.reward_mean, arm.cost_count) == (1, 1, 0.75, 1)
 
 
-def test_nothing_is_read_while_nobody_else_writes(
+def test_nothing_is_read_while_no_other_worker_writes(
     start: Callable[..., Worker], clock: FakeClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     one = start()
@@ -233,7 +233,7 @@ def test_what_one_worker_pins_is_pinned_for_all(start: Callable[..., Worker], cl
     arm = next(arm for arm in status.arms if arm.name == name)
     assert (status.stage, arm.live, arm.pinned, arm.pinned_by) == (2, True, True, "operator")
     assert other.live == one.live == plans(one)[2]
-    # And whoever plans the next stages keeps it, until it is unpinned by whomever.
+    # Each worker that plans a later stage keeps it, until any worker unpins it.
     assert name in {arm.name for arm in other.runtime.operations.redeploy("chat").arms if arm.live}
     assert list(plans(one)) == [1, 2, 3]
     forgotten = other.runtime.operations.pin("chat", name, pinned=None)

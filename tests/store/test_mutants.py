@@ -19,7 +19,7 @@ CAUGHT_BY = {
     "lets_the_last_plan_win": IN_MEMORY,
     "lets_an_old_pin_win": IN_MEMORY,
     "forgets_what_was_folded": IN_MEMORY,
-    "lets_anybody_reward": IN_MEMORY,
+    "lets_any_caller_reward": IN_MEMORY,
     "counts_what_was_forgotten_where_it_was": IN_SQL,
     "folds_rewards_away": IN_SQL,
     "forgets_mixes_too_soon": IN_SQL,

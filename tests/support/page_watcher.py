@@ -1,4 +1,4 @@
-"""Somebody who looks at the page in a browser."""
+"""A browser that opens the page and records what it requests."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ class Watcher:
         expect(page.locator(".canvas svg[role=img]")).to_have_count(count, timeout=PATIENCE_MS)
 
     def close(self) -> None:
-        """Close everything; nothing may have been asked of anybody else, and no key been in an address."""
+        """Close everything; check that no other host was requested and that no address had a key."""
         for context in self._contexts:
             context.close()
         host = urlsplit(self.server.url).netloc

@@ -284,7 +284,7 @@ def many_segments(count: int = 64, *, arms: int = 200) -> SampleReports:
 
 
 def no_calls_yet() -> SampleReports:
-    """Return the reports of a group that nobody has called."""
+    """Return the reports of a group without calls."""
     sample = ran(calls=400, per_stage=400)
     group = sample.groups["chat"]
     fresh = replace(
@@ -350,7 +350,7 @@ def _name(number: int) -> str:
     if number == 50:
         return NASTY
     if number % 40 == 0:
-        return "a-very-long-provider-name/" + f"a-model-name-that-nobody-would-type-twice-{number}-" * 4
+        return "a-very-long-provider-name/" + f"a-model-name-that-is-much-too-long-to-type-{number}-" * 4
     return f"provider-{number % 7}/model-{number}-instruct"
 
 

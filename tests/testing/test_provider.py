@@ -264,7 +264,7 @@ def test_faults_come_at_their_rate_and_reproducibly() -> None:
     assert 15 <= first.count(500) <= 45
 
 
-def test_a_hung_request_ends_when_the_client_gives_up_and_does_not_keep_the_provider_from_stopping(
+def test_a_hung_request_ends_with_its_client_and_lets_the_provider_stop(
     provider: SimulatedProvider,
 ) -> None:
     provider.set("recorded", hang=True)

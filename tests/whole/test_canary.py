@@ -197,7 +197,7 @@ def search_files(folder: Path, found: Findings) -> set[str]:
 
 
 def search_objects(thing: object, found: Findings) -> None:
-    """Note what is seen of an object and its parts, three steps deep, by anybody who prints them."""
+    """Note what printing an object and its parts shows, three steps deep."""
     seen: set[int] = set()
 
     def look(thing: object, depth: int) -> None:

@@ -127,7 +127,7 @@ def test_the_compose_file_gives_the_proxies_what_their_configuration_asks_for(
 
 
 def test_the_compose_file_waits_for_what_is_healthy(compose: dict[str, Any]) -> None:
-    """Whoever keeps running says whether it is well, and is waited for; whoever ends is waited for, too."""
+    """Each service that keeps running has a health check; dependants wait for it, or for a service to end."""
     services = compose["services"]
     for name, service in services.items():
         for other, how in service.get("depends_on", {}).items():

@@ -6,9 +6,9 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 Booking = Literal["surplus", "debt", "none"]
-"""Where a call's difference from the budget goes. ``"surplus"``: what the pacer steers by at once. ``"debt"``: repaid
-slowly, for calls that no live arm could have answered within the budget although a waiting candidate could. ``"none"``:
-no candidate could have: a debt that nobody could have avoided is not to be repaid."""
+"""Where a call's difference from the budget is booked. ``"surplus"``: the pacer reacts to it at once. ``"debt"``: the
+pacer repays it slowly, because no live arm could have kept the budget although a waiting candidate could. ``"none"``:
+nowhere, because no candidate could have kept the budget."""
 
 REPAYMENT = 0.1
 """Debt repaid with each call, as a fraction of the budget. Slow enough that a newcomer which makes the budget reachable

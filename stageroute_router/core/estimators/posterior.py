@@ -203,8 +203,8 @@ class PosteriorRule:
     ) -> tuple[IntArray, float, float]:
         """Return the arms that the programme over all candidates mixes at posterior means, its price and its budget.
 
-        Arms nobody observed come last. Where segments could use all places, some are left to those who may turn out
-        better: nobody would ever find out.
+        Unobserved arms come last. Where segments could use all places, ``places_to_try`` stay free, because the engine
+        learns of better arms only by trying them.
         """
         mean = np.where(evidence.reward_count > 0, self._reward_mean(evidence), -1.0)
         if cells is not None:
@@ -386,7 +386,7 @@ class _Places:
 
     Args:
         places: how many.
-        unseen: which candidates nobody has observed, shape (candidates,).
+        unseen: which candidates have no observation, shape (candidates,).
         newcomers: how many of these may be taken.
     """
 
@@ -416,7 +416,7 @@ class _Places:
 
 
 def _kl_bound(evidence: Evidence, *, level: float) -> FloatArray:
-    """Return the KL upper confidence bound of each arm's mean reward: 1 for an arm nobody has observed."""
+    """Return the KL upper confidence bound of each arm's mean reward: 1 for an unobserved arm."""
     n = evidence.reward_count
     seen = np.maximum(n, 1)
     bound = kl_ucb(np.clip(evidence.reward_sum / seen, 0.0, 1.0), level / seen)

@@ -52,7 +52,7 @@ class CellSums:
     @property
     def table(self) -> FloatArray:
         """The sums by segment and candidate, shape (6, segments, arms); 0 where nothing was observed."""
-        # Arms that are no candidates any more share a column of their own, that nobody reads.
+        # Arms that are no longer candidates share the last column, which is dropped.
         table = np.zeros((_SUM_COUNT, len(self.segments), len(self.arms) + 1))
         table[:, self.row, self.column] = self.sums.T
         return table[:, :, :-1]

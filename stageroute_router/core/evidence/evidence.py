@@ -1,4 +1,4 @@
-"""What is known of a group's arms, as arrays: the input of every confidence rule."""
+"""What is known of a group's arms, as arrays: the input of every estimator."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ class SegmentEvidence:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Evidence:
-    """Arrays over arms, all of shape (arms,): observations first, then what was said beforehand.
+    """Arrays over arms, all of shape (arms,): observations first, then priors.
 
     Costs are in US dollars. ``prior_cost`` is NaN where no price is known. ``segments`` has the same observations by
     segment, where there is more than one.

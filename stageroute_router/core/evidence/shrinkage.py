@@ -1,9 +1,8 @@
-"""What is believed of an arm in one segment: what it did there, and for the rest what it does elsewhere.
+"""The posterior of an arm in one segment: its observations there, shrunk toward the arm's own by empirical Bayes.
 
-A segment's own average would need as many calls as there are segments more to be worth anything; the arm's average
-says nothing about the segment. Between the two, empirical Bayes: how much segments differ at all is itself estimated
-from the observations, and each cell leans on its arm as much as that makes sensible. Segments that do not matter thus
-cost next to nothing, and where they matter they come apart by themselves.
+A segment's own average has too few observations; the arm's average ignores the segment. Empirical Bayes weighs the two:
+it estimates the variance between segments from the observations, and shrinks each cell toward its arm accordingly. So
+segments that do not differ cost almost nothing, and segments that differ separate as observations arrive.
 
 Source: the normal hierarchy with the variance between cells by DerSimonian and Laird (1986), pooled over arms;
 constants from measurements on recorded tables.
@@ -20,22 +19,22 @@ from stageroute_router.core.arrays import FloatArray, IntArray
 from stageroute_router.core.evidence.evidence import Evidence, SegmentEvidence
 
 _LEAST_VARIANCE = 0.01
-"""Of a single reward: an arm that has always been right is not known to be so for ever."""
+"""Smallest variance assumed of a single reward, for an arm whose rewards were all equal."""
 
 _SUREST = 0.01
-"""How near to 0 or 1 an arm's average is taken to be, so that no single reward is a proof."""
+"""Smallest distance of an arm's average from 0 and 1, so that no single reward counts as proof."""
 
 _SPREAD = 0.005
 _SPREAD_WEIGHT = 200.0
-"""How much segments are taken to differ beforehand (variance of an arm's means), and the weight of that."""
+"""Prior variance of an arm's mean rewards between segments, and its weight in rewards."""
 
 _WEAKEST, _STRONGEST = 2.0, 2000.0
-"""Least and most rewards that an arm's average counts as in one of its segments."""
+"""Bounds of the number of rewards that an arm's average counts as in one of its segments."""
 
 _COST_SPREAD = 0.1
 _COST_SPREAD_WEIGHT = 50.0
-"""How much segments, and the arms within one, are taken to differ in cost beforehand (variance of a cell's mean cost
-over what is expected of it), and how many calls that counts as."""
+"""Prior variance of a cell's mean cost over its expectation, between segments and between arms within one, and its
+weight in calls."""
 
 _COST_VARIATION_WEIGHT = 5.0
 """Calls that a coefficient of variation of 1 counts as, for the costs within a cell."""
@@ -43,7 +42,7 @@ _COST_VARIATION_WEIGHT = 5.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CellPriors:
-    """What was said of each arm in each segment beforehand. Arrays of shape (segments, arms).
+    """The priors of each arm in each segment. Arrays of shape (segments, arms).
 
     Args:
         reward: expected reward, in [0, 1].
@@ -64,7 +63,7 @@ class CellPriors:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CellBeliefs:
-    """What is believed of each arm in each segment. Arrays of shape (segments, arms).
+    """The posteriors of each arm in each segment. Arrays of shape (segments, arms).
 
     Args:
         names: the segments.
@@ -86,7 +85,7 @@ class CellBeliefs:
     said: CellPriors | None = None
 
     def mean(self, arm_mean: FloatArray, *, trust: FloatArray | None = None) -> FloatArray:
-        """Return each cell's expected reward, given what is believed of the arms.
+        """Return each cell's expected reward, given the arms' posteriors.
 
         Args:
             arm_mean: shape (..., arms): one row, or one per draw.
@@ -109,7 +108,7 @@ class CellBeliefs:
         return np.asarray(self.expected_cost[self.names.index(segment)])
 
     def take(self, indices: IntArray) -> CellBeliefs:
-        """Return the beliefs of some of the arms, in the order given."""
+        """Return the posteriors of some of the arms, in the order given."""
         return CellBeliefs(
             names=self.names,
             weight=self.weight,
@@ -129,7 +128,7 @@ def believe(
     arm_cost: FloatArray,
     prior_trust: FloatArray | None,
 ) -> CellBeliefs:
-    """Return what is believed of each arm in each segment.
+    """Return the posterior of each arm in each segment.
 
     Args:
         evidence: of all arms.
@@ -156,7 +155,7 @@ def believe(
 def _priors(
     cells: SegmentEvidence, *, leaning: float, arm_mean: FloatArray, prior_trust: FloatArray
 ) -> CellPriors:
-    """Return what was said, and how probable it is that it is right.
+    """Return the priors, and the probability that they are right.
 
     By the rewards of all arms in all segments together, because a segment in which an arm was wrongly called bad gets
     no calls that could say otherwise, and a table that is wrong of one arm mostly is of all; or by the arm's own

@@ -98,8 +98,8 @@ def solve_routing(
         budget: b, US dollars per call on average; finite, at least 0.
         max_share: alpha, the largest share of the calls an arm may get, in [0, 1]: one for all or shape [K].
             The default 1 is no limit. Shares that sum to less than 1 are scaled up in proportion (all 0:
-            taken as equal) because somebody must answer the calls.
-        preference: who goes first among ties, smallest first; usually the number of observations, so that the
+            taken as equal), because every call needs an arm.
+        preference: the order among ties, smallest first; usually the number of observations, so that the
             least known arm is tried. Shape [K]. Default: none, so the cheaper arm goes first.
 
     Returns:

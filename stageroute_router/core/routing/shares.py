@@ -1,4 +1,4 @@
-"""From rate limits and traffic to shares: what part of a group's calls an arm can bear.
+"""Shares from rate limits and traffic: the fraction of a group's calls that an arm can take.
 
 Rate limits are calls and tokens per minute; the programmes bound an arm by its share of the calls. The bridge is how
 many calls a minute the group makes, which is observed.
@@ -17,7 +17,7 @@ MEMORY_S = 60.0
 """Time constant of the traffic estimate, seconds: about the minute that rate limits are counted over."""
 
 LEAST_SEEN_S = 10.0
-"""A rate seen for less than this many seconds is reckoned as if it had been seen so long.
+"""A rate observed for fewer seconds than this is computed as if observed this long.
 
 The first calls of a process arrive within milliseconds; they are no traffic of a million calls a minute.
 """
@@ -84,7 +84,7 @@ class ShareLimit:
 
 
 def share_limit(arm: Arm, *, calls_per_minute: float | None, tokens_per_call: float) -> ShareLimit:
-    """Return an arm's share: the least of ``max_share`` and what its rate limits bear.
+    """Return an arm's share: the smaller of ``max_share`` and what its rate limits allow.
 
     Args:
         arm: with its limits.

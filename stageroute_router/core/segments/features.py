@@ -31,10 +31,10 @@ LONGEST = 1_000_000
 """Texts of more characters than this count as this long."""
 
 _END = 16
-"""A question's mark is among this many last characters: blanks may follow it."""
+"""A question mark counts among this many last characters: blanks may follow it."""
 
 _MOST_PARTS = 1000
-"""So many messages and parts of messages are looked at: a request of many thousands must not hold others up."""
+"""Most messages, and parts of messages, that are read: a request of many thousands must not delay others."""
 
 # Each byte belongs to the first kind that has it. What an 8-bit encoding would not do: of other scripts UTF-8 has a
 # leading byte that tells Cyrillic or Greek from Chinese or Japanese.
@@ -72,7 +72,7 @@ _MEMBERS: FloatArray = np.array(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Featuriser:
-    """A way to turn a text into numbers, under a name.
+    """A named function from a text to numbers.
 
     Args:
         name: says which way it is: statistics of segments found by one are of no use to another. Change it whenever the

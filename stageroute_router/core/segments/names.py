@@ -13,7 +13,7 @@ AUTO_PREFIX = "auto:"
 
 
 def is_segment(text: str) -> bool:
-    r"""Return whether somebody may give a segment this name: 1 to 64 printable characters, and not ``auto:`` first.
+    r"""Return whether a segment may have this name: 1 to 64 printable characters that do not begin with ``auto:``.
 
     >>> is_segment("sql"), is_segment("Verträge, 2. Instanz"), is_segment("two\nlines"), is_segment("auto:1:7")
     (True, True, False, False)

@@ -1,4 +1,4 @@
-"""Long vectors, such as embeddings, in few numbers that keep their distances.
+"""Random projection: long vectors, such as embeddings, in few numbers that keep their distances.
 
 A random projection of the sparse kind: each of the vector's numbers is added to one of 128 sums, or taken away from it,
 by a hash of its place. Cosines of angles between vectors stay as they are, to about a tenth, whatever model the vectors
@@ -22,7 +22,7 @@ from stageroute_router.core.arrays import FloatArray
 from stageroute_router.core.segments.clusters import as_row, check_row
 
 PROJECTED = 128
-"""So many numbers are left. Vectors that have no more are left as they are, but for their length."""
+"""Dimensions after the projection. Shorter vectors are normalised only."""
 
 
 def projected(vector: Sequence[float] | FloatArray) -> FloatArray:

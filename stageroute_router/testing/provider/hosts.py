@@ -157,8 +157,8 @@ async def serve(
     until: asyncio.Event,
     host: str = LOOPBACK,
 ) -> None:
-    """Serve an app in the running loop; say on which port; stop when told."""
-    # Whoever stops the provider waits for no open request. (To aiohttp, 0 would mean to wait for ever.)
+    """Serve an app in the running loop, report its port, and stop on request."""
+    # Stopping the provider waits for no open request. (aiohttp takes 0 as no limit.)
     runner = web.ServerRunner(new_server(app), shutdown_timeout=0.01)
     await runner.setup()
     try:

@@ -39,7 +39,7 @@ class BatchesContract(ContractBase):
         assert not store.commit([]).changes
 
     def test_a_batch_committed_twice_counts_once(self, store: Store) -> None:
-        """Its first commit may have been lost or not: nobody knows, so it is committed again."""
+        """After a lost acknowledgement the writer cannot know whether the commit succeeded, so it commits again."""
         batch: list[Write] = [
             rewarded("r2", 0.3, keep=True),
             *(decided(f"d{i}", arm=f"arm{i % 3}") for i in range(6)),
@@ -80,7 +80,7 @@ class BatchesContract(ContractBase):
         assert group.account.open_calls == 1
 
     def test_what_comes_up_with_a_bad_value_makes_the_batch_refused(self, store: Store) -> None:
-        """Whoever commits then finds the bad one among all of them."""
+        """The writer then finds the bad write by committing one at a time."""
         store.commit([decided("d1")])
         before = store.load("chat")
         with pytest.raises(InvalidRewardError):

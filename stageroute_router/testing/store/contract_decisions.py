@@ -23,7 +23,7 @@ class DecisionsContract(ContractBase):
 
     # -- decisions and their outcomes --------------------------------------------------------------------
 
-    def test_a_group_nobody_called_is_empty(self, store: Store) -> None:
+    def test_a_group_without_calls_is_empty(self, store: Store) -> None:
         """Loading it is no error."""
         assert store.load("chat") == StoredGroup()
         assert list(store.groups()) == []

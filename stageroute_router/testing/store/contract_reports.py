@@ -86,7 +86,7 @@ class ReportsContract(ContractBase):
             ("d2", "backup", "settled"),
         ]
         assert found[1] == store.decision("d2")
-        assert list(store.decisions_of_call("nobody's")) == []
+        assert list(store.decisions_of_call("unknown")) == []
 
     def test_the_latest_decisions_come_first(self, store: Store) -> None:
         """So many of them, of one group, and on from the last one seen."""
@@ -116,7 +116,7 @@ class ReportsContract(ContractBase):
         assert sum(len(one.rewards) for one in found) == count // 10
         of_other = [one.decision.decision_id for one in store.export_decisions("other")]
         assert of_other == [f"d{i}" for i in range(0, count, 50)]
-        assert list(store.export_decisions("nobody's")) == []
+        assert list(store.export_decisions("unknown")) == []
 
     def test_the_history_has_the_totals_as_they_were(self, store: Store, clock: FakeClock) -> None:
         """A sample at most every 15 seconds, one at each new stage, and the present ones last."""
@@ -160,7 +160,7 @@ class ReportsContract(ContractBase):
         store.commit([decided("d1", at=clock())])
         for _ in range(5):
             clock.advance(SAMPLE_INTERVAL_S)
-            store.commit([decided("d1", at=clock()), rewarded("nobody's", 0.5), mixed("m", at=clock())])
+            store.commit([decided("d1", at=clock()), rewarded("unknown", 0.5), mixed("m", at=clock())])
         assert len(store.history("chat")) == 2
 
     def test_samples_are_thinned_as_they_age(self, store: Store, clock: FakeClock) -> None:

@@ -131,8 +131,8 @@ class RewardsContract(ContractBase):
         assert set(report.changes["chat"].statistics) == {("", "small")}
         assert same_statistics(store.load("chat").statistics, fold([store.decision("d1")]))
 
-    def test_a_reward_nobody_knows_is_not_kept_unless_asked(self, store: Store) -> None:
-        """A typing error must not be counted for somebody later."""
+    def test_a_reward_with_an_unknown_key_is_not_kept_unless_asked(self, store: Store) -> None:
+        """A mistyped key must not count for another call later."""
         receipt = store.commit([rewarded("d1", 1.0)]).rewards[0]
         assert (receipt.status, receipt.decision_id) == ("unknown", None)
         store.commit([decided("d1")])
@@ -207,7 +207,7 @@ class RewardsContract(ContractBase):
     def test_revoking_again_changes_nothing(self, store: Store) -> None:
         """Nor does revoking what was never given; a reward given afterwards counts."""
         store.commit([decided("d1"), rewarded("d1", 0.5), revoked("d1")])
-        report = store.commit([revoked("d1"), revoked("d1", source="judge"), revoked("nobody's")])
+        report = store.commit([revoked("d1"), revoked("d1", source="judge"), revoked("unknown")])
         assert [receipt.status for receipt in report.rewards] == ["unchanged", "unchanged", "unknown"]
         assert not report.changes
         assert store.commit([rewarded("d1", 0.75)]).rewards[0].status == "recorded"
@@ -247,7 +247,7 @@ class RewardsContract(ContractBase):
     def test_only_who_made_a_call_may_reward_it_and_take_that_back(
         self, store: Store, key: str, caller: str | None
     ) -> None:
-        """Whichever key is named; a call of nobody is nobody's. Nothing is counted, and nothing is told."""
+        """This holds for each kind of key, and for calls without a caller. The store counts and reveals nothing."""
         store.commit([decided("d1", caller=caller), settled("d1", response="r1"), rewarded("d1", 0.5)])
         before = (store.load("chat"), store.decision("d1"))
         report = store.commit(
@@ -261,7 +261,7 @@ class RewardsContract(ContractBase):
         assert (store.load("chat"), store.decision("d1")) == before
 
     def test_who_made_a_call_may_reward_it(self, store: Store) -> None:
-        """And whoever this process trusts."""
+        """So may a report without a caller, which the process trusts."""
         store.commit([decided("d1", caller="ann")])
         receipts = store.commit(
             [rewarded("d1", 0.5, caller="ann"), rewarded("d1", 0.25), revoked("d1", caller="ann")]
@@ -287,7 +287,7 @@ class RewardsContract(ContractBase):
         assert store.load("chat").statistics["", "small"].reward_count == 1
         assert list(store.verify()) == []
 
-    def test_nobody_touches_what_another_caller_has_waiting(self, store: Store) -> None:
+    def test_a_waiting_reward_of_another_caller_stays_untouched(self, store: Store) -> None:
         """Neither by replacing it nor by taking it back; inside a batch or later."""
         ours = rewarded("d1", 0.5, keep=True, caller="ann")
         theirs: list[Write] = [rewarded("d1", 0.0, keep=True, caller="bob"), revoked("d1", caller="bob")]

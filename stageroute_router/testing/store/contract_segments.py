@@ -87,7 +87,7 @@ class SegmentsContract(ContractBase):
         assert found.decision.segment == "sql", "what was decided is told as it was"
 
     def test_forgetting_again_changes_nothing(self, store: Store) -> None:
-        """Nor does forgetting what was seen since, or a group that nobody called."""
+        """Nor does forgetting a segment that was seen since, or one of a group without calls."""
         store.commit([decided("d1", segment="sql")])
         assert not store.commit([forgotten(since=EPOCH)]).changes
         assert not store.commit([forgotten(group="code", since=EPOCH + 9e9)]).changes
@@ -136,7 +136,7 @@ class SegmentsContract(ContractBase):
         assert list(store.verify()) == []
         assert not store.commit(batch).changes
 
-    def test_a_decision_of_before_that_arrives_after_a_segment_was_forgotten_counts_without(
+    def test_an_earlier_decision_that_arrives_after_forgetting_counts_without_segment(
         self, store: Store
     ) -> None:
         """It may have waited in a worker's queue."""

@@ -46,7 +46,7 @@ class StagesContract(ContractBase):
         assert stage.evidence == ours.evidence
 
     def test_the_first_plan_wins_inside_a_batch_too(self, store: Store) -> None:
-        """Whoever came first."""
+        """The order within the batch decides."""
         ours, theirs = planned(1), planned(1, live=("large", "tiny"))
         assert list(store.commit([ours, theirs]).stages) == [ours, ours]
         assert store.load("chat").stage == ours

@@ -36,9 +36,9 @@ from stageroute_router.testing.store.writes import (
 class UpkeepContract(ContractBase):
     """The part of a store's contract that is about upkeep: lost calls, retention, and sums that agree with the log."""
 
-    # -- decisions nobody reports on ---------------------------------------------------------------------
+    # -- decisions without a report ----------------------------------------------------------------------
 
-    def test_a_decision_nobody_reports_on_is_closed_as_lost(self, store: Store, clock: FakeClock) -> None:
+    def test_a_decision_without_a_report_is_closed_as_lost(self, store: Store, clock: FakeClock) -> None:
         """Its account books what it was expected to cost; its arm learns no cost from that. Any commit does it."""
         made = clock()
         store.commit([decided("d1", at=made), decided("d2", at=made + 10.0)])
@@ -118,7 +118,7 @@ class UpkeepContract(ContractBase):
     def test_what_comes_after_its_decision_was_folded_away_is_refused(
         self, store: Store, clock: FakeClock
     ) -> None:
-        """It is not counted again, and a reward is not kept for somebody who never comes."""
+        """The store does not count it again, and keeps no reward for a decision that can no longer come."""
         start = clock()
         old = new_decision_id(start)
         batch: list[Write] = [decided(old, at=start), rewarded(old, 0.5), settled(old)]

@@ -102,7 +102,7 @@ def forgets_what_was_folded() -> None:
     _swap(Ledger, "_is_expired", lambda _ledger, _key: False)
 
 
-def lets_anybody_reward() -> None:
+def lets_any_caller_reward() -> None:
     """Count a caller's reward for a call that another one made."""
     for kind in (Entry, Target):
         _swap(kind, "is_of", lambda _entry, _caller: True)
@@ -162,7 +162,7 @@ MUTANTS: dict[str, Callable[[], None]] = {
         counts_what_was_forgotten_where_it_was,
         folds_rewards_away,
         forgets_what_was_folded,
-        lets_anybody_reward,
+        lets_any_caller_reward,
         forgets_mixes_too_soon,
         commits_twice,
         acknowledges_before_the_commit,

@@ -310,7 +310,7 @@ def test_a_refused_connection_is_the_providers(routed: Call, model_list: Any, ca
 
 
 @both
-def test_a_key_of_the_clients_own_blames_nobody_else(
+def test_a_key_of_the_clients_own_counts_against_no_arm(
     routed: Call, model_list: Any, provider: SimulatedProvider, call: Call
 ) -> None:
     provider.set("first", error_rate=1.0, error_status=401)
@@ -334,7 +334,7 @@ def test_what_is_not_the_providers_fault(error: object) -> None:
 
 
 @pytest.mark.parametrize("error", [ConnectionResetError(), TimeoutError(), OSError()])
-def test_a_broken_connection_is_the_providers_fault_but_not_every_error_of_the_system(error: OSError) -> None:
+def test_a_broken_connection_is_the_providers_fault_but_not_every_os_error(error: OSError) -> None:
     blamed = providers_fault(error, Terms(), own_limit_s=None) is not None
     assert blamed == (type(error) is not OSError)
 

@@ -186,14 +186,12 @@ def test_a_report_without_a_price_counts_as_free_and_says_so_once(
     routed: Call, entry: Call, caplog: pytest.LogCaptureFixture
 ) -> None:
     logging.disable(logging.NOTSET)
-    made = routed([entry("a", "openai/nobody-knows-its-price")])
+    made = routed([entry("a", "openai/without-a-price")])
     for call_id in ("c1", "c2"):
         choose_once(made, call_id)
         made.control.strategy.heard(report(call_id=call_id, cost_usd=None))
     assert [said["cost_usd"] for _, _, said in made.routing.reports] == [0.0, 0.0]
-    warned = [
-        line for line in caplog.messages if "knows no price for arm 'openai/nobody-knows-its-price'" in line
-    ]
+    warned = [line for line in caplog.messages if "knows no price for arm 'openai/without-a-price'" in line]
     assert len(warned) == 1
 
 

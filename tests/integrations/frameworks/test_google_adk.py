@@ -29,21 +29,19 @@ def model(documented: dict[str, Any]) -> Any:
 async def ask(agent: Agent, *, stream: bool = False) -> list[Any]:
     """Return the events of one question to an agent."""
     runner = InMemoryRunner(agent=agent, app_name="test")
-    session = await runner.session_service.create_session(app_name="test", user_id="somebody")
+    session = await runner.session_service.create_session(app_name="test", user_id="ann")
     message = types.Content(role="user", parts=[types.Part(text="2 and 3?")])
     config = RunConfig(streaming_mode=StreamingMode.SSE if stream else StreamingMode.NONE)
-    found = runner.run_async(
-        user_id="somebody", session_id=session.id, new_message=message, run_config=config
-    )
+    found = runner.run_async(user_id="ann", session_id=session.id, new_message=message, run_config=config)
     return [event async for event in found]
 
 
 def ask_synchronously(agent: Agent) -> list[Any]:
     """Return the same by ADK's synchronous interface, which works in a thread of its own."""
     runner = InMemoryRunner(agent=agent, app_name="test")
-    session = asyncio.run(runner.session_service.create_session(app_name="test", user_id="somebody"))
+    session = asyncio.run(runner.session_service.create_session(app_name="test", user_id="ann"))
     message = types.Content(role="user", parts=[types.Part(text="2 and 3?")])
-    return list(runner.run(user_id="somebody", session_id=session.id, new_message=message))
+    return list(runner.run(user_id="ann", session_id=session.id, new_message=message))
 
 
 def results(events: list[Any]) -> list[Any]:

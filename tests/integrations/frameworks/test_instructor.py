@@ -88,7 +88,7 @@ def async_client(request: pytest.FixtureRequest, router: StageRouteRouter) -> An
 
 
 def rewards(router: StageRouteRouter, *, count: int) -> list[float]:
-    """Return how many rewards there are and their sum, when there are so many: nobody waits for them elsewhere."""
+    """Wait for ``count`` rewards, which are reported in the background; return how many there are and their sum."""
     deadline = time.monotonic() + 10
     while True:
         arms = router.stageroute.status("chat").arms

@@ -57,7 +57,7 @@ def test_facts_are_found_and_rewarded(
 ) -> None:
     memory = Memory.from_config(config)
     with router.stageroute.episode() as episode:
-        result = memory.add(TOLD, user_id="somebody")
+        result = memory.add(TOLD, user_id="ann")
     assert [found["memory"] for found in result["results"]] == ["Likes Ulm"]
     assert [receipt.status for receipt in episode.record_reward(1.0)] == ["recorded"]
     assert routed() == 1
@@ -68,7 +68,7 @@ async def test_facts_are_found_asynchronously_and_rewarded(
 ) -> None:
     memory = AsyncMemory.from_config(config)
     with router.stageroute.episode() as episode:
-        result = await memory.add(TOLD, user_id="somebody")
+        result = await memory.add(TOLD, user_id="ann")
     assert [found["memory"] for found in result["results"]] == ["Likes Ulm"]
     assert [receipt.status for receipt in episode.record_reward(1.0)] == ["recorded"]
     assert await arouted() == 1

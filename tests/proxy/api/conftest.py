@@ -44,7 +44,7 @@ ROLES = {
     "sk-anna": "internal_user",
     "sk-ben": "internal_user",
     "sk-viewer": "proxy_admin_viewer",
-    "sk-nobody": None,
+    "sk-anonymous": None,
 }
 GROUP = "chat"
 
@@ -130,7 +130,7 @@ class Served:
 
 def _auth(key: str) -> UserAPIKeyAuth:
     return UserAPIKeyAuth(
-        api_key=None if key == "sk-nobody" else key, user_role=ROLES.get(key, "proxy_admin")
+        api_key=None if key == "sk-anonymous" else key, user_role=ROLES.get(key, "proxy_admin")
     )
 
 
@@ -150,15 +150,15 @@ def only_master(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def nobody(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let LiteLLM ask nobody for a key, as it does without a master key."""
+def without_keys(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let LiteLLM check no keys, as it does without a master key."""
     monkeypatch.setattr(proxy_server, "master_key", None)
 
 
 @pytest.fixture(autouse=True)
 def keys(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> None:
     """Give LiteLLM's key check some keys of different roles, as a ``custom_auth`` of the operator's."""
-    if {"only_master", "nobody"}.isdisjoint(request.fixturenames):
+    if {"only_master", "without_keys"}.isdisjoint(request.fixturenames):
         monkeypatch.setattr(proxy_server, "master_key", MASTER)
         monkeypatch.setattr(proxy_server, "user_custom_auth", _check_key)
 

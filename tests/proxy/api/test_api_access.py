@@ -61,7 +61,7 @@ def test_the_master_key_is_enough_without_a_database(served: Served, only_master
 
 @pytest.mark.parametrize("path", LOOKING)
 @pytest.mark.parametrize(
-    ("key", "status"), [(MASTER, 200), ("sk-viewer", 200), ("sk-anna", 403), ("sk-nobody", 403)]
+    ("key", "status"), [(MASTER, 200), ("sk-viewer", 200), ("sk-anna", 403), ("sk-anonymous", 403)]
 )
 def test_only_admins_and_viewers_look(served: Served, path: str, key: str, status: int) -> None:
     with served.client(key) as client:
@@ -72,7 +72,7 @@ def test_only_admins_and_viewers_look(served: Served, path: str, key: str, statu
 
 
 @pytest.mark.parametrize(
-    ("key", "status"), [(MASTER, 200), ("sk-viewer", 403), ("sk-anna", 403), ("sk-nobody", 403)]
+    ("key", "status"), [(MASTER, 200), ("sk-viewer", 403), ("sk-anna", 403), ("sk-anonymous", 403)]
 )
 def test_only_admins_open_windows(served: Served, key: str, status: int) -> None:
     control = served.routing.control()
@@ -84,7 +84,7 @@ def test_only_admins_open_windows(served: Served, key: str, status: int) -> None
 
 
 @pytest.mark.parametrize(
-    ("key", "status"), [(MASTER, 200), ("sk-viewer", 403), ("sk-anna", 403), ("sk-nobody", 403)]
+    ("key", "status"), [(MASTER, 200), ("sk-viewer", 403), ("sk-anna", 403), ("sk-anonymous", 403)]
 )
 def test_only_admins_pin(served: Served, key: str, status: int) -> None:
     control = served.routing.control()
@@ -131,7 +131,7 @@ def test_a_key_that_is_limited_to_other_routes_stays_limited(
     assert answer.json()["error"]["code"] == "not_allowed"
 
 
-def test_a_proxy_that_asks_nobody_for_a_key_keeps_nothing_from_anybody(served: Served, nobody: None) -> None:
+def test_a_proxy_without_authentication_opens_every_report(served: Served, without_keys: None) -> None:
     response = served.call("sk-anna")
     with served.client(None) as client:
         assert client.get("/stageroute/status").status_code == 200
@@ -140,7 +140,7 @@ def test_a_proxy_that_asks_nobody_for_a_key_keeps_nothing_from_anybody(served: S
 
 
 def test_a_proxy_with_other_ways_to_get_in_is_not_open(
-    served: Served, nobody: None, monkeypatch: pytest.MonkeyPatch
+    served: Served, without_keys: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(proxy_server, "general_settings", {"enable_jwt_auth": True})
     with served.client(None) as client:

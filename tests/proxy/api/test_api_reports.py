@@ -117,13 +117,13 @@ def test_a_key_sees_the_receipts_of_its_own_calls(served: Served, called: list[A
 def test_and_others_are_as_unknown_to_it_as_those_that_never_were(served: Served, called: list[Any]) -> None:
     with served.client("sk-ben") as client:
         of_anna = client.get(f"/stageroute/decisions/{called[0].id}")
-        nobodys = client.get("/stageroute/decisions/chatcmpl-nobodys")
-    assert of_anna.status_code == nobodys.status_code == 404
-    assert of_anna.text.replace(called[0].id, "chatcmpl-nobodys") == nobodys.text
+        of_unknown = client.get("/stageroute/decisions/chatcmpl-unknown")
+    assert of_anna.status_code == of_unknown.status_code == 404
+    assert of_anna.text.replace(called[0].id, "chatcmpl-unknown") == of_unknown.text
 
 
 def test_who_is_not_told_apart_has_no_receipts(served: Served, called: list[Any]) -> None:
-    with served.client("sk-nobody") as client:
+    with served.client("sk-anonymous") as client:
         assert client.get(f"/stageroute/decisions/{called[0].id}").status_code == 403
 
 
@@ -180,7 +180,7 @@ def test_a_pin_that_cannot_be_is_said_in_one_form(served: Served, monkeypatch: p
     name = control.group_status("chat").arms[0].name
     good = {"arm": name, "pinned": True}
     cases: list[tuple[str, object, int, str]] = [
-        ("chat", {"arm": "nobody", "pinned": True}, 404, "unknown_arm"),
+        ("chat", {"arm": "unknown", "pinned": True}, 404, "unknown_arm"),
         ("nowhere", good, 404, "unknown_group"),
         ("chat", {"arm": name}, 422, "malformed_body"),
         ("chat", {"pinned": True}, 422, "malformed_body"),

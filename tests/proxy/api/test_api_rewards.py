@@ -139,10 +139,10 @@ def test_a_reward_can_be_taken_back(served: Served) -> None:
 
 
 @pytest.mark.parametrize("named_by", ["id", "token"])
-def test_nobody_rewards_the_calls_of_another_key(served: Served, named_by: str) -> None:
+def test_a_key_cannot_reward_the_calls_of_another_key(served: Served, named_by: str) -> None:
     response = served.call("sk-anna")
     key = served.token(response, "sk-anna") if named_by == "token" else response.id
-    for other in ("sk-ben", "sk-viewer", "sk-nobody"):
+    for other in ("sk-ben", "sk-viewer", "sk-anonymous"):
         assert code(post(served, other, {"id": key, "reward": 0}), 403) == "not_your_call"
     assert rewards(served, response) == {}
 
@@ -156,11 +156,11 @@ def test_an_admin_rewards_any_call(served: Served, named_by: str) -> None:
 
 
 def test_who_is_not_told_apart_rewards_by_token_only(served: Served) -> None:
-    """An operator's own authentication may say nothing of its callers: then no call is anybody's by id."""
-    response = served.call("sk-nobody")
-    assert code(post(served, "sk-nobody", {"id": response.id, "reward": 1}), 403) == "not_your_call"
-    token = served.token(response, "sk-nobody")
-    assert post(served, "sk-nobody", {"id": token, "reward": 1}).json()["status"] == "recorded"
+    """An operator's own authentication may not identify callers: then no caller owns a call by its id."""
+    response = served.call("sk-anonymous")
+    assert code(post(served, "sk-anonymous", {"id": response.id, "reward": 1}), 403) == "not_your_call"
+    token = served.token(response, "sk-anonymous")
+    assert post(served, "sk-anonymous", {"id": token, "reward": 1}).json()["status"] == "recorded"
 
 
 def test_only_admins_name_sources_of_their_own(

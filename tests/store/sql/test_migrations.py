@@ -1,4 +1,4 @@
-"""The schema's history: a new file gets the tables of today, once, whoever else opens it."""
+"""The schema's history: a new file gets the current tables, once, also when several processes open it."""
 
 from __future__ import annotations
 
@@ -298,7 +298,7 @@ def test_a_file_of_schema_2_goes_on(tmp_path: Path) -> None:
     assert [receipt.status for receipt in receipts] == ["not_yours"]
     found = store.decision("sr-" + "f" * 32)
     assert found is not None
-    assert found.rewards == {"app": 0.5}  # which had been waiting for it in the old file, whoever reported it
+    assert found.rewards == {"app": 0.5}  # which had waited for it in the old file, without a caller
     assert store.history("chat")[-1].calls == store.load("chat").account.calls
     clock.advance(91 * 86_400.0)
     store.commit([])
@@ -374,7 +374,7 @@ def test_a_file_is_left_alone_if_one_says_so(old_file: Path) -> None:
 
 
 @pytest.mark.parametrize("found", [0, 1, 2, 3])
-def test_the_sql_for_somebody_else_to_run_makes_the_same_tables(tmp_path: Path, found: int) -> None:
+def test_the_sql_for_an_administrator_makes_the_same_tables(tmp_path: Path, found: int) -> None:
     if found:
         shutil.copy((FIRST_RELEASE, SCHEMA_2, SCHEMA_3)[found - 1], tmp_path / "by_hand.db")
     with closing(sqlite3.connect(tmp_path / "by_hand.db")) as connection:

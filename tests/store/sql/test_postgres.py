@@ -27,7 +27,7 @@ def test_a_reader_sees_one_moment(postgres_tables: str) -> None:
     store.close()
 
 
-def test_processes_that_write_the_same_rows_in_any_order_neither_deadlock_nor_lose_anything(
+def test_processes_that_write_the_same_rows_in_any_order_neither_deadlock_nor_lose(
     postgres_tables: str,
 ) -> None:
     processes = [
@@ -48,7 +48,7 @@ def test_processes_that_write_the_same_rows_in_any_order_neither_deadlock_nor_lo
     store = SqlStore(postgres_tables)
     groups = [store.load(group) for group in store.groups()]
     assert sum(group.account.calls for group in groups) == PROCESSES * BATCHES * 10
-    assert sum(group.version for group in groups) == counted  # nobody's change went by unnoticed
+    assert sum(group.version for group in groups) == counted  # every change moved the version
     cells = [cell for group in groups for cell in group.statistics.values()]
     assert sum(cell.reward_count for cell in cells) == PROCESSES * BATCHES * 10
     assert list(store.verify()) == []

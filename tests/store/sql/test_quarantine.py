@@ -111,7 +111,7 @@ def test_an_account_no_calls_can_have_led_to_is_taken_from_the_decisions(
         ("live = '[]'", "not a JSON list of arms"),
         ("live = '[1, 2]'", "not a JSON list of arms"),
         ("live = '{}'", "not a JSON list of arms"),
-        ("explored = 'nobody'", "explored is 'nobody', which is not one of its live arms"),
+        ("explored = 'unknown'", "explored is 'unknown', which is not one of its live arms"),
         ("explore_share = 1.5", "explore_share is 1.5"),
         ("explore_share = 'half'", "explore_share is 'half'"),
         ("opened_at = 'yesterday'", "opened_at is 'yesterday', which is no time"),

@@ -19,7 +19,7 @@ from stageroute_router.store.sql.store import SqlStore
 from stageroute_router.testing.clock import FakeClock
 from stageroute_router.testing.store.writes import decided, rewarded
 
-NOBODY = 65534
+UNPRIVILEGED_UID = 65534
 
 
 def pragma(path: Path, name: str) -> object:
@@ -29,12 +29,12 @@ def pragma(path: Path, name: str) -> object:
 
 
 @contextmanager
-def as_nobody() -> Iterator[None]:
+def as_unprivileged_user() -> Iterator[None]:
     """Give up root's right to write anywhere, where the tests run as root."""
     if os.geteuid() != 0:
         yield
         return
-    os.seteuid(NOBODY)
+    os.seteuid(UNPRIVILEGED_UID)
     try:
         yield
     finally:
@@ -144,7 +144,7 @@ def test_a_folder_is_no_database(tmp_path: Path) -> None:
 
 def test_a_file_that_is_no_database_is_refused_and_left_as_it_is(tmp_path: Path) -> None:
     path = tmp_path / "notes.txt"
-    path.write_text("not a database, but somebody's notes\n" * 100)
+    path.write_text("not a database, but a file of notes\n" * 100)
     before = path.read_bytes()
     with pytest.raises(SchemaError, match=r"notes\.txt is not an SQLite database; choose another file"):
         SqlStore(f"sqlite:///{path}")
@@ -196,7 +196,10 @@ def test_a_read_only_file_is_refused_at_once(open_folder: Path) -> None:
     path = open_folder / "s.db"
     SqlStore(f"sqlite:///{path}").close()
     path.chmod(0o444)
-    with as_nobody(), pytest.raises(StoreError, match="is read-only; give this process write permission"):
+    with (
+        as_unprivileged_user(),
+        pytest.raises(StoreError, match="is read-only; give this process write permission"),
+    ):
         SqlStore(f"sqlite:///{path}")
 
 
@@ -205,13 +208,16 @@ def test_a_read_only_folder_is_refused_at_once(open_folder: Path) -> None:
     SqlStore(f"sqlite:///{path}").close()
     path.chmod(0o666)
     open_folder.chmod(0o555)
-    with as_nobody(), pytest.raises(StoreError, match=r"is read-only|cannot be opened"):
+    with as_unprivileged_user(), pytest.raises(StoreError, match=r"is read-only|cannot be opened"):
         SqlStore(f"sqlite:///{path}")
 
 
 def test_a_file_that_cannot_be_created_is_refused_at_once(open_folder: Path) -> None:
     open_folder.chmod(0o555)
-    with as_nobody(), pytest.raises(StoreError, match=r"s\.db cannot be used: .*Permission denied"):
+    with (
+        as_unprivileged_user(),
+        pytest.raises(StoreError, match=r"s\.db cannot be used: .*Permission denied"),
+    ):
         SqlStore(f"sqlite:///{open_folder}/s.db")
 
 
@@ -345,12 +351,12 @@ def test_a_file_system_without_write_ahead_logs_is_warned_about(
 def test_old_pending_rewards_are_removed_from_the_file(tmp_path: Path) -> None:
     clock = FakeClock()
     store = SqlStore(f"sqlite:///{tmp_path}/s.db", clock=clock)
-    store.commit([rewarded("nobody", 1.0, keep=True)])
+    store.commit([rewarded("unknown", 1.0, keep=True)])
     clock.advance(23 * 3600.0)
-    store.commit([rewarded("somebody", 1.0, keep=True)])
+    store.commit([rewarded("waiting", 1.0, keep=True)])
     clock.advance(2 * 3600.0)
     store.commit([decided("d1")])
     with store._reading() as connection:
         rows = connection.exec_driver_sql("SELECT reported_key FROM stageroute_pending_rewards").scalars()
-        assert list(rows) == ["somebody"]
+        assert list(rows) == ["waiting"]
     store.close()

@@ -76,7 +76,7 @@ class Stubborn(MemoryStore):
         self.batches.append([*batch, *added])
         if self.lost_acknowledgements:
             self.lost_acknowledgements -= 1
-            raise StoreError("the connection broke, nobody knows when")
+            raise StoreError("the connection broke during the commit")
         return report
 
     def hold(self) -> None:
@@ -136,7 +136,7 @@ def test_writes_are_stored_in_the_order_they_were_submitted(
     assert writer.pending == 0
 
 
-def test_a_decision_nobody_waits_for_is_stored_soon(
+def test_a_decision_without_a_waiting_caller_is_stored_soon(
     store: Stubborn, make_writer: Callable[..., Writer]
 ) -> None:
     seen = threading.Event()
@@ -195,7 +195,7 @@ def test_futures_are_resolved_before_on_commit_which_sees_report_and_batch(
 def test_each_reward_gets_its_own_receipt(make_writer: Callable[..., Writer]) -> None:
     writer = make_writer()
     writer.submit(decided("d1"))
-    reports = [rewarded("d1", 0.5), rewarded("nobody", 0.5), rewarded("d1", 0.5), rewarded("d1", 0.75)]
+    reports = [rewarded("d1", 0.5), rewarded("unknown", 0.5), rewarded("d1", 0.5), rewarded("d1", 0.75)]
     futures = [writer.submit_reward(report) for report in reports]
     statuses = [future.result(DEADLINE_S).status for future in futures]
     assert statuses == ["recorded", "unknown", "unchanged", "replaced"]
@@ -367,7 +367,7 @@ def test_a_reward_that_comes_during_an_outage_fails_at_its_deadline(
     writer = make_writer(clock=clock, reward_deadline_s=10.0, retry_s=(3_600.0, 3_600.0), linger_s=0.0)
     writer.submit(decided("d1"))
     assert store.attempted.wait(DEADLINE_S)
-    for _ in range(20):  # whoever watches has time to find nothing to watch
+    for _ in range(20):  # the watchdog has time to find nothing to watch
         writer.wake()
         writer.run(lambda: None).result(DEADLINE_S)
     future = writer.submit_reward(rewarded("d1", 0.5))
@@ -508,7 +508,7 @@ def test_an_error_in_on_commit_is_counted_and_logged_once_a_minute(
     store: Stubborn, make_writer: Callable[..., Writer], caplog: pytest.LogCaptureFixture
 ) -> None:
     def on_commit(_report: CommitReport, _batch: Sequence[Write]) -> None:
-        raise ZeroDivisionError("somebody else's mistake")
+        raise ZeroDivisionError("a listener's mistake")
 
     writer = make_writer(on_commit=on_commit)
     with caplog.at_level(logging.WARNING):
