@@ -5,35 +5,29 @@ Memory only. The runtime brings what is stored, and takes away the plans that ar
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from stageroute_router.core.arm import Arm
 from stageroute_router.core.engine import Cells, Engine
-from stageroute_router.core.snapshot import Choice, Estimate, Snapshot, Stage, UsedMix
+from stageroute_router.core.snapshot import Snapshot, Stage
 from stageroute_router.errors import SettingsError
 from stageroute_router.groups.availability import Answering, Eligible, Outage
-from stageroute_router.groups.codec import arms_as_text, by_arm, mix_of, plan_of, stage_of
+from stageroute_router.groups.codec import arms_as_text, by_arm, plan_of, stage_of
+from stageroute_router.groups.decision import RoutingDecision
 from stageroute_router.groups.in_flight import InFlight
+from stageroute_router.groups.mixes import RecordedMixes
 from stageroute_router.groups.pins import Pins, checked_pin, overridden, with_pins
-from stageroute_router.process.ids import new_mix_id
 from stageroute_router.settings.group import GroupSettings
-from stageroute_router.store.contract import MIX_LIFETIME_S
 from stageroute_router.store.records import GroupChange, StoredGroup, StoredProblem
-from stageroute_router.store.writes import ArmPinned, GroupConfigured, MixRecorded, StagePlanned
+from stageroute_router.store.writes import ArmPinned, DecisionMade, GroupConfigured, MixRecorded, StagePlanned
 from stageroute_router.tables.benchmark import read_benchmark
 
 UNREAD_STAGE = 0
 """Number of the stage that calls belong to while the database has not been read yet: which stage the group is in,
 and whether it has ever had one, is not known then, so nothing is planned for others."""
-
-
-MOST_PRICED_MIXES = 8
-"""Mixes at callers' own prices that are recorded per estimate; calls at further prices share one record without arms.
-
-Applications have a few prices. Somebody who sends another one with every call must not fill the database.
-"""
 
 _MOST_UNUSED = 8
 """So many estimates are made without a choice between them: a call's decision, answer and rewards may each lead to
@@ -99,11 +93,7 @@ class Group:
             frozenset()
         )  # those that the last window was told do not answer
         self._unused = 0  # so many estimates were made since somebody has chosen
-        # The recorded mixes of the latest estimate, with their ids and when they were recorded.
-        self._estimate: Estimate | None = None
-        # None stands for the mixes of all further prices.
-        self._mix_ids: dict[UsedMix | None, tuple[str, float]] = {}
-        self._priced_mixes = 0
+        self._mixes = RecordedMixes(self.name)
 
     # --- routing -------------------------------------------------------------------------------------------
 
@@ -111,29 +101,33 @@ class Group:
         self,
         *,
         decision_id: str,
+        call_id: str,
         uniform: float,
         eligible: Eligible,
         segment: str,
         price: float | None,
         now: float,
-        record: Callable[[MixRecorded], object],
+        record: Callable[[MixRecorded | DecisionMade], object],
+        caller: str | None = None,
         has_retry: bool = False,
-    ) -> tuple[Choice, str, Sequence[str]] | None:
+    ) -> tuple[RoutingDecision, Sequence[str]] | None:
         """Choose an arm, and count the call as under way.
 
         Args:
             decision_id: of the call.
+            call_id: LiteLLM's id of it, in the form that is stored.
             uniform: a uniform random number in [0, 1).
             eligible: the arms that could serve it, with the deployments of each that could where these are told apart.
             segment: the call's, ``""`` without.
             price: its own, reward per dollar; None where the budget decides.
             now: seconds since the epoch.
-            record: is given what calls are sampled from, before the first of them is known.
+            record: is given what is to be stored: what calls are sampled from, before the first of them, and each
+                decision.
+            caller: a short digest naming who makes the call; None where callers are not told apart.
             has_retry: whether another attempt is made if this one fails.
 
         Returns:
-            The choice, the id of what it was sampled from, and older decisions that are taken to be over; None if
-            there are no arms yet.
+            The decision, and the ids of older ones that are taken to be over; None if there are no arms yet.
         """
         with self._choosing:
             self._unused = 0
@@ -156,31 +150,36 @@ class Group:
             )
             if availability is not None:
                 answering.routed(choice.arm, decision_id=decision_id, now=now)
-            mix_id = self._recorded(snapshot, choice.used, now=now, record=record)
-            return choice, mix_id, self._in_flight.started(decision_id, arm=choice.arm, now=now)
-
-    def _recorded(
-        self, snapshot: Snapshot, used: UsedMix, *, now: float, record: Callable[[MixRecorded], object]
-    ) -> str:
-        """Return the id of what a choice was sampled from, recorded at its first use and then once an hour."""
-        if self._estimate is not snapshot.estimate:
-            self._estimate = snapshot.estimate
-            self._mix_ids, self._priced_mixes = {}, 0
-        kept: UsedMix | None = used
-        if used.priced and used not in self._mix_ids and self._priced_mixes >= MOST_PRICED_MIXES:
-            kept = None
-        known = self._mix_ids.get(kept)
-        if known is not None and now - known[1] < MIX_LIFETIME_S:
-            return known[0]
-        mix_id = new_mix_id()
-        mix = mix_of(self.name, snapshot, used, mix_id=mix_id, made_at=now)
-        if kept is None:
-            mix = replace(mix, arms=(), shadow_price=None, segment=None)
-        elif used.priced and known is None:
-            self._priced_mixes += 1
-        record(mix)
-        self._mix_ids[kept] = (mix_id, now)
-        return mix_id
+            mix_id = self._mixes.id_of(choice.used, snapshot, now=now, record=record)
+            over = self._in_flight.started(decision_id, arm=choice.arm, now=now)
+        record(
+            DecisionMade(
+                decision_id=decision_id,
+                call_id=call_id,
+                group=self.name,
+                segment=segment,
+                arm=choice.arm,
+                stage=choice.stage,
+                probability=choice.probability,
+                charge=choice.charge,
+                reward_ucb=choice.reward_ucb,
+                cost_lcb_usd=choice.cost_lcb_usd,
+                shadow_price=choice.shadow_price if math.isfinite(choice.shadow_price) else 0.0,
+                made_at=now,
+                caller=caller,
+                mix_id=mix_id,
+            )
+        )
+        decision = RoutingDecision(
+            decision_id=decision_id,
+            group=self.name,
+            arm=choice.arm,
+            stage=choice.stage,
+            probability=choice.probability,
+            shadow_price=choice.shadow_price,
+            outside_live_set=choice.outside_live_set,
+        )
+        return decision, over
 
     def current(self) -> Snapshot | None:
         """Return what calls would be sampled from now, for reports; None if there are no arms yet."""

@@ -15,14 +15,12 @@ import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
-from dataclasses import dataclass
 from types import TracebackType
 
 from stageroute_router.core.arm import Arm
 from stageroute_router.core.segments.clusters import Segmenter
 from stageroute_router.core.segments.features import BYTES
 from stageroute_router.core.segments.projection import projected
-from stageroute_router.core.snapshot import Choice
 from stageroute_router.errors import (
     SettingsError,
     StoreError,
@@ -32,6 +30,7 @@ from stageroute_router.errors import (
 )
 from stageroute_router.groups.availability import Eligible
 from stageroute_router.groups.codec import notes_on
+from stageroute_router.groups.decision import RoutingDecision
 from stageroute_router.groups.group import Group
 from stageroute_router.groups.known_segments import KnownSegments
 from stageroute_router.groups.live_changes import LiveHook, LiveHooks
@@ -59,7 +58,6 @@ from stageroute_router.store.writes import (
     CallFailed,
     CallSettled,
     CallWithdrawn,
-    DecisionMade,
     RewardReported,
     RewardRevoked,
     SegmenterFitted,
@@ -77,18 +75,6 @@ _START_PATIENCE_S = 10.0
 _WINDOW_PATIENCE_S = 10.0
 _MOST_WINDOWS = 2
 _AUTOMATIC_SEGMENTS = 32  # measured: 16 to 128 are the same
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Routed:
-    """A call was routed to ``arm``; rewards may name ``decision_id``."""
-
-    decision_id: str
-    arm: str
-    probability: float
-    stage: int
-    shadow_price: float
-    outside_live_set: bool
 
 
 class Runtime(ForkAware):
@@ -243,7 +229,7 @@ class Runtime(ForkAware):
         price: float | None = None,
         caller: str | None = None,
         has_retry: bool = False,
-    ) -> Routed | None:
+    ) -> RoutingDecision | None:
         """Choose an arm for one call among those that could serve it now.
 
         Args:
@@ -259,7 +245,7 @@ class Runtime(ForkAware):
             has_retry: whether another attempt is made if this one fails: such calls may probe arms that did not answer.
 
         Returns:
-            The choice; None if there is none to make (the group has no arms yet, or something inside went wrong):
+            The decision; None if there is none to make (the group has no arms yet, or something inside went wrong):
             LiteLLM should choose as it would without us. Never raises, never waits for I/O.
         """
         try:
@@ -270,29 +256,23 @@ class Runtime(ForkAware):
             decision_id = new_decision_id(now)
             made = self._groups[group].choose(
                 decision_id=decision_id,
+                call_id=stored_id(call_id),
                 uniform=self._random.random(),
                 eligible=self._live_hooks.ready(group, eligible),
                 segment=segment,
                 price=price,
+                caller=caller,
                 has_retry=has_retry,
                 now=now,
                 record=self._writer.submit,
             )
             if made is None:
                 return None
-            choice, mix_id, over = made
+            decision, over = made
             for forgotten in over:
                 self._open.pop(forgotten, None)
-            return self._record(
-                group,
-                choice,
-                decision_id=decision_id,
-                call_id=stored_id(call_id),
-                segment=segment,
-                caller=caller,
-                mix_id=mix_id,
-                now=now,
-            )
+            self._open[decision_id] = group
+            return decision
         except Exception as error:  # noqa: BLE001 - whatever it is, the user's call goes on
             self.internal_error(error)
             return None
@@ -670,46 +650,6 @@ class Runtime(ForkAware):
                 segmenting.failures,
                 segmenting.last_failure,
             )
-
-    def _record(
-        self,
-        group: str,
-        choice: Choice,
-        *,
-        decision_id: str,
-        call_id: str,
-        segment: str,
-        caller: str | None,
-        mix_id: str,
-        now: float,
-    ) -> Routed:
-        self._open[decision_id] = group
-        self._writer.submit(
-            DecisionMade(
-                decision_id=decision_id,
-                call_id=call_id,
-                group=group,
-                segment=segment,
-                arm=choice.arm,
-                stage=choice.stage,
-                probability=choice.probability,
-                charge=choice.charge,
-                reward_ucb=choice.reward_ucb,
-                cost_lcb_usd=choice.cost_lcb_usd,
-                shadow_price=choice.shadow_price if math.isfinite(choice.shadow_price) else 0.0,
-                made_at=now,
-                caller=caller,
-                mix_id=mix_id,
-            )
-        )
-        return Routed(
-            decision_id=decision_id,
-            arm=choice.arm,
-            probability=choice.probability,
-            stage=choice.stage,
-            shadow_price=choice.shadow_price,
-            outside_live_set=choice.outside_live_set,
-        )
 
     def _close_decision(self, write: CallSettled | CallFailed | CallWithdrawn) -> None:
         self._open.pop(write.decision_id, None)
