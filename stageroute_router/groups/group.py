@@ -20,6 +20,7 @@ from stageroute_router.groups.decision import RoutingDecision
 from stageroute_router.groups.in_flight import InFlight
 from stageroute_router.groups.mixes import RecordedMixes
 from stageroute_router.groups.pins import Pins, checked_pin, overridden, with_pins
+from stageroute_router.groups.segments import GroupSegments
 from stageroute_router.settings.group import GroupSettings
 from stageroute_router.store.records import GroupChange, StoredGroup, StoredProblem
 from stageroute_router.store.writes import ArmPinned, DecisionMade, GroupConfigured, MixRecorded, StagePlanned
@@ -57,6 +58,7 @@ class Group:
         self.name = name
         self.settings = settings
         self.policy = settings.policy()
+        self.segments = None if settings.segments is None else GroupSegments(name, settings.segments)
         self._benchmark = None if settings.benchmark is None else read_benchmark(settings.benchmark)
         # What is wrong with the benchmark, for the status.
         self.benchmark_warnings: Sequence[str] = ()

@@ -262,7 +262,7 @@ def test_a_stored_segmenter_is_read_once(tmp_path: Path, monkeypatch: pytest.Mon
         assert one.flush()
         assert one.flush()
         other.refresh()
-        monkeypatch.setattr("stageroute_router.runtime.runtime.Segmenter", None)
+        monkeypatch.setattr("stageroute_router.groups.segments.Segmenter", None)
         ask(one, 500)
         assert one.flush()
         other.refresh()

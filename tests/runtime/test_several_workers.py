@@ -67,7 +67,7 @@ class Worker:
 
     def wait_for_the_interval(self) -> None:
         """Have the writer's thread do what is due by the clock, which was put forward."""
-        self.runtime._writer.run(self.runtime._tick).result(20)
+        self.runtime._writer.run(self.runtime._sync.tick).result(20)
 
 
 @pytest.fixture
