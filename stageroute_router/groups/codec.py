@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, fields
+from dataclasses import asdict, fields, replace
 from functools import reduce
 from operator import add
 from typing import Literal
@@ -157,3 +157,23 @@ def _in_segment(snapshot: Snapshot, used: UsedMix) -> tuple[dict[str, float], di
 
 def _rounded(estimate: float) -> float:
     return float(f"{estimate:.{_DIGITS}g}")
+
+
+def agreed_stage(ours: Stage, stored: StagePlanned, *, group: str, policy: GroupPolicy) -> Stage:
+    """Return the stage that all workers are in, by the plan stored for it: our own object where that is the plan.
+
+    Args:
+        ours: the stage this process is in.
+        stored: the plan of the same stage, or of a later one.
+        group: the model group.
+        policy: its policy.
+    """
+    if stored == plan_of(group, ours):
+        return ours
+    theirs = stage_of(policy, stored)
+    if stored.stage == ours.number:
+        return replace(theirs, calls_per_stage=ours.calls_per_stage)
+    if stored.stage == ours.number + 1:
+        calls = stored.opened_at_call - ours.opened_at_call
+        return replace(theirs, calls_per_stage=policy.schedule.calls_per_stage(previous_calls=calls))
+    return theirs

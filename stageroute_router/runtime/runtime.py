@@ -179,7 +179,7 @@ class Runtime(ForkAware):
 
     def set_deployments(self, group: str, deployments: Mapping[str, Sequence[str]]) -> None:
         """Say which deployments each arm of a group has now, by id: which of them answer is learned one by one."""
-        self._groups[group].set_deployments(deployments)
+        self._groups[group].providers.know(deployments)
 
     def choose(
         self,
@@ -278,7 +278,7 @@ class Runtime(ForkAware):
         """
         group = self._groups.get(self._open.get(decision_id, ""))
         if group is not None:
-            group.call_answered(arm, deployment=deployment, now=self._clock())
+            group.providers.answered(arm, deployment=deployment, now=self._clock())
             self._sync.open_wanted_window(group)
         self._close_decision(
             CallSettled(
@@ -309,11 +309,11 @@ class Runtime(ForkAware):
         reward = None
         if group is not None:
             if kind is None:
-                group.call_over(decision_id)
+                group.providers.ended(decision_id)
             else:
                 reward = group.settings.failure_reward
                 if arm:
-                    group.call_failed(arm, deployment=deployment, kind=kind, now=now)
+                    group.providers.failed(arm, deployment=deployment, kind=kind, now=now)
                     self._sync.open_wanted_window(group)
         self._close_decision(
             CallFailed(
@@ -325,19 +325,19 @@ class Runtime(ForkAware):
 
     def unavailable(self, group: str) -> Collection[str]:
         """Return the arms of a group that do not answer of late."""
-        return self._groups[group].down(now=self._clock())
+        return self._groups[group].providers.down(now=self._clock())
 
     def replica_weights(
         self, group: str, deployments: Sequence[str], *, has_retry: bool
     ) -> Sequence[float] | None:
         """Return by how much less each replica of an arm is to be asked, in (0, 1]; None where all of them answer."""
-        return self._groups[group].weights(deployments, has_retry=has_retry, now=self._clock())
+        return self._groups[group].providers.weights(deployments, has_retry=has_retry, now=self._clock())
 
     def withdrawn(self, decision_id: str) -> None:
         """Report that a call does not count: LiteLLM answered it from its cache."""
         group = self._groups.get(self._open.get(decision_id, ""))
         if group is not None:
-            group.call_over(decision_id)
+            group.providers.ended(decision_id)
         self._close_decision(CallWithdrawn(decision_id=decision_id))
 
     def record_reward(
