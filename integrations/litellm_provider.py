@@ -123,7 +123,7 @@ class RoutedProvider(CustomLLM):
         outer = getattr(given.get("logging_obj"), "litellm_call_id", None)
         control = getattr(self._router, "stageroute", None)
         if isinstance(outer, str) and control is not None:
-            control.strategy.also_known_as(outer, response=response)
+            control.strategy.add_alias(outer, response=response)
             if not stream:
                 control.strategy.shown(
                     response

@@ -11,7 +11,7 @@ from typing import Any
 from litellm.router import Router
 
 from stageroute_router.hook.calls.response import field_of, key_of
-from stageroute_router.hook.compat import Seam
+from stageroute_router.hook.compat import LiteLLMCompat
 
 JSON = {"content-type": "application/json"}
 EVENTS = {"content-type": "text/event-stream"}
@@ -56,7 +56,7 @@ class Endpoint:
 
     def __init__(self, router: Router) -> None:
         self._router: Any = router
-        self._seam = Seam(router)
+        self._compat = LiteLLMCompat(router)
 
     def answer(self, method: str, path: str, body: object, *, timeout: float | None) -> Answer:
         """Answer a request by a synchronous call.
@@ -116,7 +116,7 @@ class Endpoint:
         return name, arguments
 
     def _models(self) -> dict[str, object]:
-        groups = sorted({str(deployment.get("model_name")) for deployment in self._seam.deployments()})
+        groups = sorted({str(deployment.get("model_name")) for deployment in self._compat.deployments()})
         models = [
             {"id": group, "object": "model", "created": 0, "owned_by": "stageroute"} for group in groups
         ]
@@ -131,7 +131,7 @@ class Endpoint:
             control = getattr(self._router, "stageroute", None)
             if control is not None and not stream:
                 # LiteLLM reports the call in a moment; the client may reward it by the answer's id before.
-                control.strategy.shown(made)
+                control.strategy.on_response(made)
             decision = None if control is None else control.strategy.decision_made(key)
             if decision is not None:
                 headers["x-stageroute-decision-id"] = decision.decision_id

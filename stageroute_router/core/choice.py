@@ -6,24 +6,17 @@ from collections.abc import Collection, Mapping
 
 import numpy as np
 
-from stageroute_router.core.arrays import IntArray
 from stageroute_router.core.availability import Availability
 from stageroute_router.core.budget.account import Charge
 from stageroute_router.core.budget.pacing import surplus_cap_usd
-from stageroute_router.core.estimators.base import Scenarios
-from stageroute_router.core.mix import Mix, even_mix, priced_mix, probing_mix, solve_mix
-from stageroute_router.core.snapshot import Choice, Estimate, GroupPolicy, Snapshot, Stage, UsedMix
+from stageroute_router.core.live_mix import cheapest_mix, live_mix, restricted_mix, scenarios_of
+from stageroute_router.core.mix import priced_mix, probing_mix
+from stageroute_router.core.snapshot import Choice, GroupPolicy, Snapshot, UsedMix
 
 PROVEN_BY_COSTS = 5
 """Number of observed costs from which an arm's expected cost counts as known.
 
 After five the cost posterior is more the observations' than the price list's, whatever their spread.
-"""
-
-MOST_EXPLORED_SPEND = 0.05
-"""Fraction of the budget that the calls of a second look may cost, whatever was planned.
-
-The rule plans with the same limit; the arm may turn out dearer than its price said, and then it binds here.
 """
 
 _MOST_PRICES = 256
@@ -203,11 +196,11 @@ def _impaired(
         return used
     priced = price is not None and bool(open_to_more) and not outside
     if not open_to_more:
-        mix = _cheapest(policy, snapshot, usable)
+        mix = cheapest_mix(policy, snapshot, usable)
     elif all(chance == 1 for chance in chances) and not priced:
-        mix = _restricted(policy, snapshot, open_to_more, outside=outside).of(segment)
+        mix = restricted_mix(policy, snapshot, open_to_more, outside=outside).of(segment)
     else:
-        scenarios, indices = _scenarios(snapshot, open_to_more, outside=outside)
+        scenarios, indices = scenarios_of(snapshot, open_to_more, outside=outside)
         scenarios = scenarios.times(np.array(chances))
         if priced and price is not None:
             mix = priced_mix(
@@ -247,19 +240,6 @@ def _impaired(
         snapshot.impaired.clear()
     snapshot.impaired[key] = used
     return used
-
-
-def _scenarios(snapshot: Snapshot, usable: tuple[str, ...], *, outside: bool) -> tuple[Scenarios, IntArray]:
-    """Return scenarios of some arms, one column each, and the arms' positions in the estimate."""
-    estimate = snapshot.estimate
-    indices = np.array([estimate.position[name] for name in usable], dtype=np.intp)
-    if not outside:
-        return estimate.scenarios.take([snapshot.live.index(name) for name in usable]), indices
-    # Arms that are not live have no scenarios: one is made of their bounds.
-    return Scenarios(
-        reward=estimate.bounds.reward_ucb[indices][None, :],
-        cost=estimate.bounds.expected_cost[indices][None, :],
-    ), indices
 
 
 def _priced(
@@ -306,11 +286,11 @@ def _used(
     if used is None:
         estimated = segment if snapshot.mix.by_segment and open_to_more and not outside else None
         if not open_to_more:
-            mix = _cheapest(policy, snapshot, usable)
+            mix = cheapest_mix(policy, snapshot, usable)
         elif open_to_more == snapshot.live:
             mix = snapshot.mix.of(segment)
         else:
-            mix = _restricted(policy, snapshot, open_to_more, outside=outside).of(segment)
+            mix = restricted_mix(policy, snapshot, open_to_more, outside=outside).of(segment)
         used = UsedMix(
             mix=mix,
             among=open_to_more or usable,
@@ -336,7 +316,7 @@ def _open_to_more(
     )
     if not open_to_more or len(open_to_more) == len(usable):
         return open_to_more
-    if _restricted(policy, snapshot, open_to_more, outside=outside).feasible:
+    if restricted_mix(policy, snapshot, open_to_more, outside=outside).feasible:
         return open_to_more
     estimate = snapshot.estimate
     cost = {name: float(estimate.bounds.expected_cost[estimate.position[name]]) for name in usable}
@@ -361,21 +341,6 @@ def _has_its_fill(
     # By the estimate, not by the statistics: a cost is known when the mix reckons with it.
     estimate = snapshot.estimate
     return bool(estimate.costs[estimate.position[name]] < PROVEN_BY_COSTS)
-
-
-def _cheapest(policy: GroupPolicy, snapshot: Snapshot, usable: tuple[str, ...]) -> Mix:
-    """Return equal shares of the arms with the lowest expected cost: several where they tie.
-
-    Arms of which nothing is known come last: what is expected of them is no more than the budget.
-    """
-    estimate = snapshot.estimate
-    indices = [estimate.position[name] for name in usable]
-    cost = estimate.bounds.expected_cost[indices]
-    priced = estimate.priced[indices]
-    if priced.any():
-        cost = np.where(priced, cost, np.inf)
-    limit = float(cost.min()) * (1 + policy.rule.cost_tolerance)
-    return even_mix(cost <= limit, shadow_price=snapshot.mix.shadow_price)
 
 
 def _choice(
@@ -412,51 +377,4 @@ def _choice(
         shadow_price=used.mix.shadow_price,
         outside_live_set=used.outside_live_set,
         used=used,
-    )
-
-
-def _restricted(policy: GroupPolicy, snapshot: Snapshot, usable: tuple[str, ...], *, outside: bool) -> Mix:
-    mix = snapshot.restricted.get(usable)
-    if mix is None:
-        scenarios, indices = _scenarios(snapshot, usable, outside=outside)
-        mix = live_mix(
-            policy, snapshot.estimate, scenarios, names=usable, indices=indices, stage=snapshot.stage
-        )
-        snapshot.restricted[usable] = mix
-    return mix
-
-
-def live_mix(
-    policy: GroupPolicy,
-    estimate: Estimate,
-    scenarios: Scenarios,
-    *,
-    names: tuple[str, ...],
-    indices: IntArray,
-    stage: Stage,
-) -> Mix:
-    """Return the mix of some arms: the programme in every scenario, after the share that a second look gets.
-
-    Args:
-        policy: the group's.
-        estimate: the group's present one.
-        scenarios: rewards and costs of these arms, one column each.
-        names: the arms.
-        indices: their positions in the estimate.
-        stage: says which arm is looked at again, and how often.
-    """
-    explored, explore_share = None, 0.0
-    if stage.explored in names:
-        explored = names.index(stage.explored)
-        spend = float(estimate.bounds.expected_cost[indices[explored]])
-        limit = MOST_EXPLORED_SPEND * policy.budget_usd
-        explore_share = stage.explore_share if not spend else min(stage.explore_share, limit / spend)
-    return solve_mix(
-        scenarios,
-        budget_usd=estimate.budget_usd,
-        max_share=estimate.max_share[indices],
-        cost_tolerance=policy.rule.cost_tolerance,
-        preference=estimate.observations[indices].tolist(),
-        explored=explored,
-        explore_share=explore_share,
     )

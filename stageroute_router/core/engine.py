@@ -19,10 +19,11 @@ from stageroute_router.core.arrays import FloatArray, IntArray
 from stageroute_router.core.availability import Availability
 from stageroute_router.core.budget.account import Account, Booking
 from stageroute_router.core.budget.pacing import paced_budget_usd
-from stageroute_router.core.choice import choose, live_mix
+from stageroute_router.core.choice import choose
 from stageroute_router.core.estimators.base import Bounds
 from stageroute_router.core.evidence.cell_sums import CellSums, sum_cells
 from stageroute_router.core.evidence.evidence import Evidence, gather
+from stageroute_router.core.live_mix import live_mix
 from stageroute_router.core.routing.closed_form import cheapest_mixture_cost
 from stageroute_router.core.routing.shares import ShareLimit, Traffic, bearing_all_calls, share_limits
 from stageroute_router.core.snapshot import ArmEvidence, Choice, Estimate, GroupPolicy, Snapshot, Stage

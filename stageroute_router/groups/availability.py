@@ -5,6 +5,7 @@ In memory only, and not shared: a worker finds out by a handful of its own calls
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -81,11 +82,11 @@ class Answering:
 
     def __init__(self) -> None:
         self.tracked: dict[str, _Tracked] = {}
-        self._deployments: Mapping[str, Sequence[str]] = {}
+        self.deployments: Mapping[str, Sequence[str]] = {}
 
     def know(self, deployments: Mapping[str, Sequence[str]]) -> None:
         """Take the deployments that each arm has now, by id; what was known of others is forgotten."""
-        self._deployments = deployments
+        self.deployments = deployments
         there = {one for ids in deployments.values() for one in ids}
         self.tracked = {key: one for key, one in self.tracked.items() if key in there}
 
@@ -145,7 +146,7 @@ class Answering:
         for arm in eligible:
             if arm not in tracked_arms:
                 continue
-            ids = eligible[arm] if isinstance(eligible, Mapping) else self._deployments.get(arm, (arm,))
+            ids = eligible[arm] if isinstance(eligible, Mapping) else self.deployments.get(arm, (arm,))
             best = max(self._chances(ids, now=now), default=1.0)
             if best >= AVAILABLE:
                 continue
@@ -195,7 +196,7 @@ class Answering:
             arms.setdefault(one.arm, []).append(one)
         found = []
         for arm, tracked in arms.items():
-            if len(tracked) < len(self._deployments.get(arm, ())):
+            if len(tracked) < len(self.deployments.get(arm, ())):
                 continue  # a replica answers
             chance = max(one.belief.at_time(now).chance for one in tracked)
             last = max(tracked, key=lambda one: one.belief.at)
@@ -210,6 +211,62 @@ class Answering:
                     )
                 )
         return sorted(found, key=lambda one: (one.chance, one.arm))
+
+
+class Providers:
+    """What a process knows of a group's deployments, for any thread.
+
+    Args:
+        answering: the knowledge; code that holds ``lock`` asks it directly.
+        lock: the group's, which its choices hold.
+    """
+
+    def __init__(self, answering: Answering, lock: threading.Lock) -> None:
+        self._answering = answering
+        self._lock = lock
+
+    def know(self, deployments: Mapping[str, Sequence[str]]) -> None:
+        """Take the deployments that each arm has now, by id; what was known of others is forgotten."""
+        with self._lock:
+            self._answering.know(deployments)
+
+    def failed(self, arm: str, *, deployment: str, kind: str, now: float) -> None:
+        """Learn that a call failed at its provider; ``deployment`` is ``""`` where deployments are not told apart."""
+        with self._lock:
+            self._answering.failed(arm, deployment=deployment or arm, kind=kind, now=now)
+
+    def answered(self, arm: str, *, deployment: str, now: float) -> None:
+        """Learn that a call was answered."""
+        if self._answering.tracked:
+            with self._lock:
+                self._answering.answered(deployment or arm, now=now)
+
+    def ended(self, decision_id: str) -> None:
+        """Learn that a call ended and says nothing of its provider."""
+        if self._answering.tracked:
+            with self._lock:
+                self._answering.ended(decision_id)
+
+    def weights(self, deployments: Sequence[str], *, has_retry: bool, now: float) -> Sequence[float] | None:
+        """Return by how much less each replica of an arm is to be asked, in (0, 1]; None where all of them answer."""
+        if not self._answering.tracked:
+            return None
+        with self._lock:
+            return self._answering.weights(deployments, has_retry=has_retry, now=now)
+
+    def outages(self, *, now: float) -> Sequence[Outage]:
+        """Return the arms that do not answer every call, the worst first."""
+        if not self._answering.tracked:
+            return ()
+        with self._lock:
+            return self._answering.outages(now=now)
+
+    def down(self, *, now: float) -> frozenset[str]:
+        """Return the arms that do not answer of late."""
+        if not self._answering.tracked:
+            return frozenset()
+        with self._lock:
+            return self._answering.down(now=now)
 
 
 def _probe_share(*, has_retry: bool, waited: int) -> float:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, fields
+from dataclasses import asdict, fields, replace
 from functools import reduce
 from operator import add
 from typing import Literal
 
 from stageroute_router.core.arm import Arm, SegmentPrior
+from stageroute_router.core.engine import UNPLANNED
 from stageroute_router.core.snapshot import GroupPolicy, Snapshot, Stage, UsedMix
 from stageroute_router.core.statistics import ArmStatistics
 from stageroute_router.store.records import CellKey
@@ -147,3 +148,24 @@ def _in_segment(snapshot: Snapshot, used: UsedMix) -> tuple[dict[str, float], di
 
 def _rounded(estimate: float) -> float:
     return float(f"{estimate:.{_DIGITS}g}")
+
+
+def agreed_stage(ours: Stage, stored: StagePlanned, *, group: str, policy: GroupPolicy) -> Stage:
+    """Return the stage that all workers are in, by the plan stored for it: our own object where that is the plan.
+
+    Args:
+        ours: the stage this process is in.
+        stored: the plan of the same stage, or of a later one.
+        group: the model group.
+        policy: its policy.
+    """
+    if stored == plan_of(group, ours):
+        return ours
+    theirs = stage_of(policy, stored)
+    follows = stored.stage == ours.number + 1
+    if stored.stage == ours.number or (follows and stored.reason in UNPLANNED):
+        return replace(theirs, calls_per_stage=ours.calls_per_stage)
+    if follows:
+        calls = stored.opened_at_call - ours.opened_at_call
+        return replace(theirs, calls_per_stage=policy.schedule.calls_per_stage(previous_calls=calls))
+    return theirs

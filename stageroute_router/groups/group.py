@@ -5,39 +5,33 @@ Memory only. The runtime brings what is stored, and takes away the plans that ar
 
 from __future__ import annotations
 
+import math
 import threading
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 
 from stageroute_router.core.arm import Arm
-from stageroute_router.core.engine import UNPLANNED, Cells, Engine
-from stageroute_router.core.snapshot import Choice, Estimate, Snapshot, Stage, UsedMix
-from stageroute_router.errors import SettingsError
-from stageroute_router.groups.availability import Answering, Eligible, Outage
-from stageroute_router.groups.codec import arms_as_text, by_arm, mix_of, plan_of, stage_of
+from stageroute_router.core.engine import Cells, Engine
+from stageroute_router.core.snapshot import Snapshot, Stage
+from stageroute_router.groups.availability import Answering, Eligible, Outage, Providers
+from stageroute_router.groups.codec import agreed_stage, arms_as_text, by_arm, plan_of, stage_of
+from stageroute_router.groups.decision import RoutingDecision
 from stageroute_router.groups.in_flight import InFlight
+from stageroute_router.groups.mixes import RecordedMixes
 from stageroute_router.groups.pins import Pins, checked_pin, overridden, with_pins
-from stageroute_router.process.ids import new_mix_id
+from stageroute_router.groups.segments import GroupSegments
+from stageroute_router.groups.shares import check_shares
 from stageroute_router.settings.group import GroupSettings
-from stageroute_router.store.contract import MIX_LIFETIME_S
 from stageroute_router.store.records import GroupChange, StoredGroup, StoredProblem
-from stageroute_router.store.writes import ArmPinned, GroupConfigured, MixRecorded, StagePlanned
+from stageroute_router.store.writes import ArmPinned, DecisionMade, GroupConfigured, MixRecorded, StagePlanned
 from stageroute_router.tables.benchmark import UnusedRows
 
 UNREAD_STAGE = 0
 """Number of the stage that calls belong to while the database has not been read yet: which stage the group is in,
 and whether it has ever had one, is not known then, so nothing is planned for others."""
-
-
-MOST_PRICED_MIXES = 8
-"""Mixes at callers' own prices that are recorded per estimate; calls at further prices share one record without arms.
-
-Applications have a few prices. Somebody who sends another one with every call must not fill the database.
-"""
-
-_MOST_UNUSED = 8
-"""So many estimates are made without a choice between them: a call's decision, answer and rewards may each lead to
-one."""
+_MOST_UNUSED = (
+    8  # estimates without a choice between them: a call's decision, answer and rewards may each lead to one
+)
 
 
 class Group:
@@ -63,6 +57,7 @@ class Group:
         self.name = name
         self.settings = settings
         self.policy = settings.policy()
+        self.segments = None if settings.segments is None else GroupSegments(name, settings.segments)
         self._benchmark = settings.benchmark_table
         # Rows of the benchmark that no arm uses, for the status.
         self.unused_benchmark: UnusedRows | None = None
@@ -72,7 +67,7 @@ class Group:
         self._stored: StoredGroup | None = None  # until the first arms are known
         self._configured: Sequence[Arm] = ()  # the candidates as the configuration has them
         self._pins: Pins = {}
-        self._deployments: Mapping[str, Sequence[str]] = {}
+        self._answering = Answering()
         self._version: int | None = None  # of the stored state that the snapshot has all of
         self._unread = True
         self._settled = UNREAD_STAGE  # the latest stage of ours whose plan is known to be the one stored
@@ -90,20 +85,15 @@ class Group:
         self._stepping = threading.Lock()  # from one snapshot to the next
         self._choosing = threading.Lock()  # each choice must see the one before it
         self._in_flight = InFlight()
+        deployments = self._answering.deployments
         self._answering = Answering()
-        self._answering.know(self._deployments)
-        self._suspended: frozenset[str] = (
-            frozenset()
-        )  # arms that lost their place because they did not answer
-        self._planned_without: frozenset[str] = (
-            frozenset()
-        )  # those that the last window was told do not answer
+        self._answering.know(deployments)
+        self.providers = Providers(self._answering, self._choosing)
+        # Arms that lost their place because they did not answer, and those that the last window left out for it.
+        self._suspended: frozenset[str] = frozenset()
+        self._planned_without: frozenset[str] = frozenset()
         self._unused = 0  # so many estimates were made since somebody has chosen
-        # The recorded mixes of the latest estimate, with their ids and when they were recorded.
-        self._estimate: Estimate | None = None
-        # None stands for the mixes of all further prices.
-        self._mix_ids: dict[UsedMix | None, tuple[str, float]] = {}
-        self._priced_mixes = 0
+        self._mixes = RecordedMixes(self.name)
 
     # --- routing -------------------------------------------------------------------------------------------
 
@@ -111,29 +101,33 @@ class Group:
         self,
         *,
         decision_id: str,
+        call_id: str,
         uniform: float,
         eligible: Eligible,
         segment: str,
         price: float | None,
         now: float,
-        record: Callable[[MixRecorded], object],
+        record: Callable[[MixRecorded | DecisionMade], object],
+        caller: str | None = None,
         has_retry: bool = False,
-    ) -> tuple[Choice, str, Sequence[str]] | None:
+    ) -> tuple[RoutingDecision, Sequence[str]] | None:
         """Choose an arm, and count the call as under way.
 
         Args:
             decision_id: of the call.
+            call_id: LiteLLM's id of it, in the form that is stored.
             uniform: a uniform random number in [0, 1).
             eligible: the arms that could serve it, with the deployments of each that could where these are told apart.
             segment: the call's, ``""`` without.
             price: its own, reward per dollar; None where the budget decides.
             now: seconds since the epoch.
-            record: is given what calls are sampled from, before the first of them is known.
+            record: is given what is to be stored: what calls are sampled from, before the first of them, and each
+                decision.
+            caller: a short digest naming who makes the call; None where callers are not told apart.
             has_retry: whether another attempt is made if this one fails.
 
         Returns:
-            The choice, the id of what it was sampled from, and older decisions that are taken to be over; None if
-            there are no arms yet.
+            The decision, and the ids of older ones that are taken to be over; None if there are no arms yet.
         """
         with self._choosing:
             self._unused = 0
@@ -156,31 +150,36 @@ class Group:
             )
             if availability is not None:
                 answering.routed(choice.arm, decision_id=decision_id, now=now)
-            mix_id = self._recorded(snapshot, choice.used, now=now, record=record)
-            return choice, mix_id, self._in_flight.started(decision_id, arm=choice.arm, now=now)
-
-    def _recorded(
-        self, snapshot: Snapshot, used: UsedMix, *, now: float, record: Callable[[MixRecorded], object]
-    ) -> str:
-        """Return the id of what a choice was sampled from, recorded at its first use and then once an hour."""
-        if self._estimate is not snapshot.estimate:
-            self._estimate = snapshot.estimate
-            self._mix_ids, self._priced_mixes = {}, 0
-        kept: UsedMix | None = used
-        if used.priced and used not in self._mix_ids and self._priced_mixes >= MOST_PRICED_MIXES:
-            kept = None
-        known = self._mix_ids.get(kept)
-        if known is not None and now - known[1] < MIX_LIFETIME_S:
-            return known[0]
-        mix_id = new_mix_id()
-        mix = mix_of(self.name, snapshot, used, mix_id=mix_id, made_at=now)
-        if kept is None:
-            mix = replace(mix, arms=(), shadow_price=None, segment=None)
-        elif used.priced and known is None:
-            self._priced_mixes += 1
-        record(mix)
-        self._mix_ids[kept] = (mix_id, now)
-        return mix_id
+            mix_id = self._mixes.id_of(choice.used, snapshot, now=now, record=record)
+            over = self._in_flight.started(decision_id, arm=choice.arm, now=now)
+        record(
+            DecisionMade(
+                decision_id=decision_id,
+                call_id=call_id,
+                group=self.name,
+                segment=segment,
+                arm=choice.arm,
+                stage=choice.stage,
+                probability=choice.probability,
+                charge=choice.charge,
+                reward_ucb=choice.reward_ucb,
+                cost_lcb_usd=choice.cost_lcb_usd,
+                shadow_price=choice.shadow_price if math.isfinite(choice.shadow_price) else 0.0,
+                made_at=now,
+                caller=caller,
+                mix_id=mix_id,
+            )
+        )
+        decision = RoutingDecision(
+            decision_id=decision_id,
+            group=self.name,
+            arm=choice.arm,
+            stage=choice.stage,
+            probability=choice.probability,
+            shadow_price=choice.shadow_price,
+            outside_live_set=choice.outside_live_set,
+        )
+        return decision, over
 
     def current(self) -> Snapshot | None:
         """Return what calls would be sampled from now, for reports; None if there are no arms yet."""
@@ -208,42 +207,9 @@ class Group:
 
     # --- availability ----------------------------------------------------------------------------------------
 
-    def set_deployments(self, deployments: Mapping[str, Sequence[str]]) -> None:
-        """Take the ids of the deployments that each arm has now."""
-        with self._choosing:
-            self._deployments = deployments
-            self._answering.know(deployments)
-
-    def call_failed(self, arm: str, *, deployment: str, kind: str, now: float) -> None:
-        """Learn that a call failed at its provider."""
-        with self._choosing:
-            self._answering.failed(arm, deployment=deployment or arm, kind=kind, now=now)
-
-    def call_answered(self, arm: str, *, deployment: str, now: float) -> None:
-        """Learn that a call was answered."""
-        if self._answering.tracked:
-            with self._choosing:
-                self._answering.answered(deployment or arm, now=now)
-
-    def call_over(self, decision_id: str) -> None:
-        """Learn that a call ended and says nothing of its provider."""
-        if self._answering.tracked:
-            with self._choosing:
-                self._answering.ended(decision_id)
-
-    def weights(self, deployments: Sequence[str], *, has_retry: bool, now: float) -> Sequence[float] | None:
-        """Return by how much less each replica of an arm is to be asked, in (0, 1]; None where all of them answer."""
-        if not self._answering.tracked:
-            return None
-        with self._choosing:
-            return self._answering.weights(deployments, has_retry=has_retry, now=now)
-
     def outages(self, *, now: float) -> Sequence[Outage]:
         """Return the arms that do not answer every call, the worst first."""
-        if not self._answering.tracked:
-            return ()
-        with self._choosing:
-            return self._answering.outages(now=now)
+        return self.providers.outages(now=now)
 
     def window_wanted(self, *, now: float) -> str | None:
         """Return why a window is to open at once; None where it is not.
@@ -254,18 +220,11 @@ class Group:
         snapshot = self.snapshot
         if snapshot is None or self._unread or not (self._answering.tracked or self._suspended):
             return None
-        down = self.down(now=now)
+        down = self.providers.down(now=now)
         if self._suspended - down - set(snapshot.live):
             return "recovery"
         is_out = down.issuperset(snapshot.live) and any(arm.name not in down for arm in snapshot.arms)
         return "outage" if is_out and down != self._planned_without else None
-
-    def down(self, *, now: float) -> frozenset[str]:
-        """Return the arms that do not answer of late."""
-        if not self._answering.tracked:
-            return frozenset()
-        with self._choosing:
-            return self._answering.down(now=now)
 
     # --- candidates ----------------------------------------------------------------------------------------
 
@@ -363,7 +322,7 @@ class Group:
                 account=change.account,
                 now=now,
                 estimate=self._unused < _MOST_UNUSED,
-                without=self.down(now=now),
+                without=self.providers.down(now=now),
             )
             if advanced.estimate is not snapshot.estimate:
                 self._unused += 1
@@ -401,7 +360,7 @@ class Group:
             before = snapshot.stage.number
             if self._is_due(snapshot, calls=snapshot.account.calls, now=now):
                 snapshot = self.engine.open_stage(
-                    snapshot, reason="schedule", now=now, without=self.down(now=now)
+                    snapshot, reason="schedule", now=now, without=self.providers.down(now=now)
                 )
             return self._step(snapshot, before=before, now=now)
 
@@ -434,7 +393,7 @@ class Group:
         with self._stepping:
             if self.snapshot is None:
                 return None
-            without = self.down(now=now)
+            without = self.providers.down(now=now)
             snapshot = self.engine.open_stage(self.snapshot, reason=reason, now=now, without=without)
             self._planned_without = without
             return self._step(snapshot, before=self.snapshot.stage.number, now=now)
@@ -466,7 +425,8 @@ class Group:
         """Make this the snapshot; return the plan of its stage if that is new."""
         if self._suspended or self._answering.tracked:
             live = () if self.snapshot is None else self.snapshot.live
-            self._suspended = (self._suspended | (self.down(now=now).intersection(live))) - set(snapshot.live)
+            down = self.providers.down(now=now).intersection(live)
+            self._suspended = (self._suspended | down) - set(snapshot.live)
         if self._unread:
             self.snapshot = replace(snapshot, stage=replace(snapshot.stage, number=UNREAD_STAGE))
             return None
@@ -478,15 +438,7 @@ class Group:
         if stored is None or stored.stage < ours.number or stored.stage == self._settled:
             return ours
         self._settled = stored.stage
-        if stored == plan_of(self.name, ours):
-            return ours
-        theirs = stage_of(self.policy, stored)
-        if stored.stage == ours.number or (stored.stage == ours.number + 1 and stored.reason in UNPLANNED):
-            return replace(theirs, calls_per_stage=ours.calls_per_stage)
-        if stored.stage == ours.number + 1:
-            calls = stored.opened_at_call - ours.opened_at_call
-            return replace(theirs, calls_per_stage=self.policy.schedule.calls_per_stage(previous_calls=calls))
-        return theirs
+        return agreed_stage(ours, stored, group=self.name, policy=self.policy)
 
     def _continues(self, change: GroupChange) -> bool:
         return self._version is not None and change.version == self._version + 1
@@ -496,18 +448,3 @@ class Group:
         return self.policy.schedule.is_due(
             opened_at=stage.opened_at, opened_at_call=stage.opened_at_call, now=now, calls=calls
         )
-
-
-def check_shares(group: str, arms: Sequence[Arm], *, most_live: int) -> None:
-    """Check that the arms of a group can serve all its calls.
-
-    Raises:
-        SettingsError: their shares sum to less than 1.
-    """
-    shares = sorted((arm.max_share for arm in arms), reverse=True)[:most_live]
-    if sum(shares) < 1 - 1e-9:
-        msg = (
-            f"group {group!r}: the max_share of its {len(shares)} largest arms sum to {sum(shares):g}, so they "
-            "cannot serve all calls; raise max_share in model_info.stageroute, or max_live_models"
-        )
-        raise SettingsError(msg)

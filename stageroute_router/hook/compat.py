@@ -37,7 +37,7 @@ _SYNC_CHOICE = "get_available_deployment"
 _STRATEGY = "_custom_strategy"
 
 
-class Seam:
+class LiteLLMCompat:
     """One router, seen through the members that its generation of LiteLLM offers.
 
     Args:

@@ -8,35 +8,8 @@ from typing import Protocol
 
 from stageroute_router.core.arm import Arm
 from stageroute_router.groups.availability import Eligible
+from stageroute_router.groups.decision import RoutingDecision
 from stageroute_router.rewards.receipt import RewardReceipt
-
-
-class Routed(Protocol):
-    """One routing choice."""
-
-    @property
-    def decision_id(self) -> str:
-        """Ours, unique."""
-
-    @property
-    def arm(self) -> str:
-        """Name of the chosen arm."""
-
-    @property
-    def probability(self) -> float:
-        """The probability it was chosen with."""
-
-    @property
-    def stage(self) -> int:
-        """Number of the stage it was chosen in."""
-
-    @property
-    def shadow_price(self) -> float:
-        """Reward that one more dollar would have bought; 0 while the budget is slack, infinite where none keeps it."""
-
-    @property
-    def outside_live_set(self) -> bool:
-        """Whether no live arm was eligible, so that one outside the live set was taken."""
 
 
 class Routing(Protocol):
@@ -58,7 +31,7 @@ class Routing(Protocol):
         price: float | None = None,
         caller: str | None = None,
         has_retry: bool = False,
-    ) -> Routed | None:
+    ) -> RoutingDecision | None:
         """Choose among the eligible arms; None to leave the call to LiteLLM. Never raises.
 
         ``caller`` is a short digest naming who makes the call, never a key; ``has_retry``, whether another attempt is

@@ -63,7 +63,7 @@ class LoopThread(ForkAware):
 _loop_thread = LoopThread()
 
 
-class Stepper:
+class SyncRunner:
     """Runs coroutines of one router synchronously, remembering whether they have to wait.
 
     Args:

@@ -128,7 +128,7 @@ class StageRouteCollector(Collector):
                     )
             if group.segment_worth is not None:
                 shown.add_figures(WORTH_FIGURES, group.segment_worth, group.name)
-        counted = control.strategy.tally.read()
+        counted = control.strategy.counters.read()
         shown.add_counted(counted, groups=[group.name for group in groups])
         shown.add_without_segment(
             {"misnamed": counted.misnamed, "unread": control.routing.segment_failures()},

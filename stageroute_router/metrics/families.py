@@ -13,7 +13,7 @@ from prometheus_client.core import (
     SummaryMetricFamily,
 )
 
-from stageroute_router.hook.calls.counters import CHOICE_BOUNDS_S, Counted, Leaving
+from stageroute_router.hook.calls.counters import CHOICE_BOUNDS_S, FallbackReason, StrategyCounts
 from stageroute_router.reports.figures import (
     ARM_FIGURES,
     GROUP_FIGURES,
@@ -113,10 +113,10 @@ class Shown:
             sum_value=self._rising(0.0 if mean is None else count * mean, name, "sum", *labels),
         )
 
-    def add_counted(self, counted: Counted, *, groups: Sequence[str]) -> None:
+    def add_counted(self, counted: StrategyCounts, *, groups: Sequence[str]) -> None:
         """Show what the strategy counted, zeros included, so that the first of a kind is a rise."""
-        kinds = {(group, reason): 0 for group in ("", *groups) for reason in Leaving}
-        for (group, reason), count in {**kinds, **counted.left}.items():
+        kinds = {(group, reason): 0 for group in ("", *groups) for reason in FallbackReason}
+        for (group, reason), count in {**kinds, **counted.fallbacks}.items():
             self.add("stageroute_left_to_litellm", float(count), group, reason.value)
         bounds = [*map(str, CHOICE_BOUNDS_S), "+Inf"]
         self.families["stageroute_choice_seconds"].add_metric(

@@ -7,7 +7,14 @@ from typing import Any
 
 from litellm.integrations.custom_logger import CustomLogger
 
-from stageroute_router.hook.calls.request import GIVEN, NOTE, NOTES, ORIGIN, Origin, origin_of
+from stageroute_router.hook.calls.request import (
+    APP_KEY,
+    DECISION_KEY,
+    METADATA_KEYS,
+    ORIGIN_KEY,
+    Origin,
+    origin_of,
+)
 from stageroute_router.proxy.caller import Authenticated, alias_of, caller_of, teams_of
 from stageroute_router.proxy.headers import ResponseHeaders
 from stageroute_router.proxy.reward_key import key_in
@@ -40,24 +47,24 @@ class ProxyCallbacks(CustomLogger):
         What it says to us under ``"stageroute"`` stays: the names of segments are checked where they are used.
         """
         self.routing.ensure()
-        notes = [data[key] for key in NOTES if isinstance(data.get(key), dict)]
-        if any(isinstance(held.get(ORIGIN), Origin) for held in notes):
+        notes = [data[key] for key in METADATA_KEYS if isinstance(data.get(key), dict)]
+        if any(isinstance(held.get(ORIGIN_KEY), Origin) for held in notes):
             return  # asked twice for one request
         for held in notes:
-            held.pop(NOTE, None)
-            held.pop(ORIGIN, None)
+            held.pop(DECISION_KEY, None)
+            held.pop(ORIGIN_KEY, None)
         if not notes:
             notes = [data.setdefault("metadata", {})]
         caller = caller_of(user_api_key_dict)
-        notes[0][ORIGIN] = Origin(
+        notes[0][ORIGIN_KEY] = Origin(
             call_id=key_in(_headers(data) or {}, caller=caller) or _trusted_call_id(data),
             caller=caller,
             alias=alias_of(user_api_key_dict),
             teams=teams_of(user_api_key_dict),
         )
-        if len(notes) > 1 and GIVEN in notes[1]:
+        if len(notes) > 1 and APP_KEY in notes[1]:
             # LiteLLM keeps its notes apart, so this goes to the provider, which refuses what it does not know.
-            notes[0].setdefault(GIVEN, notes[1].pop(GIVEN))
+            notes[0].setdefault(APP_KEY, notes[1].pop(APP_KEY))
 
     async def async_post_call_response_headers_hook(
         self,
@@ -90,7 +97,7 @@ class ProxyCallbacks(CustomLogger):
         control, origin = self.routing.ensure(), origin_of(request_data)
         if control is not None and origin is not None:
             try:
-                control.strategy.attempts_over(origin, serving=None, error=original_exception)
+                control.strategy.fail_other_attempts(origin, serving=None, error=original_exception)
             except Exception as error:  # noqa: BLE001 - whatever it is, the client gets LiteLLM's own error
                 self.routing.note_error(error)
 

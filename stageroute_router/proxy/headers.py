@@ -9,7 +9,7 @@ from typing import Any
 from urllib.parse import quote
 
 from stageroute_router.errors import SettingsError, StageRouteError
-from stageroute_router.hook.calls.request import NOTES, Origin, origin_of
+from stageroute_router.hook.calls.request import METADATA_KEYS, Origin, origin_of
 from stageroute_router.hook.calls.response import field_of
 from stageroute_router.router.control import Control
 
@@ -40,12 +40,10 @@ class ResponseHeaders:
         hidden = field_of(response, "_hidden_params")
         if origin is None or field_of(hidden, "cache_hit") is True:
             return {}
-        made = control.strategy.decision_made(origin)
-        served = field_of(hidden, "model_id") or _last_deployment(data)
-        if made is not None and served and served != made.model_id:
-            made = None  # an attempt that LiteLLM chose for came after ours, and served
+        served_by = field_of(hidden, "model_id") or _last_deployment(data)
+        made = control.strategy.decision_made(origin, served_by=served_by)
         if not isinstance(response, list):  # several answers at once: LiteLLM's batches
-            control.strategy.attempts_over(origin, serving=None if made is None else made.decision_id)
+            control.strategy.fail_other_attempts(origin, serving=None if made is None else made.decision_id)
         if made is None:
             return {}
         headers = {
@@ -76,7 +74,7 @@ class ResponseHeaders:
 
 def _last_deployment(data: Mapping[str, Any]) -> str | None:
     """Return the id of the deployment that LiteLLM noted last for a request."""
-    for key in NOTES:
+    for key in METADATA_KEYS:
         noted = field_of(field_of(data.get(key), "model_info"), "id")
         if isinstance(noted, str) and noted:
             return noted

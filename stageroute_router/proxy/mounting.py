@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 from fastapi import APIRouter, FastAPI
 from starlette.routing import Match
 
+from stageroute_router.groups.decision import RoutingDecision
 from stageroute_router.hook.calls.listeners import Watching, watching
-from stageroute_router.hook.calls.open_decisions import MadeDecision
 from stageroute_router.proxy.api import api_router
 from stageroute_router.proxy.interfaces import ProxyRouting
 from stageroute_router.proxy.metrics import mount_metrics
@@ -42,7 +42,7 @@ class ProxyTracing:
         if find_spec("opentelemetry") is not None and find_spec("opentelemetry.sdk") is not None:
             watching.begin(self)
 
-    def made(self, call_id: str, decision: MadeDecision) -> None:
+    def made(self, call_id: str, decision: RoutingDecision) -> None:
         """Look for a provider, and hand over to it."""
         from opentelemetry import trace  # noqa: PLC0415 - an extra
         from opentelemetry.sdk.trace import TracerProvider  # noqa: PLC0415
@@ -59,7 +59,7 @@ class ProxyTracing:
                 self._watching.end(self)
         self._spans.made(call_id, decision)
 
-    def answered(self, response_id: str, decision: MadeDecision) -> None:
+    def answered(self, response_id: str, decision: RoutingDecision) -> None:
         """Do nothing: there was no span to write on."""
 
 

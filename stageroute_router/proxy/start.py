@@ -19,7 +19,7 @@ from typing import Any, NoReturn
 import litellm
 
 from stageroute_router.errors import StageRouteError
-from stageroute_router.groups.group import check_shares
+from stageroute_router.groups.shares import check_shares
 from stageroute_router.hook.calls.observer import observer
 from stageroute_router.hook.deployments import read_arms
 from stageroute_router.proxy.callbacks import ProxyCallbacks

@@ -10,8 +10,8 @@ import numpy as np
 from stageroute_router.core.arm import Arm
 from stageroute_router.core.arrays import FloatArray
 from stageroute_router.core.availability import UNAVAILABLE, rounded
-from stageroute_router.core.choice import live_mix
 from stageroute_router.core.evidence.evidence import gather
+from stageroute_router.core.live_mix import live_mix
 from stageroute_router.core.mix import Mix
 from stageroute_router.core.segment_worth import segment_worth
 from stageroute_router.core.snapshot import GroupPolicy, Snapshot

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from litellm.router import Router
 
 from stageroute_router.errors import SettingsError
-from stageroute_router.hook.compat import Seam
+from stageroute_router.hook.compat import LiteLLMCompat
 from stageroute_router.hook.segments.embedding import Embedding, embeddings
 from stageroute_router.hook.segments.sources import SegmentSource, segment_sources
 from stageroute_router.hook.strategy import StageRouteStrategy
@@ -98,9 +98,9 @@ def take_over(
         segments=prepared.segments,
         embeddings=prepared.embeddings,
     )
-    strategy.listen()
+    strategy.attach()
     if predecessor is not None:
-        predecessor.retire()
+        predecessor.detach()
     control = Control(
         strategy,
         prepared.routing,
@@ -145,7 +145,7 @@ def attach(
     control.close()
     ```
     """
-    known_groups = {str(deployment.get("model_name")) for deployment in Seam(router).deployments()}
+    known_groups = {str(deployment.get("model_name")) for deployment in LiteLLMCompat(router).deployments()}
     checked = parse_options(options)
     groups = parse_groups(stageroute, known_groups=known_groups)
     prepared = prepare(Settings(groups=groups, options=checked, database_url=database_url))

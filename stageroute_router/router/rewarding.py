@@ -45,7 +45,7 @@ class Rewarding:
             return self._routing.record_reward(decision_id, reward, source=source, caller=caller)
         key = self._stored_key(self._routed_key(response), caller)
         recorded = self._routing.record_reward(key, reward, source=source, caller=caller)
-        self._strategy.shown(response)
+        self._strategy.on_response(response)
         return recorded
 
     def revoke(self, response: object, *, source: str, caller: str | None) -> Future[RewardReceipt]:
@@ -78,7 +78,7 @@ class Rewarding:
                 "what it returned"
             )
             raise UnknownDecisionError(msg)
-        self._strategy.shown(response)
+        self._strategy.on_response(response)
         return self._tokens.mint(decision_id=made.decision_id, arm=made.arm, stage=made.stage, caller=caller)
 
     def id_of(self, response: object, caller: str | None) -> str:

@@ -14,48 +14,34 @@ import secrets
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import Future
-from concurrent.futures import TimeoutError as FutureTimeoutError
-from dataclasses import dataclass
 from types import TracebackType
 
 from stageroute_router.core.arm import Arm
-from stageroute_router.core.segments.clusters import Segmenter
-from stageroute_router.core.segments.features import BYTES
-from stageroute_router.core.segments.projection import projected
-from stageroute_router.core.snapshot import Choice
-from stageroute_router.errors import StoreError, StoreOutageError
 from stageroute_router.groups.availability import Eligible
+from stageroute_router.groups.decision import RoutingDecision
 from stageroute_router.groups.group import Group
-from stageroute_router.groups.known_segments import KnownSegments
 from stageroute_router.groups.live_changes import LiveHook, LiveHooks
-from stageroute_router.groups.segmenter import Segmenting, embedding_featuriser
 from stageroute_router.process.fork import ForkAware, survive_fork
 from stageroute_router.process.ids import DECISION_PREFIX, new_decision_id, stored_id
-from stageroute_router.process.logs import loggable
+from stageroute_router.process.logs import RateLimitedLogger
 from stageroute_router.reports.reports import Reports
-from stageroute_router.reports.status import StatusWarning
-from stageroute_router.reports.warnings import segment_warnings
 from stageroute_router.rewards.receipt import Acknowledgement, RewardReceipt, checked_reward
 from stageroute_router.runtime.operations import Operations
+from stageroute_router.runtime.segments import CallSegments
 from stageroute_router.runtime.source import ProcessSource
+from stageroute_router.runtime.sync import StoreSync
 from stageroute_router.settings.group import GroupSettings
 from stageroute_router.settings.options import Options
 from stageroute_router.store.contract import Store
-from stageroute_router.store.health import Health, Incident, assess
+from stageroute_router.store.health import Health, assess
 from stageroute_router.store.opening import open_store
-from stageroute_router.store.records import CommitReport
 from stageroute_router.store.validation import check_source
-from stageroute_router.store.writer.writer import Writer
 from stageroute_router.store.writes import (
     CallFailed,
     CallSettled,
     CallWithdrawn,
-    DecisionMade,
     RewardReported,
     RewardRevoked,
-    SegmenterFitted,
-    SegmentsForgotten,
-    Write,
 )
 
 logger = logging.getLogger("stageroute_router")
@@ -63,23 +49,7 @@ logger = logging.getLogger("stageroute_router")
 REPORT_FLUSH_S = 1.0
 """How long a report waits until what happened before is stored, in seconds."""
 
-_OUTCOMES = (CallSettled, CallFailed, CallWithdrawn)  # a union is slower to ask
-_LOG_INTERVAL_S = 60.0
 _CLOSE_DEADLINE_S = 10.0
-_START_PATIENCE_S = 10.0
-_AUTOMATIC_SEGMENTS = 32  # measured: 16 to 128 are the same
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Routed:
-    """A call was routed to ``arm``; rewards may name ``decision_id``."""
-
-    decision_id: str
-    arm: str
-    probability: float
-    stage: int
-    shadow_price: float
-    outside_live_set: bool
 
 
 class Runtime(ForkAware):
@@ -124,51 +94,36 @@ class Runtime(ForkAware):
         max_queue: int = 100_000,
     ) -> None:
         self._clock = clock
-        self._monotonic = monotonic
         self._store = store
-        self._refresh_interval = refresh_interval
         seed = secrets.randbits(63) if seed is None else seed
         self._groups = {
             name: Group(name, settings, seed=seed + index)
             for index, (name, settings) in enumerate(groups.items())
         }
-        self._segments = {
-            name: KnownSegments(most=one.segments.most, forget_after_s=one.segments.forget_after)
-            for name, one in groups.items()
-            if one.segments is not None
-        }
         self._begin(seed)
-        self._segmenting = {
-            name: Segmenting(
-                featuriser=BYTES
-                if one.segments.embedding is None
-                else embedding_featuriser(one.segments.embedding),
-                segments=min(one.segments.most, _AUTOMATIC_SEGMENTS),
-            )
-            for name, one in groups.items()
-            if one.segments is not None and one.segments.by == "auto"
-        }
-        self._fitted: set[str] = set()  # groups whose segmenter is on its way to the database
         self._live_hooks = LiveHooks()
         self._errors = 0
-        self._last_logged = self._segments_logged = -math.inf
-        self._reading: Incident | None = None
-        self._refresh_at = self._next_refresh()
-        self._writer = Writer(
+        self._log = RateLimitedLogger(logger)
+        self._call_segments = CallSegments(self._groups)
+        self._sync = StoreSync(
+            self._groups,
             store,
-            on_commit=self._committed,
-            tick=self._tick,
+            live_hooks=self._live_hooks,
+            clock=clock,
+            monotonic=monotonic,
+            refresh_interval=refresh_interval,
+            reward_deadline=reward_deadline,
             max_queue=max_queue,
-            reward_deadline_s=reward_deadline,
-            clock=monotonic,
+            on_error=self.internal_error,
         )
+        self._writer = self._sync.writer
         self.source = ProcessSource(
             self._groups,
             store=store,
             clock=clock,
             health=self._health,
             internal_errors=lambda: self._errors,
-            warnings_of=self._segment_warnings,
+            warnings_of=self._call_segments.warnings,
         )
         self.reports = Reports(self.source, flush=lambda: self.flush(REPORT_FLUSH_S))
         self.operations = Operations(
@@ -176,12 +131,12 @@ class Runtime(ForkAware):
             reports=self.reports,
             writer=self._writer,
             clock=clock,
-            read=self._read_all,
-            open_window=self._open_window,
+            read=self._sync.read,
+            open_window=self._sync.open_window,
         )
         survive_fork(self)
         try:
-            self._start()
+            self._sync.start()
         except BaseException:
             self._writer.close(0.0)
             raise
@@ -190,23 +145,13 @@ class Runtime(ForkAware):
         self._random = random.Random(seed)
         self._open: dict[str, str] = {}
 
-    def _start(self) -> None:
-        """Read what is stored; if the database does not answer now, say so and go on."""
-        try:
-            self._writer.run(self._read_all).result(_START_PATIENCE_S)
-        except (StoreOutageError, FutureTimeoutError) as error:
-            logger.warning(
-                "routing starts without what was learned before, and will take it over when the database answers: %s",
-                str(error) or f"no answer within {_START_PATIENCE_S:g} s",
-            )
-
     def after_fork_in_child(self) -> None:
         """Explore with a randomness of its own, leave the parent's calls to it, and read before long."""
         seed = secrets.randbits(63)
         self._begin(seed)
         for index, group in enumerate(self._groups.values()):
             group.begin_anew(seed=seed + index)
-        self._refresh_at = -math.inf
+        self._sync.refresh_soon()
 
     def __enter__(self) -> Runtime:
         return self
@@ -240,11 +185,11 @@ class Runtime(ForkAware):
         for write in self._groups[group].set_arms(arms, now=self._clock()):
             self._writer.submit(write)
         self._writer.wake()
-        self._tell_live_hooks()
+        self._sync.tell_live_hooks()
 
     def set_deployments(self, group: str, deployments: Mapping[str, Sequence[str]]) -> None:
         """Say which deployments each arm of a group has now, by id: which of them answer is learned one by one."""
-        self._groups[group].set_deployments(deployments)
+        self._groups[group].providers.know(deployments)
 
     def choose(
         self,
@@ -256,7 +201,7 @@ class Runtime(ForkAware):
         price: float | None = None,
         caller: str | None = None,
         has_retry: bool = False,
-    ) -> Routed | None:
+    ) -> RoutingDecision | None:
         """Choose an arm for one call among those that could serve it now.
 
         Args:
@@ -272,90 +217,57 @@ class Runtime(ForkAware):
             has_retry: whether another attempt is made if this one fails: such calls may probe arms that did not answer.
 
         Returns:
-            The choice; None if there is none to make (the group has no arms yet, or something inside went wrong):
+            The decision; None if there is none to make (the group has no arms yet, or something inside went wrong):
             LiteLLM should choose as it would without us. Never raises, never waits for I/O.
         """
         try:
             now = self._clock()
-            known = self._segments.get(group)
-            if known is not None:
-                segment = known.admit(segment, now=now)
+            known = self._groups[group]
+            if known.segments is not None:
+                segment = known.segments.known.admit(segment, now=now)
             decision_id = new_decision_id(now)
-            made = self._groups[group].choose(
+            made = known.choose(
                 decision_id=decision_id,
+                call_id=stored_id(call_id),
                 uniform=self._random.random(),
                 eligible=self._live_hooks.ready(group, eligible),
                 segment=segment,
                 price=price,
+                caller=caller,
                 has_retry=has_retry,
                 now=now,
                 record=self._writer.submit,
             )
             if made is None:
                 return None
-            choice, mix_id, over = made
+            decision, over = made
             for forgotten in over:
                 self._open.pop(forgotten, None)
-            return self._record(
-                group,
-                choice,
-                decision_id=decision_id,
-                call_id=stored_id(call_id),
-                segment=segment,
-                caller=caller,
-                mix_id=mix_id,
-                now=now,
-            )
+            self._open[decision_id] = group
+            return decision
         except Exception as error:  # noqa: BLE001 - whatever it is, the user's call goes on
             self.internal_error(error)
             return None
 
     def segment_of_text(self, group: str, text: str) -> str:
-        """Return the automatic segment of a call by what it asks; ``""`` until enough calls were seen to find any.
-
-        Nothing of the text is kept: 18 numbers of it are, in memory, until the segments are found. Raises nothing.
-        """
-        segmenting = self._segmenting.get(group)
-        return "" if segmenting is None else segmenting.segment(text)
+        """Return the automatic segment of a call by what it asks; see :meth:`CallSegments.of_text`."""
+        return self._call_segments.of_text(group, text)
 
     def known_segment(self, group: str, text: str) -> str | None:
         """Return the automatic segment of a call if it can be told without embedding its text; None where it cannot."""
-        segmenting = self._segmenting.get(group)
-        return "" if segmenting is None else segmenting.known(text)
+        return self._call_segments.known(group, text)
 
     def segment_of_embedding(self, group: str, text: str, numbers: Sequence[float]) -> str:
-        """Return the automatic segment of a call by its text's embedding, as :meth:`segment_of_text` does by the text.
-
-        Of the text a digest is kept for a while, in memory, under a key of this process's own.
-        """
-        segmenting = self._segmenting.get(group)
-        if segmenting is None:
-            return ""
-        failures = segmenting.failures
-        try:
-            return segmenting.segment_of(projected(numbers), text=text)
-        except ValueError as error:
-            segmenting.failed(f"what it was embedded as cannot be used: {error}")
-            return ""
-        finally:
-            if segmenting.failures != failures:
-                self._complain_of_segments(group, segmenting)
+        """Return the automatic segment of a call by its text's embedding; see :meth:`CallSegments.of_embedding`."""
+        return self._call_segments.of_embedding(group, text, numbers)
 
     def segment_failed(self, group: str, why: str) -> None:
-        """Count a call whose text could not be embedded, and log it at most once a minute.
-
-        Args:
-            group: the model group.
-            why: must tell nothing of the text.
-        """
-        segmenting = self._segmenting.get(group)
-        if segmenting is not None:
-            segmenting.failed(why)
-            self._complain_of_segments(group, segmenting)
+        """Count a call whose text could not be embedded; ``why`` must tell nothing of the text."""
+        self._call_segments.failed(group, why)
 
     def segment_failures(self) -> Mapping[str, int]:
         """Return how many calls could not be told apart in this process, by group whose segments are found in texts."""
-        return {group: segmenting.failures for group, segmenting in self._segmenting.items()}
+        return self._call_segments.failures()
 
     # --- what a router reports -----------------------------------------------------------------------------
 
@@ -376,8 +288,8 @@ class Runtime(ForkAware):
         """
         group = self._groups.get(self._open.get(decision_id, ""))
         if group is not None:
-            group.call_answered(arm, deployment=deployment, now=self._clock())
-            self._open_wanted_window(group)
+            group.providers.answered(arm, deployment=deployment, now=self._clock())
+            self._sync.open_wanted_window(group)
         self._close_decision(
             CallSettled(
                 decision_id=decision_id,
@@ -407,12 +319,12 @@ class Runtime(ForkAware):
         reward = None
         if group is not None:
             if kind is None:
-                group.call_over(decision_id)
+                group.providers.ended(decision_id)
             else:
                 reward = group.settings.failure_reward
                 if arm:
-                    group.call_failed(arm, deployment=deployment, kind=kind, now=now)
-                    self._open_wanted_window(group)
+                    group.providers.failed(arm, deployment=deployment, kind=kind, now=now)
+                    self._sync.open_wanted_window(group)
         self._close_decision(
             CallFailed(
                 decision_id=decision_id,
@@ -423,19 +335,19 @@ class Runtime(ForkAware):
 
     def unavailable(self, group: str) -> Collection[str]:
         """Return the arms of a group that do not answer of late."""
-        return self._groups[group].down(now=self._clock())
+        return self._groups[group].providers.down(now=self._clock())
 
     def replica_weights(
         self, group: str, deployments: Sequence[str], *, has_retry: bool
     ) -> Sequence[float] | None:
         """Return by how much less each replica of an arm is to be asked, in (0, 1]; None where all of them answer."""
-        return self._groups[group].weights(deployments, has_retry=has_retry, now=self._clock())
+        return self._groups[group].providers.weights(deployments, has_retry=has_retry, now=self._clock())
 
     def withdrawn(self, decision_id: str) -> None:
         """Report that a call does not count: LiteLLM answered it from its cache."""
         group = self._groups.get(self._open.get(decision_id, ""))
         if group is not None:
-            group.call_over(decision_id)
+            group.providers.ended(decision_id)
         self._close_decision(CallWithdrawn(decision_id=decision_id))
 
     def record_reward(
@@ -509,19 +421,16 @@ class Runtime(ForkAware):
     def internal_error(self, error: BaseException) -> None:
         """Count an error of ours that was kept from the user's call, and log it at most once a minute."""
         self._errors += 1
-        now = time.monotonic()
-        if now - self._last_logged >= _LOG_INTERVAL_S:
-            self._last_logged = now
-            logger.error(
-                "stageroute_router kept an internal error from a call, which goes on (%d so far):\n%s",
-                self._errors,
-                loggable(error),
-            )
+        self._log.error(
+            "stageroute_router kept an internal error from a call, which goes on (%d so far):\n%s",
+            self._errors,
+            error=error,
+        )
 
     def on_live_change(self, hook: LiveHook) -> None:
         """Call a hook whenever a group's live set changes, and once now; see :class:`LiveHooks`."""
         self._live_hooks.add(hook)
-        self._tell_live_hooks()
+        self._sync.tell_live_hooks()
 
     # --- its end -----------------------------------------------------------------------------------------
 
@@ -547,198 +456,12 @@ class Runtime(ForkAware):
 
     # --- inside --------------------------------------------------------------------------------------------
 
-    def _complain_of_segments(self, group: str, segmenting: Segmenting) -> None:
-        now = time.monotonic()
-        if now - self._segments_logged >= _LOG_INTERVAL_S:
-            self._segments_logged = now
-            logger.warning(
-                "calls of group %r go on without a segment, %d so far: %s",
-                group,
-                segmenting.failures,
-                segmenting.last_failure,
-            )
-
-    def _record(
-        self,
-        group: str,
-        choice: Choice,
-        *,
-        decision_id: str,
-        call_id: str,
-        segment: str,
-        caller: str | None,
-        mix_id: str,
-        now: float,
-    ) -> Routed:
-        self._open[decision_id] = group
-        self._writer.submit(
-            DecisionMade(
-                decision_id=decision_id,
-                call_id=call_id,
-                group=group,
-                segment=segment,
-                arm=choice.arm,
-                stage=choice.stage,
-                probability=choice.probability,
-                charge=choice.charge,
-                reward_ucb=choice.reward_ucb,
-                cost_lcb_usd=choice.cost_lcb_usd,
-                shadow_price=choice.shadow_price if math.isfinite(choice.shadow_price) else 0.0,
-                made_at=now,
-                caller=caller,
-                mix_id=mix_id,
-            )
-        )
-        return Routed(
-            decision_id=decision_id,
-            arm=choice.arm,
-            probability=choice.probability,
-            stage=choice.stage,
-            shadow_price=choice.shadow_price,
-            outside_live_set=choice.outside_live_set,
-        )
-
     def _close_decision(self, write: CallSettled | CallFailed | CallWithdrawn) -> None:
         self._open.pop(write.decision_id, None)
         self._writer.submit(write)
 
-    # --- on the writer's thread: between two commits, so that nothing this process stores comes in between -------
-
-    def _committed(self, report: CommitReport, batch: Sequence[Write]) -> None:
-        now = self._clock()
-        for name, change in report.changes.items():
-            group = self._groups.get(name)
-            if group is None:
-                continue
-            if not group.must_read(change, now=now) or not self._catch_up(group):
-                plan = group.committed(change, now=now)
-                if plan is not None:
-                    self._writer.submit(plan)
-        # Only now: a call counts as under way until the snapshot knows what it cost.
-        over = [w.decision_id for w in batch if isinstance(w, _OUTCOMES)]
-        for group in self._groups.values():
-            group.ended(over)
-        for stored in report.stages:
-            if stored.group in self._groups:
-                self._groups[stored.group].adopt(stored)
-        for fitted in report.segmenters:
-            self._fitted.discard(fitted.group)
-            self._adopt(fitted)
-        self._fit_segmenters()
-        self._tell_live_hooks()
-
-    def _fit_segmenters(self) -> None:
-        """Have a segmenter stored where enough calls were collected: the first one stored is everybody's."""
-        for name, segmenting in self._segmenting.items():
-            if name in self._fitted or not segmenting.is_due:
-                continue
-            fitted = segmenting.fit()
-            if fitted is not None:
-                self._fitted.add(name)
-                self._writer.submit(
-                    SegmenterFitted(
-                        group=name, version=fitted.version, fitted=fitted.to_json(), fitted_at=self._clock()
-                    )
-                )
-
-    def _adopt(self, stored: SegmenterFitted) -> None:
-        segmenting = self._segmenting.get(stored.group)
-        if segmenting is None:
-            return
-        present = segmenting.segmenter
-        if present is not None and stored.version <= present.version:
-            return  # read again because something else of the group is new
-        try:
-            segmenting.adopt(Segmenter.from_json(stored.fitted))
-        except ValueError as error:  # of a later version of ours, perhaps
-            self.internal_error(error)
-
-    def _tick(self) -> float:
-        """Read what others have stored, open the windows whose time has come; return the seconds until then."""
-        if self._refresh_at <= self._monotonic():
-            self._catch_up()
-            self._forget_segments()
-            self._refresh_at = self._next_refresh()
-            self._tell_live_hooks()
-        waits = [self._refresh_at - self._monotonic()]
-        for group in self._groups.values():
-            wanted = group.window_wanted(now=self._clock())
-            if wanted is not None:
-                self._open_window(group, wanted)
-            if _is_past(group.due_at(), self._clock()):
-                self._catch_up()  # another process may have opened it
-                if _is_past(group.due_at(), self._clock()):
-                    self._open_window(group, "schedule")
-            due = group.due_at()
-            if due is not None:
-                waits.append(due - self._clock())
-        return max(min(waits), 0.0)
-
-    def _forget_segments(self) -> None:
-        """Let the database forget the segments that no call had for too long."""
-        for name, known in self._segments.items():
-            unseen_since = known.forget(now=self._clock())
-            if unseen_since is not None:
-                self._writer.submit(SegmentsForgotten(group=name, unseen_since=unseen_since))
-
-    def _tell_live_hooks(self) -> None:
-        for name, group in self._groups.items():
-            snapshot = group.settled()
-            if snapshot is not None:
-                self._live_hooks.moved(name, stage=snapshot.stage.number, live=snapshot.live)
-
-    def _open_window(self, group: Group, reason: str) -> None:
-        plan = group.open_window(reason=reason, now=self._clock())
-        if plan is not None:
-            self._writer.submit(plan)
-
-    def _open_wanted_window(self, group: Group) -> None:
-        """Have the writer's thread open a window at once where no live arm answers, or one that did not does again."""
-        if group.window_wanted(now=self._clock()) is not None:
-            self._writer.wake()
-
-    def _catch_up(self, *groups: Group) -> bool:
-        """Read some groups (all of them by default) unless the database is away; return whether it is there."""
-        try:
-            self._read_all(*groups)
-        except StoreError:
-            return False
-        return True
-
-    def _read_all(self, *groups: Group) -> None:
-        """Read what is stored of some groups (all of them by default) that others have changed."""
-        try:
-            versions = self._store.versions()
-            for group in groups or self._groups.values():
-                if group.is_behind(versions.get(group.name, 0)):
-                    stored = self._store.load(group.name)
-                    if group.name in self._segments:
-                        self._segments[group.name].read(stored.segments, now=self._clock())
-                    if stored.segmenter is not None:
-                        self._adopt(stored.segmenter)
-                    plan = group.read(stored, now=self._clock())
-                    if plan is not None:
-                        self._writer.submit(plan)
-        except StoreError as error:
-            reading = self._reading
-            self._reading = (
-                Incident(since=self._clock(), error=error) if reading is None else reading.again(error)
-            )
-            raise
-        self._reading = None
-
-    # --- inside --------------------------------------------------------------------------------------------
-
-    def _next_refresh(self) -> float:
-        # Jittered, so that workers started together do not ask together; never later than promised.
-        return self._monotonic() + self._refresh_interval * random.uniform(0.5, 1.0)
-
-    def _segment_warnings(self, group: str) -> list[StatusWarning]:
-        segmenting = self._segmenting.get(group)
-        return [] if segmenting is None else segment_warnings(segmenting.failures, segmenting.last_failure)
-
     def _health(self) -> Health:
-        return assess(self._writer.state, reading=self._reading, now=self._clock())
+        return assess(self._writer.state, reading=self._sync.reading, now=self._clock())
 
 
 def open_runtime(
@@ -775,7 +498,3 @@ def open_runtime(
     except BaseException:
         store.close()
         raise
-
-
-def _is_past(due: float | None, now: float) -> bool:
-    return due is not None and due <= now

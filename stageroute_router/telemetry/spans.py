@@ -26,8 +26,8 @@ except ImportError as error:
     msg = 'OpenTelemetry is needed: pip install "stageroute-router[otel]"'
     raise ImportError(msg) from error
 
+from stageroute_router.groups.decision import RoutingDecision
 from stageroute_router.hook.calls.listeners import watching
-from stageroute_router.hook.calls.open_decisions import MadeDecision
 from stageroute_router.hook.calls.response import plain_response_id
 from stageroute_router.process.fork import ForkAware, survive_fork
 from stageroute_router.process.logs import loggable
@@ -67,11 +67,11 @@ class DecisionSpans(SpanProcessor):
 
     # --- what the strategy tells ---------------------------------------------------------------------------
 
-    def made(self, call_id: str, decision: MadeDecision) -> None:
+    def made(self, call_id: str, decision: RoutingDecision) -> None:
         """Record a decision; the strategy calls this."""
         self._calls.put(call_id, decision)
 
-    def answered(self, response_id: str, decision: MadeDecision) -> None:
+    def answered(self, response_id: str, decision: RoutingDecision) -> None:
         """Record the id of an answer; the strategy calls this."""
         self._answers.put(response_id, decision)
 
@@ -162,7 +162,7 @@ class _Recent(ForkAware, Generic[Key]):
 
     def __init__(self, capacity: int) -> None:
         self._capacity = capacity
-        self._decisions: dict[Key, MadeDecision] = {}
+        self._decisions: dict[Key, RoutingDecision] = {}
         self._lock = threading.Lock()
         survive_fork(self)
 
@@ -170,14 +170,14 @@ class _Recent(ForkAware, Generic[Key]):
         """Hold no lock of the parent's threads."""
         self._lock = threading.Lock()
 
-    def put(self, key: Key, decision: MadeDecision) -> None:
+    def put(self, key: Key, decision: RoutingDecision) -> None:
         with self._lock:
             self._decisions.pop(key, None)  # so that it counts as new
             self._decisions[key] = decision
             while len(self._decisions) > self._capacity:
                 del self._decisions[next(iter(self._decisions))]
 
-    def get(self, key: Key) -> MadeDecision | None:
+    def get(self, key: Key) -> RoutingDecision | None:
         return self._decisions.get(key)
 
 

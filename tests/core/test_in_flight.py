@@ -20,8 +20,9 @@ from stageroute_router.core.estimators.posterior import PosteriorRule
 from stageroute_router.core.schedule import Manual
 from stageroute_router.core.snapshot import GroupPolicy, Snapshot
 from stageroute_router.core.statistics import ArmStatistics
+from stageroute_router.groups.decision import RoutingDecision
 from stageroute_router.groups.in_flight import LIFETIME_S, MOST, InFlight
-from stageroute_router.runtime.runtime import Routed, Runtime
+from stageroute_router.runtime.runtime import Runtime
 from stageroute_router.settings.parsing import parse_groups
 from stageroute_router.store.memory import MemoryStore
 from stageroute_router.testing.clock import FakeClock
@@ -215,10 +216,10 @@ def runtime() -> Iterator[Runtime]:
     made.close()
 
 
-def burst(runtime: Runtime, *, calls: int) -> list[Routed]:
+def burst(runtime: Runtime, *, calls: int) -> list[RoutingDecision]:
     """Make calls that do not end, on 8 threads at once."""
 
-    def choose(number: int) -> Routed:
+    def choose(number: int) -> RoutingDecision:
         routed = runtime.choose("chat", eligible={"small", "dear"}, call_id=str(number))
         assert routed is not None
         return routed
@@ -227,7 +228,7 @@ def burst(runtime: Runtime, *, calls: int) -> list[Routed]:
         return list(threads.map(choose, range(calls)))
 
 
-def settle(runtime: Runtime, routed: Routed) -> None:
+def settle(runtime: Runtime, routed: RoutingDecision) -> None:
     runtime.settled(
         routed.decision_id,
         arm=routed.arm,
@@ -238,7 +239,7 @@ def settle(runtime: Runtime, routed: Routed) -> None:
     )
 
 
-def pulls(made: list[Routed]) -> Counter[str]:
+def pulls(made: list[RoutingDecision]) -> Counter[str]:
     return Counter(routed.arm for routed in made)
 
 

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stageroute_router.core.arm import Arm
-from stageroute_router.groups.known_segments import KnownSegments
+from stageroute_router.groups.segments import KnownSegments
 from stageroute_router.runtime.runtime import Runtime
 from stageroute_router.settings.parsing import parse_groups
 from stageroute_router.store.memory import MemoryStore

@@ -10,14 +10,16 @@ import pytest
 from rich.console import Console
 
 from stageroute_router.core.arm import Arm
-from stageroute_router.groups.group import MOST_PRICED_MIXES, Group
+from stageroute_router.groups.decision import RoutingDecision
+from stageroute_router.groups.group import Group
+from stageroute_router.groups.mixes import MOST_PRICED_MIXES
 from stageroute_router.reports.database import StoredReports
 from stageroute_router.reports.status import GroupStatus
-from stageroute_router.runtime.runtime import Routed, Runtime
+from stageroute_router.runtime.runtime import Runtime
 from stageroute_router.settings.parsing import parse_groups
 from stageroute_router.store.memory import MemoryStore
 from stageroute_router.store.opening import open_store
-from stageroute_router.store.writes import MixRecorded
+from stageroute_router.store.writes import DecisionMade, MixRecorded
 from stageroute_router.terminal.receipt import show_receipt
 from stageroute_router.terminal.status import show_group
 
@@ -32,7 +34,7 @@ def groups(**more: object) -> dict[str, object]:
     return {"chat": {"budget_usd_per_call": 0.002, "max_live_models": 2, "stage": {"calls": 100}, **more}}
 
 
-def serve(runtime: Runtime, *, calls: int) -> list[Routed]:
+def serve(runtime: Runtime, *, calls: int) -> list[RoutingDecision]:
     """Answer calls of two segments in turns, and reward them by who is good at what."""
     made = []
     for number in range(calls):
@@ -260,7 +262,7 @@ def test_a_stored_segmenter_is_read_once(tmp_path: Path, monkeypatch: pytest.Mon
         assert one.flush()
         assert one.flush()
         other.operations.refresh()
-        monkeypatch.setattr("stageroute_router.runtime.runtime.Segmenter", None)
+        monkeypatch.setattr("stageroute_router.groups.segments.Segmenter", None)
         ask(one, 500)
         assert one.flush()
         other.operations.refresh()
@@ -316,24 +318,32 @@ def test_distinct_prices_do_not_fill_the_database() -> None:
         "chat", parse_groups(groups())["chat"], seed=1
     )  # without a store: one estimate for all calls
     group.set_arms(ARMS, now=0.0)
-    recorded: list[MixRecorded] = []
+    stored: list[MixRecorded | DecisionMade] = []
 
     def call(price: float, *, now: float = 0.0) -> str:
         made = group.choose(
             decision_id=f"d{price}",
+            call_id=f"c{price}",
             uniform=0.5,
             eligible={"words", "code"},
             segment="",
             price=price,
             now=now,
-            record=recorded.append,
+            record=stored.append,
         )
         assert made is not None
         group.ended([f"d{price}"])
         assert made[0].shadow_price == price
-        return made[1]
+        decided = stored[-1]
+        assert isinstance(decided, DecisionMade)
+        assert decided.mix_id is not None
+        return decided.mix_id
+
+    def mixes() -> list[MixRecorded]:
+        return [one for one in stored if isinstance(one, MixRecorded)]
 
     named = [call(float(price)) for price in range(600)]
+    recorded = mixes()
     assert len(recorded) == MOST_PRICED_MIXES + 1
     assert named[:MOST_PRICED_MIXES] == [mix.mix_id for mix in recorded[:-1]]
     assert set(named[MOST_PRICED_MIXES:]) == {recorded[-1].mix_id}
@@ -341,7 +351,7 @@ def test_distinct_prices_do_not_fill_the_database() -> None:
     assert all(mix.priced for mix in recorded)
     call(600.0, now=3600.0)
     call(601.0, now=3600.0)
-    assert [mix.made_at for mix in recorded[MOST_PRICED_MIXES:]] == [0.0, 3600.0]
+    assert [mix.made_at for mix in mixes()[MOST_PRICED_MIXES:]] == [0.0, 3600.0]
 
 
 def test_a_receipt_says_whose_price_it_was() -> None:

@@ -111,7 +111,7 @@ def routed(watched: list[FakeRouting]) -> Callable[..., Routed]:
         settings = {"budget_usd_per_call": 1, "segments": segments}
         sources = segment_sources(parse_groups(dict.fromkeys(groups, settings))) if groups else {}
         strategy = StageRouteStrategy(router, routing, seed=1, segments=sources)
-        strategy.listen()
+        strategy.attach()
         keys = (TokenKey(key_id="test", secret=b"only known to these tests, all of them"),)
         tokens = RewardTokens(lambda: keys, lifetime_s=3600.0)
         return Routed(router, routing, Control(strategy, routing, tokens=tokens))

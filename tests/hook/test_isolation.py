@@ -75,7 +75,7 @@ def test_a_part_of_litellm_that_moved_leaves_the_choice_to_litellm(
 ) -> None:
     made = routed([entry("big", BIG), entry("small", SMALL)])
     made.routing.expected_errors = True
-    setattr(made.control.strategy._seam, part, moved_async if part == "healthy" else moved)
+    setattr(made.control.strategy._compat, part, moved_async if part == "healthy" else moved)
     if part == "deployments":
         made.router.delete_deployment(id="big") if not hasattr(made.router, "apply") else made.router.apply(
             change(delete=["big"])
@@ -129,11 +129,11 @@ def test_the_observer_does_not_keep_a_strategy_alive() -> None:
     """LiteLLM itself keeps routers alive through callbacks of its own; a strategy must not need that."""
 
     class Listener:
-        def heard(self, report: Any) -> None:
-            pytest.fail(f"a listener without users heard {report}")
+        def on_report(self, report: Any) -> None:
+            pytest.fail(f"a listener without users got {report}")
 
     listener = Listener()
-    observer.listen(listener)
+    observer.attach(listener)
     gone = weakref.ref(listener)
     del listener
     gc.collect()
@@ -155,7 +155,7 @@ def reconfigure(made: Any) -> None:
         made.router.apply(change(settings={"routing_strategy": "least-busy"}))
     else:
         made.router.update_settings(routing_strategy="least-busy")
-        if made.control.strategy._seam.attached() is not None:
+        if made.control.strategy._compat.attached() is not None:
             pytest.skip("this LiteLLM keeps the strategy")
     sync_call(made)
     assert made.routing.chosen == []

@@ -16,120 +16,122 @@ from typing import Any
 import litellm
 import pytest
 
+from stageroute_router.groups.decision import RoutingDecision
 from stageroute_router.hook import compat
-from stageroute_router.hook.calls.open_decisions import Ledger, OpenDecision
+from stageroute_router.hook.calls.open_decisions import OpenDecision, OpenDecisions
 from stageroute_router.hook.strategy import StageRouteStrategy
-from stageroute_router.hook.sync_bridge import LoopThread, Stepper
+from stageroute_router.hook.sync_bridge import LoopThread, SyncRunner
 
 Call = Callable[..., Any]
 
 
 def decision(number: int, *, model_id: str = "a", minted: bool = False) -> OpenDecision:
     return OpenDecision(
-        decision_id=f"d{number}",
-        group="chat",
-        arm="m",
-        stage=1,
-        probability=0.5,
-        shadow_price=0.0,
-        model_id=model_id,
+        decision=RoutingDecision(
+            decision_id=f"d{number}", group="chat", arm="m", stage=1, probability=0.5, shadow_price=0.0
+        ),
+        deployment=model_id,
         minted=minted,
     )
 
 
-def claimed(ledger: Ledger, **said: Any) -> str | None:
-    found = ledger.claim("c", **{"model_id": "a", "noted": None, "failed": False, **said})
+def claimed(decisions: OpenDecisions, **said: Any) -> str | None:
+    found = decisions.match("c", **{"model_id": "a", "noted": None, "failed": False, **said})
     return None if found is None else found.decision_id
 
 
 def test_an_answer_of_a_later_attempt_that_litellm_chose_for_ends_no_decision() -> None:
-    ledger = Ledger()
-    ledger.opened("c", decision(0))
-    ledger.left("c", "plain")
-    assert claimed(ledger, model_id="b") is None
-    assert claimed(ledger, failed=True) == "d0"
+    decisions = OpenDecisions()
+    decisions.add("c", decision(0))
+    decisions.add_unrouted("c", "plain")
+    assert claimed(decisions, model_id="b") is None
+    assert claimed(decisions, failed=True) == "d0"
 
 
 def test_a_late_report_settles_its_own_attempt_and_not_the_serving_one() -> None:
-    ledger = Ledger()
+    decisions = OpenDecisions()
     for number in range(3):
-        ledger.opened("c", decision(number))
-    assert [one.decision_id for one in ledger.over("c", serving="d2")] == ["d0", "d1"]
-    assert ledger.over("c", serving="d2") == ()
-    assert len(ledger) == 1
-    assert claimed(ledger, failed=True) is None
-    assert claimed(ledger) == "d2"
-    assert len(ledger) == 0
-    assert claimed(ledger, failed=True) is None
+        decisions.add("c", decision(number))
+    assert [one.decision_id for one in decisions.fail_others("c", serving="d2")] == ["d0", "d1"]
+    assert decisions.fail_others("c", serving="d2") == ()
+    assert len(decisions) == 1
+    assert claimed(decisions, failed=True) is None
+    assert claimed(decisions) == "d2"
+    assert len(decisions) == 0
+    assert claimed(decisions, failed=True) is None
 
 
 def test_a_decision_is_found_by_our_call_id_for_any_deployment_litellm_names() -> None:
-    ledger = Ledger()
-    ledger.opened("c", decision(0, minted=True))
-    assert claimed(ledger, model_id="overwritten", noted="d9", failed=True) == "d0"
-    assert claimed(ledger) is None
-    assert len(ledger) == 0
+    decisions = OpenDecisions()
+    decisions.add("c", decision(0, minted=True))
+    assert claimed(decisions, model_id="overwritten", noted="d9", failed=True) == "d0"
+    assert claimed(decisions) is None
+    assert len(decisions) == 0
 
 
 def test_attempts_under_one_call_id_are_told_apart_by_their_deployments() -> None:
-    ledger = Ledger()
-    ledger.opened("c", decision(0, model_id="a"))
-    ledger.opened("c", decision(1, model_id="b"))
+    decisions = OpenDecisions()
+    decisions.add("c", decision(0, model_id="a"))
+    decisions.add("c", decision(1, model_id="b"))
     # The metadata is shared, so it names the second attempt by the time the first one's failure is reported.
-    assert claimed(ledger, model_id="a", noted="d1", failed=True) == "d0"
-    assert claimed(ledger, model_id="a", noted="d1", failed=True) is None
-    assert claimed(ledger, model_id="b", noted="d1") == "d1"
+    assert claimed(decisions, model_id="a", noted="d1", failed=True) == "d0"
+    assert claimed(decisions, model_id="a", noted="d1", failed=True) is None
+    assert claimed(decisions, model_id="b", noted="d1") == "d1"
 
 
 def test_of_attempts_at_one_deployment_the_first_fails_and_the_last_succeeds() -> None:
-    ledger = Ledger()
+    decisions = OpenDecisions()
     for number in range(3):
-        ledger.opened("c", decision(number))
-    assert [claimed(ledger, failed=True), claimed(ledger), claimed(ledger)] == ["d0", "d2", "d1"]
+        decisions.add("c", decision(number))
+    assert [claimed(decisions, failed=True), claimed(decisions), claimed(decisions)] == ["d0", "d2", "d1"]
 
 
 def test_different_calls_under_one_call_id_are_told_apart_by_their_metadata() -> None:
-    ledger = Ledger()
+    decisions = OpenDecisions()
     for number in range(3):
-        ledger.opened("c", decision(number))
-    assert [claimed(ledger, noted="d1"), claimed(ledger, noted="d2"), claimed(ledger)] == ["d1", "d2", "d0"]
+        decisions.add("c", decision(number))
+    assert [claimed(decisions, noted="d1"), claimed(decisions, noted="d2"), claimed(decisions)] == [
+        "d1",
+        "d2",
+        "d0",
+    ]
 
 
 def test_closed_decisions_are_found_by_both_ids_until_newer_ones_replace_them() -> None:
-    ledger = Ledger(remembered=4)
+    decisions = OpenDecisions(remembered=4)
     for number in range(3):
-        ledger.opened(f"c{number}", decision(number, minted=True))
-        found = ledger.claim(f"c{number}", model_id="a", noted=None, failed=False)
+        decisions.add(f"c{number}", decision(number, minted=True))
+        found = decisions.match(f"c{number}", model_id="a", noted=None, failed=False)
         assert found is not None
-        ledger.served(found, f"r{number}")
-    remembered = {key: ledger.made(key) for key in ("c0", "r0", "c1", "r1", "c2", "r2")}
+        decisions.add_response_id(f"c{number}", f"r{number}", attempt=found)
+    remembered = {key: decisions.find(key) for key in ("c0", "r0", "c1", "r1", "c2", "r2")}
     names = {key: made.decision_id for key, made in remembered.items() if made is not None}
     assert names == {"c1": "d1", "r1": "d1", "c2": "d2", "r2": "d2"}
 
 
 def test_a_success_whose_deployment_is_not_told_goes_to_the_noted_decision() -> None:
-    ledger = Ledger()
+    decisions = OpenDecisions()
     for number in range(2):
-        ledger.opened("c", decision(number))
-    assert claimed(ledger, model_id="", noted="d0") == "d0"
-    assert claimed(ledger, model_id="") == "d1"
+        decisions.add("c", decision(number))
+    assert claimed(decisions, model_id="", noted="d0") == "d0"
+    assert claimed(decisions, model_id="") == "d1"
 
 
 def test_the_oldest_calls_are_forgotten_first() -> None:
-    ledger = Ledger(capacity=2)
+    decisions = OpenDecisions(capacity=2)
     for number in range(3):
-        ledger.opened(f"c{number}", decision(number))
-        ledger.left(f"left{number}", "else")
-    assert len(ledger) == 2
-    assert ledger.claim("c0", model_id="a", noted=None, failed=False) is None
-    assert [ledger.group_left(f"left{number}") for number in range(3)] == [None, "else", "else"]
+        decisions.add(f"c{number}", decision(number))
+        decisions.add_unrouted(f"left{number}", "else")
+    assert len(decisions) == 2
+    assert decisions.match("c0", model_id="a", noted=None, failed=False) is None
+    assert [decisions.unrouted_group(f"left{number}") for number in range(3)] == [None, "else", "else"]
 
 
 def test_a_managed_attempt_after_an_unmanaged_one_of_the_same_call_can_be_credited() -> None:
-    ledger = Ledger()
-    ledger.left("c", "else")
-    ledger.opened("c", decision(0))
-    assert ledger.group_left("c") is None
+    decisions = OpenDecisions()
+    decisions.add_unrouted("c", "else")
+    decisions.add("c", decision(0))
+    assert decisions.unrouted_group("c") is None
 
 
 # --- stepping ----------------------------------------------------------------------------------------------
@@ -144,9 +146,9 @@ async def at_once() -> int:
 
 
 def test_a_coroutine_that_does_not_wait_runs_in_the_calling_thread() -> None:
-    stepper = Stepper()
-    assert stepper.run(at_once, rewind=never_rewound) == threading.get_ident()
-    assert not stepper.waits
+    runner = SyncRunner()
+    assert runner.run(at_once, rewind=never_rewound) == threading.get_ident()
+    assert not runner.waits
 
 
 async def inside_a_loop(act: Callable[[], Any]) -> Any:
@@ -172,13 +174,13 @@ def test_a_coroutine_that_waits_is_started_again_on_a_loop_of_its_own(
 
     def act() -> tuple[str, str]:
         variable.set("seen")
-        return tuple(stepper.run(waits, rewind=lambda: rewound.append(None)) for _ in range(2))  # type: ignore[return-value]
+        return tuple(runner.run(waits, rewind=lambda: rewound.append(None)) for _ in range(2))  # type: ignore[return-value]
 
-    stepper = Stepper()
+    runner = SyncRunner()
     assert (asyncio.run(inside_a_loop(act)) if in_loop else act()) == ("seen", "seen")
     assert len(rewound) == 1
     assert started[1:] == ["stageroute-healthy", "stageroute-healthy"]
-    assert stepper.waits
+    assert runner.waits
 
 
 @pytest.mark.parametrize("error", [ValueError, litellm.exceptions.RateLimitError, KeyError])
@@ -187,7 +189,7 @@ def test_errors_of_the_coroutine_come_out_as_they_are(error: type[Exception]) ->
         raise error("no", "m", "p") if error is litellm.exceptions.RateLimitError else error("no")
 
     with pytest.raises(error):
-        Stepper().run(fails, rewind=never_rewound)
+        SyncRunner().run(fails, rewind=never_rewound)
 
 
 def test_a_runtime_error_in_a_running_loop_comes_out_as_it_is() -> None:
@@ -195,7 +197,7 @@ def test_a_runtime_error_in_a_running_loop_comes_out_as_it_is() -> None:
         raise RuntimeError
 
     with pytest.raises(RuntimeError):
-        asyncio.run(inside_a_loop(lambda: Stepper().run(fails, rewind=never_rewound)))
+        asyncio.run(inside_a_loop(lambda: SyncRunner().run(fails, rewind=never_rewound)))
 
 
 def test_waiting_for_itself_is_refused() -> None:

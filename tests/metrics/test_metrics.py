@@ -338,7 +338,7 @@ def test_a_cached_answer_is_never_counted_as_a_call(
     router.stageroute._routing.withdrawn(routed.decision_id)
     until(lambda: router.stageroute.status("chat").calls == 0)
     assert scrape(registry).value("stageroute_calls_total", group="chat") == 0
-    assert strategy.tally.read().choice_seconds == 0
+    assert strategy.counters.read().choice_seconds == 0
 
 
 def test_scraping_waits_for_no_database(

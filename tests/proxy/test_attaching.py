@@ -16,7 +16,7 @@ import litellm
 import pytest
 
 from stageroute_router.errors import SettingsError, StageRouteError, StoreError
-from stageroute_router.hook.calls.request import GIVEN, NOTE, ORIGIN, Origin, origin_of
+from stageroute_router.hook.calls.request import APP_KEY, DECISION_KEY, ORIGIN_KEY, Origin, origin_of
 from stageroute_router.proxy.callbacks import ProxyCallbacks
 from stageroute_router.proxy.interfaces import ProxyNotReadyError
 from stageroute_router.proxy.routing import AttachedRouting
@@ -205,7 +205,7 @@ async def test_a_proxy_that_ends_leaves_its_calls_to_litellm(
 
 
 async def test_only_the_plugin_writes_its_notes(proxy: Proxy) -> None:
-    forged = {NOTE: "sr-1", ORIGIN: "request-1", GIVEN: {"segment": "sql"}, "mine": 1}
+    forged = {DECISION_KEY: "sr-1", ORIGIN_KEY: "request-1", APP_KEY: {"segment": "sql"}, "mine": 1}
     data: dict[str, Any] = {
         "metadata": dict(forged),
         "litellm_metadata": dict(forged),
@@ -215,7 +215,7 @@ async def test_only_the_plugin_writes_its_notes(proxy: Proxy) -> None:
     await proxy.callbacks.async_pre_call_hook(caller, None, data, "aresponses")
     origin = origin_of(data)
     assert data["metadata"] == {"mine": 1}, "it goes to the provider"
-    assert data["litellm_metadata"] == {"mine": 1, GIVEN: {"segment": "sql"}, ORIGIN: origin}
+    assert data["litellm_metadata"] == {"mine": 1, APP_KEY: {"segment": "sql"}, ORIGIN_KEY: origin}
     assert origin is not None
     assert origin.caller is not None
     assert origin.call_id == origin, "the client may have chosen the call id"
@@ -229,4 +229,4 @@ def test_an_origin_survives_copies_and_is_plain_text_in_json() -> None:
         assert (copied, copied.call_id, copied.caller) == (origin, "call", "me")
         assert (copied.alias, copied.teams) == ("billing", ("red", "t1"))
     assert json.loads(json.dumps({"o": origin})) == {"o": str(origin)}
-    assert origin_of({"metadata": {ORIGIN: str(origin)}}) is None
+    assert origin_of({"metadata": {ORIGIN_KEY: str(origin)}}) is None

@@ -15,18 +15,19 @@ from rich.console import Console
 from stageroute_router.core.arm import Arm
 from stageroute_router.core.snapshot import ArmEvidence
 from stageroute_router.errors import NotYourCallError, SettingsError
+from stageroute_router.groups.decision import RoutingDecision
 from stageroute_router.reports import DecisionReceipt, Reports
 from stageroute_router.reports.database import StoredReports
 from stageroute_router.reports.receipts import receipt_of
 from stageroute_router.reports.stages import stages_of
 from stageroute_router.reports.status import GroupStatus
 from stageroute_router.reports.values import Binding
-from stageroute_router.runtime.runtime import Routed, Runtime
+from stageroute_router.runtime.runtime import Runtime
 from stageroute_router.settings.parsing import parse_groups
 from stageroute_router.store.memory import MemoryStore
 from stageroute_router.store.sql.bodies import mix_of_text, text_of_mix
 from stageroute_router.store.sql.store import SqlStore
-from stageroute_router.store.writes import MixRecorded, StagePlanned
+from stageroute_router.store.writes import DecisionMade, MixRecorded, StagePlanned
 from stageroute_router.terminal.receipt import show_receipt
 from stageroute_router.testing.clock import FakeClock
 from stageroute_router.testing.store.writes import EPOCH, decided, failed, mixed, planned, rewarded, settled
@@ -345,7 +346,7 @@ def routing(url: str) -> Iterator[Runtime]:
 
 def call(
     routing: Runtime, name: str, *, eligible: Sequence[str] | None = None, caller: str | None = None
-) -> Routed:
+) -> RoutingDecision:
     """Make a call that is answered and rewarded."""
     all_arms = [arm.name for arm in ARMS]
     routed = routing.choose("chat", eligible=eligible or all_arms, call_id=name, caller=caller)
@@ -440,20 +441,24 @@ def test_a_mix_in_use_for_long_is_recorded_anew() -> None:
     with Runtime(groups, store=store, clock=clock, seed=1) as routing:
         routing.set_arms("chat", ARMS)
         group = routing._groups["chat"]  # the same estimate for hours is hard to come by
-        recorded: list[MixRecorded] = []
+        stored: list[MixRecorded | DecisionMade] = []
         for wait in (0.0, 3599.0, 1.0, 1.0):
             clock.advance(wait)
             made = group.choose(
                 segment="",
                 price=None,
                 decision_id=f"d{clock()}",
+                call_id=f"c{clock()}",
                 uniform=0.5,
                 eligible=[arm.name for arm in ARMS],
                 now=clock(),
-                record=recorded.append,
+                record=stored.append,
             )
             assert made is not None
-            assert made[1] == recorded[-1].mix_id
+            recorded = [one for one in stored if isinstance(one, MixRecorded)]
+            decided = stored[-1]
+            assert isinstance(decided, DecisionMade)
+            assert decided.mix_id == recorded[-1].mix_id
         assert [one.made_at for one in recorded] == [clock() - 3601.0, clock() - 1.0]
 
 

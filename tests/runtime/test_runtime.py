@@ -24,9 +24,10 @@ from stageroute_router.errors import (
     UnknownGroupError,
 )
 from stageroute_router.groups import in_flight
+from stageroute_router.groups.decision import RoutingDecision
 from stageroute_router.reports.database import StoredReports
 from stageroute_router.reports.status import ArmStatus, GroupStatus, Status
-from stageroute_router.runtime.runtime import Routed, Runtime, open_runtime
+from stageroute_router.runtime.runtime import Runtime, open_runtime
 from stageroute_router.settings.options import Options
 from stageroute_router.settings.parsing import parse_groups
 from stageroute_router.store.memory import MemoryStore
@@ -48,7 +49,7 @@ def runtime() -> Iterator[Runtime]:
     made.close()
 
 
-def call(runtime: Runtime, *, call_id: str = "call-1", cost_usd: float = 0.001) -> Routed:
+def call(runtime: Runtime, *, call_id: str = "call-1", cost_usd: float = 0.001) -> RoutingDecision:
     routed = runtime.choose("chat", eligible=BOTH, call_id=call_id)
     assert routed is not None
     runtime.settled(

@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from stageroute_router.core.arm import Arm
+from stageroute_router.groups.decision import RoutingDecision
 from stageroute_router.reports.status import GroupStatus
-from stageroute_router.runtime.runtime import Routed, Runtime
+from stageroute_router.runtime.runtime import Runtime
 from stageroute_router.settings.parsing import parse_groups
 from stageroute_router.store.contract import Store
 from stageroute_router.store.memory import MemoryStore
@@ -40,7 +41,7 @@ class Worker:
         self.runtime.set_arms("chat", arms)
         assert self.runtime.flush()
 
-    def call(self, *, cost_usd: float = 0.002) -> Routed:
+    def call(self, *, cost_usd: float = 0.002) -> RoutingDecision:
         routed = self.runtime.choose("chat", eligible=self.arms, call_id="c")
         assert routed is not None
         self.runtime.settled(
@@ -66,7 +67,7 @@ class Worker:
 
     def wait_for_the_interval(self) -> None:
         """Have the writer's thread do what is due by the clock, which was put forward."""
-        self.runtime._writer.run(self.runtime._tick).result(20)
+        self.runtime._writer.run(self.runtime._sync.tick).result(20)
 
 
 @pytest.fixture

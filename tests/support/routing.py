@@ -15,23 +15,12 @@ from typing import Any
 
 from stageroute_router.core.arm import Arm
 from stageroute_router.errors import InvalidRewardError, UnknownDecisionError
+from stageroute_router.groups.decision import RoutingDecision
 from stageroute_router.reports.status import GroupStatus
 from stageroute_router.rewards.receipt import RewardReceipt
 
 DEADLINE_S = 20.0
 MESSAGES = [{"role": "user", "content": "hello"}]
-
-
-@dataclass(frozen=True)
-class FakeRouted:
-    """A choice of the fake runtime."""
-
-    decision_id: str
-    arm: str
-    probability: float = 0.5
-    stage: int = 1
-    shadow_price: float = 0.0
-    outside_live_set: bool = False
 
 
 @dataclass
@@ -41,7 +30,7 @@ class FakeRouting:
     groups: set[str]
     prefer: Callable[[Collection[str]], str | None] | None = None
     arms: dict[str, tuple[Arm, ...]] = field(default_factory=dict)
-    chosen: list[tuple[str, tuple[str, ...], FakeRouted]] = field(default_factory=list)
+    chosen: list[tuple[str, tuple[str, ...], RoutingDecision]] = field(default_factory=list)
     call_ids: list[str] = field(default_factory=list)
     segments: list[str] = field(default_factory=list)
     prices: list[float | None] = field(default_factory=list)
@@ -85,12 +74,19 @@ class FakeRouting:
         price: float | None = None,
         caller: str | None = None,
         has_retry: bool = False,
-    ) -> FakeRouted | None:
+    ) -> RoutingDecision | None:
         arm = self.prefer(eligible) if self.prefer else self._random.choice(sorted(eligible))
         if arm is None:
             return None
         with self._changed:
-            routed = FakeRouted(decision_id=f"d{len(self.chosen)}", arm=arm)
+            routed = RoutingDecision(
+                decision_id=f"d{len(self.chosen)}",
+                group=group,
+                arm=arm,
+                stage=1,
+                probability=0.5,
+                shadow_price=0.0,
+            )
             self.chosen.append((group, tuple(sorted(eligible)), routed))
             self.call_ids.append(call_id)
             self.segments.append(segment)

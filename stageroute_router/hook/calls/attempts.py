@@ -1,8 +1,8 @@
 """The attempts of one call: where it has failed, whether it is tried again, and where it may still go.
 
 LiteLLM asks for a deployment anew at each retry, ``order`` level and fallback, and its newer versions tell a custom
-strategy nothing of what has happened before. What is known of it here is in the ledger, by whatever the attempts share:
-the call's id, the note in its metadata, LiteLLM's trace id, or the thread.
+strategy nothing of what has happened before. Open decisions know it, by whatever the attempts share: the call's id, the
+note in its metadata, LiteLLM's trace id, or the thread.
 """
 
 from __future__ import annotations
@@ -11,39 +11,13 @@ from collections.abc import Callable, Collection, Coroutine, Mapping
 from typing import Any
 
 from stageroute_router.hook.calls.failure import seconds
-from stageroute_router.hook.calls.open_decisions import Ledger, Trail
-from stageroute_router.hook.calls.request import NOTE, notes_of, origin_of
+from stageroute_router.hook.calls.open_decisions import Trail
+from stageroute_router.hook.calls.request import order_of, set_order
 from stageroute_router.hook.compat import Deployment, Request
 from stageroute_router.hook.deployments import model_id
 
-_SEAM_BROKE = (AttributeError, ImportError, TypeError)
-
-
-def trail_of(ledger: Ledger, request: Request, *, thread: str) -> Trail | None:
-    """Return where a call has failed before; None at its first attempt.
-
-    Args:
-        ledger: the recent decisions.
-        request: of the attempt, before it is routed.
-        thread: names the calling thread where LiteLLM did not show the request; ``""`` otherwise.
-    """
-    notes = notes_of(request)
-    is_again = bool(notes.get("attempted_retries") or request.get("fallback_depth"))
-    key = origin_of(request) or request.get("litellm_call_id") or thread
-    if not key and not is_again:
-        return None
-    return ledger.trail(
-        str(key) if key else None,
-        noted=notes.get(NOTE) if is_again else None,
-        trace=request.get("litellm_trace_id") if is_again else None,
-    )
-
-
-def has_retry(request: Request, trail: Trail | None) -> bool:
-    """Return whether LiteLLM tries a call again if this attempt of it fails."""
-    most = notes_of(request).get("max_retries")
-    tried = 0 if trail is None else len(trail.decisions)
-    return isinstance(most, int) and not isinstance(most, bool) and most > tried
+MOVED = (AttributeError, ImportError, TypeError)
+"""What it looks like when a private detail of LiteLLM moved. LiteLLM's own refusals are none of these."""
 
 
 def untried(
@@ -56,11 +30,11 @@ def untried(
         trail: where the call has failed.
         group: the model group it is for now.
     """
-    arms = {one.arm for one in trail.decisions if one.group == group}
+    arms = {one.decision.arm for one in trail.attempts if one.decision.group == group}
     others = {arm: ones for arm, ones in replicas.items() if arm not in arms}
     if others:
         return others
-    ids = {one.model_id for one in trail.decisions}
+    ids = {one.deployment for one in trail.attempts}
     rest = {arm: [one for one in ones if model_id(one) not in ids] for arm, ones in replicas.items()}
     return {arm: ones for arm, ones in rest.items() if ones} or replicas
 
@@ -92,18 +66,18 @@ async def healthy_at_a_level(
     Raises:
         Exception: LiteLLM's own error where no level has a healthy deployment; fallbacks depend on it.
     """
-    target = request.get("_target_order")
-    levels = [one for one in sorted(set(orders.values())) if not isinstance(target, int) or one >= target]
+    target = order_of(request)
+    levels = [one for one in sorted(set(orders.values())) if target is None or one >= target]
     healthy: list[Deployment] = []
     refused: Exception | None = None
     for level in levels:
         if any(orders.get(model_id(one), level) >= level for one in healthy):
             continue  # LiteLLM has passed over levels without a healthy deployment itself
         if level != levels[0]:
-            request["_target_order"] = level
+            set_order(request, level)
         try:
             found = await listing()
-        except _SEAM_BROKE:
+        except MOVED:
             raise
         except Exception as error:  # noqa: BLE001 - LiteLLM's own, raised below where no level has any
             refused = refused or error

@@ -1,4 +1,4 @@
-"""What a strategy counts of its own work: calls it left to LiteLLM, and how long its choices took.
+"""What a strategy counts of its own work: calls that LiteLLM chose for, and how long its choices took.
 
 Metrics are read from here when they are asked for. It needs no metrics library, and costs a choice about a microsecond.
 """
@@ -33,8 +33,8 @@ CHOICE_BOUNDS_S = (
 be felt beside a provider's answer."""
 
 
-class Leaving(Enum):
-    """Why a call was left to LiteLLM's own choice."""
+class FallbackReason(Enum):
+    """Why LiteLLM chose for a call, as it would without StageRoute."""
 
     UNMANAGED = "unmanaged"
     """Its model group is not managed by StageRoute. Counted under no group: requested names are the clients'."""
@@ -51,24 +51,24 @@ class Leaving(Enum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Counted:
+class StrategyCounts:
     """What was counted until now, in this process.
 
     Args:
-        left: calls left to LiteLLM's own choice, by model group (``""`` where there is none) and reason.
+        fallbacks: calls that LiteLLM chose for, by model group (``""`` where there is none) and reason.
         choices: choices by duration: one number for each of ``CHOICE_BOUNDS_S``, of choices that took at most so
             long and longer than the bound before, and one for what took longer than all.
         choice_seconds: their durations in all, seconds.
         misnamed: calls whose segment's name could not be used, so that they count in ``""``, by model group.
     """
 
-    left: Mapping[tuple[str, Leaving], int]
+    fallbacks: Mapping[tuple[str, FallbackReason], int]
     choices: tuple[int, ...]
     choice_seconds: float
     misnamed: Mapping[str, int] = field(default_factory=dict)
 
 
-class Tally(ForkAware):
+class StrategyCounters(ForkAware):
     """Counts. Every method may be called from any thread; a forked child counts from zero."""
 
     def __init__(self) -> None:
@@ -81,33 +81,33 @@ class Tally(ForkAware):
 
     def _begin(self) -> None:
         self._lock = threading.Lock()
-        self._left: Counter[tuple[str, Leaving]] = Counter()
+        self._fallbacks: Counter[tuple[str, FallbackReason]] = Counter()
         self._choices = [0] * (len(CHOICE_BOUNDS_S) + 1)
         self._choice_seconds = 0.0
         self._misnamed: Counter[str] = Counter()
 
-    def left(self, group: str, reason: Leaving) -> None:
-        """Count a call that was left to LiteLLM's own choice."""
+    def record_fallback(self, group: str, reason: FallbackReason) -> None:
+        """Count a call that LiteLLM chooses for."""
         with self._lock:
-            self._left[group, reason] += 1
+            self._fallbacks[group, reason] += 1
 
-    def chose(self, seconds: float) -> None:
+    def record_choice(self, seconds: float) -> None:
         """Count a choice that took so many seconds."""
         bucket = bisect_left(CHOICE_BOUNDS_S, seconds)
         with self._lock:
             self._choices[bucket] += 1
             self._choice_seconds += seconds
 
-    def misnamed(self, group: str) -> None:
+    def record_misnamed(self, group: str) -> None:
         """Count a call whose segment's name could not be used."""
         with self._lock:
             self._misnamed[group] += 1
 
-    def read(self) -> Counted:
+    def read(self) -> StrategyCounts:
         """Return what was counted until now."""
         with self._lock:
-            return Counted(
-                left=dict(self._left),
+            return StrategyCounts(
+                fallbacks=dict(self._fallbacks),
                 choices=tuple(self._choices),
                 choice_seconds=self._choice_seconds,
                 misnamed=dict(self._misnamed),

@@ -3,18 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 _PROVIDERS_FAULT = frozenset({401, 402, 403, 404, 408, 425, 429})
 """Besides 5xx: the deployment's key, account, model name or rate limit, or no answer in time. 400, 409, 413 and 422
 answer the request itself."""
-
-_LIMITS = ("timeout", "request_timeout", "stream_timeout")
-_ENDPOINT = ("api_key", "api_base", "base_url")
-_OBJECTS = ("previous_response_id", "conversation", "container", "file_id", "prompt_id")
-_TELLING = frozenset((*_LIMITS, *_ENDPOINT, *_OBJECTS))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,21 +23,6 @@ class Terms:
     time_limit_s: float | None = None
     own_endpoint: bool = False
     names_objects: bool = False
-
-
-_PLAIN = Terms()
-
-
-def terms_of(request: Mapping[str, Any]) -> Terms:
-    """Return what a request says that may make it fail."""
-    if _TELLING.isdisjoint(request):
-        return _PLAIN
-    limits = [limit for name in _LIMITS if (limit := seconds(request.get(name))) is not None]
-    return Terms(
-        time_limit_s=min(limits, default=None),
-        own_endpoint=any(request.get(name) is not None for name in _ENDPOINT),
-        names_objects=any(request.get(name) is not None for name in _OBJECTS),
-    )
 
 
 def seconds(value: object) -> float | None:

@@ -7,7 +7,7 @@ import threading
 import weakref
 from typing import Protocol
 
-from stageroute_router.hook.calls.open_decisions import MadeDecision
+from stageroute_router.groups.decision import RoutingDecision
 from stageroute_router.process.fork import ForkAware, survive_fork
 from stageroute_router.process.logs import loggable
 
@@ -17,10 +17,10 @@ logger = logging.getLogger("stageroute_router")
 class Watcher(Protocol):
     """Somebody who wants to know of decisions: of all routers. Called where calls are routed, so it must be quick."""
 
-    def made(self, call_id: str, decision: MadeDecision) -> None:
+    def made(self, call_id: str, decision: RoutingDecision) -> None:
         """Take a decision, and LiteLLM's id of the call: of this attempt, unless the application chose it."""
 
-    def answered(self, response_id: str, decision: MadeDecision) -> None:
+    def answered(self, response_id: str, decision: RoutingDecision) -> None:
         """Take the id of the answer that a decision led to."""
 
 
@@ -51,21 +51,21 @@ class Watching(ForkAware):
         with self._lock:
             self._watchers = self._others(watcher)
 
-    def made(self, call_id: str, decision: MadeDecision | None) -> None:
+    def made(self, call_id: str, decision: RoutingDecision) -> None:
         """Tell of a decision; whatever goes wrong, the call goes on."""
         for known in self._watchers:
             watcher = known()
-            if watcher is not None and decision is not None:
+            if watcher is not None:
                 try:
                     watcher.made(call_id, decision)
                 except Exception as error:  # noqa: BLE001 - the decision stands whether or not it is watched
                     logger.error("a watcher of decisions failed:\n%s", loggable(error))
 
-    def answered(self, response_id: str, decision: MadeDecision | None) -> None:
+    def answered(self, response_id: str, decision: RoutingDecision) -> None:
         """Tell of an answer; whatever goes wrong, the call goes on."""
         for known in self._watchers:
             watcher = known()
-            if watcher is not None and decision is not None:
+            if watcher is not None:
                 try:
                     watcher.answered(response_id, decision)
                 except Exception as error:  # noqa: BLE001 - likewise

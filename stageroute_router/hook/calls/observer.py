@@ -15,7 +15,7 @@ from typing import Any, Protocol
 import litellm
 from litellm.integrations.custom_logger import CustomLogger
 
-from stageroute_router.hook.calls.request import NOTE, NOTES, ORIGIN
+from stageroute_router.hook.calls.request import DECISION_KEY, METADATA_KEYS, ORIGIN_KEY
 from stageroute_router.hook.calls.response import field_of, plain_response_id
 from stageroute_router.process.fork import ForkAware, survive_fork
 
@@ -50,9 +50,9 @@ class Report:
 
 
 class Listener(Protocol):
-    """Somebody who wants reports: all of them, those of other routers too."""
+    """Takes reports: all of them, those of other routers too."""
 
-    def heard(self, report: Report) -> None:
+    def on_report(self, report: Report) -> None:
         """Take a report. Must not raise."""
 
 
@@ -69,13 +69,13 @@ class Observer(CustomLogger, ForkAware):
         """Hold no lock of the parent's threads."""
         self._lock = threading.Lock()
 
-    def listen(self, listener: Listener) -> None:
+    def attach(self, listener: Listener) -> None:
         """Pass reports on to a listener as long as it exists."""
         with self._lock:
             alive = (known for known in self._listeners if known() is not None)
             self._listeners = (*alive, weakref.ref(listener))
 
-    def dismiss(self, listener: Listener) -> None:
+    def detach(self, listener: Listener) -> None:
         """Stop passing reports on to a listener."""
         with self._lock:
             self._listeners = tuple(
@@ -132,16 +132,16 @@ class Observer(CustomLogger, ForkAware):
         if listeners:
             report = read_report(kwargs, response_obj, failed=failed)
             for listener in listeners:
-                listener.heard(report)
+                listener.on_report(report)
 
 
 def read_report(kwargs: Mapping[str, Any], response_obj: object, *, failed: bool) -> Report:
     """Read what LiteLLM passes to a callback. Prompts, answers and headers are not looked at."""
     logged: Mapping[str, Any] = kwargs.get("standard_logging_object") or {}
     params: Mapping[str, Any] = kwargs.get("litellm_params") or {}
-    metadata = [held for key in NOTES if isinstance(held := params.get(key), Mapping)]
-    noted = next((held[NOTE] for held in metadata if held.get(NOTE)), None)
-    origin = next((held[ORIGIN] for held in metadata if held.get(ORIGIN)), None)
+    metadata = [held for key in METADATA_KEYS if isinstance(held := params.get(key), Mapping)]
+    noted = next((held[DECISION_KEY] for held in metadata if held.get(DECISION_KEY)), None)
+    origin = next((held[ORIGIN_KEY] for held in metadata if held.get(ORIGIN_KEY)), None)
     info = params.get("model_info")
     # What LiteLLM logs stands in the request's metadata, which an application may give to several calls.
     served = (info.get("id") if isinstance(info, Mapping) else None) or logged.get("model_id")

@@ -14,6 +14,7 @@ from collections import OrderedDict
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from stageroute_router.groups.decision import RoutingDecision
 from stageroute_router.hook.calls.episode import Episode
 from stageroute_router.hook.calls.failure import Terms
 from stageroute_router.process.fork import ForkAware, survive_fork
@@ -27,13 +28,13 @@ class Trail:
         call_id: LiteLLM's id of its first attempt.
         trace: LiteLLM's id of the call over all attempts, ``""`` where it has none.
         own_key: whether what the call is recognised by belongs to it alone.
-        decisions: its decisions that failed, in order.
+        attempts: those that failed, in order.
     """
 
     call_id: str
     trace: str
     own_key: bool
-    decisions: tuple[OpenDecision, ...]
+    attempts: tuple[OpenDecision, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,16 +42,11 @@ class OpenDecision:
     """A decision whose call has not been reported on yet.
 
     Args:
-        decision_id: as the runtime named it.
-        group: the model group.
-        arm: the arm chosen.
-        stage: number of the stage it was made in.
-        probability: the probability the arm was chosen with.
-        shadow_price: reward that one more dollar would have bought.
-        model_id: LiteLLM's id of the deployment chosen inside the arm.
+        decision: the runtime's.
+        deployment: LiteLLM's id of the deployment chosen inside the arm.
         minted: whether the call id is ours, and so belongs to this attempt alone.
         episodes: the episodes it was made in.
-        over: whether it is known to have failed before LiteLLM has said so, if it ever does.
+        presumed_failed: whether it is known to have failed before LiteLLM has reported that, if it ever does.
         own_key: whether what its call is recognised by belongs to that call alone, all of its attempts.
         trace: LiteLLM's id of the call over all attempts, ``""`` where it has none.
         thread: of a call whose request LiteLLM did not show, the thread that made it; ``""`` of others.
@@ -59,16 +55,11 @@ class OpenDecision:
         own_limit_s: the deployment's own limit for an answer, in seconds; None without one.
     """
 
-    decision_id: str
-    group: str
-    arm: str
-    stage: int
-    probability: float
-    shadow_price: float
-    model_id: str
+    decision: RoutingDecision
+    deployment: str
     minted: bool
     episodes: tuple[Episode, ...] = ()
-    over: bool = False
+    presumed_failed: bool = False
     own_key: bool = False
     trace: str = ""
     thread: str = ""
@@ -76,39 +67,32 @@ class OpenDecision:
     terms: Terms = field(default_factory=Terms)
     own_limit_s: float | None = None
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MadeDecision:
-    """What is remembered of a decision after its call: for reward tokens, response headers and traces."""
-
-    decision_id: str
-    group: str
-    arm: str
-    stage: int
-    probability: float
-    shadow_price: float
-    model_id: str
+    @property
+    def decision_id(self) -> str:
+        """The decision's id."""
+        return self.decision.decision_id
 
 
-class Ledger(ForkAware):
-    """Open decisions by call id, recent decisions, where calls have failed, and recent calls that were left to LiteLLM.
+class OpenDecisions(ForkAware):
+    """Open decisions by call id, recent decisions, where calls have failed, and recent calls that LiteLLM chose for.
 
-    These memories are bounded. An open decision, or a call left to LiteLLM, is forgotten when ``capacity`` newer calls
-    were made; that only matters where LiteLLM never reports on a call, such as streams that nobody reads to their
-    end. Closed decisions are only remembered for those who still hold the answer: each has up to two of ``remembered``
-    keys. Of calls that failed, the latest ``trails`` times three keys are remembered, for their retries.
+    These memories are bounded. An open decision, or a call that LiteLLM chose for, is forgotten when ``capacity`` newer
+    calls were made; that only matters where LiteLLM never reports on a call, such as streams that are not read to
+    their end. Closed decisions are remembered for code that still holds the answer: each has up to two of
+    ``remembered`` keys. Of calls that failed, the latest ``trails`` times three keys are remembered, for their retries.
     """
 
     def __init__(self, *, capacity: int = 100_000, remembered: int = 50_000, trails: int = 10_000) -> None:
         self._capacity = capacity
-        self._most_trails = trails
         self._remembered = remembered
+        self._max_trails = trails
         self._lock = threading.Lock()
         survive_fork(self)
         # Ordered, because a plain dictionary has to look for its oldest entry among all that were deleted.
         self._open: OrderedDict[str, tuple[OpenDecision, ...]] = OrderedDict()
-        self._made: OrderedDict[str, MadeDecision] = OrderedDict()
-        self._left: OrderedDict[str, str] = OrderedDict()
+        # With the deployment that each was made for.
+        self._recent: OrderedDict[str, tuple[RoutingDecision, str]] = OrderedDict()
+        self._unrouted: OrderedDict[str, str] = OrderedDict()  # the group by what the call is known by
         self._trails: OrderedDict[str, Trail] = OrderedDict()
 
     def after_fork_in_child(self) -> None:
@@ -119,43 +103,49 @@ class Ledger(ForkAware):
 
     def __len__(self) -> int:
         with self._lock:
-            return sum(any(not one.over for one in attempts) for attempts in self._open.values())
+            return sum(any(not one.presumed_failed for one in attempts) for attempts in self._open.values())
 
-    def opened(self, call_id: str, decision: OpenDecision) -> None:
-        """Remember a decision."""
+    def add(self, key: str, attempt: OpenDecision) -> None:
+        """Remember the decision of an attempt by what the attempt's end will be recognised by."""
         with self._lock:
-            self._left.pop(call_id, None)
-            self._open[call_id] = (*self._open.get(call_id, ()), decision)
+            self._unrouted.pop(key, None)
+            self._open[key] = (*self._open.get(key, ()), attempt)
             _trim(self._open, self._capacity)
-            self._remember(call_id, decision)
+            self._remember(key, attempt.decision, attempt.deployment)
 
-    def claim(self, call_id: str, *, model_id: str, noted: str | None, failed: bool) -> OpenDecision | None:
-        """Return the decision that a report is about and forget it; None if it is not one of ours.
+    def match(self, key: str, *, model_id: str, noted: str | None, failed: bool) -> OpenDecision | None:
+        """Return the open decision that a report is about and forget it; None if it is not one of ours.
 
         Of several attempts at the same deployment the first one fails and the last one succeeds.
+
+        Args:
+            key: what the attempt is recognised by.
+            model_id: id of the deployment that served; ``""`` where LiteLLM does not say.
+            noted: the decision that the request's metadata name, if they do.
+            failed: whether the attempt failed.
         """
         with self._lock:
-            candidates = self._open.get(call_id)
-            if candidates is None:
+            attempts = self._open.get(key)
+            if attempts is None:
                 return None
-            if call_id in self._left and all(one.model_id != model_id for one in candidates):
+            if key in self._unrouted and all(one.deployment != model_id for one in attempts):
                 return None  # of an attempt after ours, which LiteLLM chose for
-            decision = _meant(candidates, model_id=model_id, noted=noted, failed=failed)
-            if decision is None:
+            attempt = _reported(attempts, model_id=model_id, noted=noted, failed=failed)
+            if attempt is None:
                 return None
-            # An attempt that is over waits for its report only as long as one may come.
+            # An attempt that is presumed to have failed waits for its report only as long as one may come.
             rest = tuple(
-                other for other in candidates if other is not decision and (failed or not other.over)
+                other for other in attempts if other is not attempt and (failed or not other.presumed_failed)
             )
             if rest:
-                self._open[call_id] = rest
+                self._open[key] = rest
             else:
-                del self._open[call_id]
+                del self._open[key]
             if failed:
-                self._failed(call_id, decision)
-            elif decision.trail is not None or call_id in self._trails:
-                self._forget_trail(call_id, decision)
-            return None if decision.over else decision
+                self._extend_trail(key, attempt)
+            elif attempt.trail is not None or key in self._trails:
+                self._forget_trail(key, attempt)
+            return None if attempt.presumed_failed else attempt
 
     def trail(self, key: str | None, *, noted: object = None, trace: object = None) -> Trail | None:
         """Return where a call has failed before; None where it has not.
@@ -182,107 +172,110 @@ class Ledger(ForkAware):
                     found = _trail_after(key or "", attempt, found)
             return found
 
-    def _failed(self, call_id: str, decision: OpenDecision) -> None:
-        trail = _trail_after(call_id, decision, self._trails.get(call_id, decision.trail))
-        for key in (call_id, decision.decision_id, decision.trace, decision.thread):
-            if key:
-                self._trails.pop(key, None)
-                self._trails[key] = trail
-        _trim(self._trails, 3 * self._most_trails)
-
-    def _forget_trail(self, call_id: str, decision: OpenDecision) -> None:
-        trail = self._trails.pop(call_id, decision.trail)
-        for one in (decision, *(() if trail is None else trail.decisions)):
-            for key in (one.decision_id, one.trace, one.thread):
-                self._trails.pop(key, None)
-
-    def over(self, call_id: str, *, serving: str | None) -> tuple[OpenDecision, ...]:
+    def fail_others(self, key: str, *, serving: str | None) -> tuple[OpenDecision, ...]:
         """Take all attempts of a call but the serving one to have failed; return those not known to have yet.
 
         Their reports are not mistaken for the serving one's, should they come after all.
 
         Args:
-            call_id: of the call.
+            key: what the call is recognised by.
             serving: the decision whose answer is going out; None where none of them answered.
         """
         with self._lock:
-            candidates = self._open.get(call_id, ())
-            failed = tuple(one for one in candidates if one.decision_id != serving and not one.over)
+            attempts = self._open.get(key, ())
+            failed = tuple(one for one in attempts if one.decision_id != serving and not one.presumed_failed)
             if failed:
-                self._open[call_id] = tuple(
-                    replace(one, over=True) if one in failed else one for one in candidates
+                self._open[key] = tuple(
+                    replace(one, presumed_failed=True) if one in failed else one for one in attempts
                 )
             return failed
 
-    def left(self, key: str, group: str) -> None:
-        """Remember that a call was left to LiteLLM's own choice."""
+    def add_unrouted(self, key: str, group: str) -> None:
+        """Remember that LiteLLM chose for a call of a model group."""
         with self._lock:
-            self._left[key] = group
-            _trim(self._left, self._capacity)
+            self._unrouted[key] = group
+            _trim(self._unrouted, self._capacity)
 
-    def answered(self, call_id: str, response_id: str) -> None:
-        """Make a call that was left to LiteLLM known by its response id, too."""
-        group = self._left.get(call_id)
+    def add_response_id(self, key: str, response_id: str, *, attempt: OpenDecision | None) -> None:
+        """Make a call known by the id of its answer, too.
+
+        Args:
+            key: what the call is known by.
+            response_id: the answer's.
+            attempt: the one that answered; None where LiteLLM chose for it.
+        """
+        if attempt is not None:
+            with self._lock:
+                self._remember(response_id, attempt.decision, attempt.deployment)
+            return
+        group = self._unrouted.get(key)
         if group is not None:
-            self.left(response_id, group)
+            self.add_unrouted(response_id, group)
 
-    def served(self, decision: OpenDecision, response_id: str) -> None:
-        """Make a decision known by the id of its answer, too."""
-        with self._lock:
-            self._remember(response_id, decision)
+    def add_alias(self, alias: str, key: str) -> None:
+        """Make the recent decision that ``key`` names, if there is one, known by one more key."""
+        known = self._recent.get(key)
+        if known is not None:
+            with self._lock:
+                self._remember(alias, *known)
 
-    def also_known_as(self, key: str, decision: MadeDecision) -> None:
-        """Make a recent decision known by one more key."""
-        with self._lock:
-            self._remember_made(key, decision)
+    def find(self, key: str, *, served_by: str | None = None) -> RoutingDecision | None:
+        """Return a recent decision by its call's id or its answer's; the last one that has it, None if none has.
 
-    def made(self, key: str) -> MadeDecision | None:
-        """Return a recent decision by its call's id or its answer's; the last one that names it."""
-        return self._made.get(key)
+        Args:
+            key: the id.
+            served_by: id of the deployment that answered: a decision for another one was not the last attempt, which
+                LiteLLM chose for. Default: any.
+        """
+        decision, deployment = self._recent.get(key, (None, ""))
+        return None if served_by and served_by != deployment else decision
 
-    def group_left(self, key: str) -> str | None:
-        """Return the group of a recent call that was left to LiteLLM, or None."""
-        return self._left.get(key)
+    def unrouted_group(self, key: str) -> str | None:
+        """Return the group of a recent call that LiteLLM chose for, or None."""
+        return self._unrouted.get(key)
 
-    def _remember(self, key: str, decision: OpenDecision) -> None:
-        made = MadeDecision(
-            decision_id=decision.decision_id,
-            group=decision.group,
-            arm=decision.arm,
-            stage=decision.stage,
-            probability=decision.probability,
-            shadow_price=decision.shadow_price,
-            model_id=decision.model_id,
-        )
-        self._remember_made(key, made)
+    def _extend_trail(self, key: str, attempt: OpenDecision) -> None:
+        trail = _trail_after(key, attempt, self._trails.get(key, attempt.trail))
+        for name in (key, attempt.decision_id, attempt.trace, attempt.thread):
+            if name:
+                self._trails.pop(name, None)
+                self._trails[name] = trail
+        _trim(self._trails, 3 * self._max_trails)
 
-    def _remember_made(self, key: str, decision: MadeDecision) -> None:
-        self._made.pop(key, None)  # so that it counts as new
-        self._made[key] = decision
-        _trim(self._made, self._remembered)
+    def _forget_trail(self, key: str, attempt: OpenDecision) -> None:
+        trail = self._trails.pop(key, attempt.trail)
+        for one in (attempt, *(() if trail is None else trail.attempts)):
+            for name in (one.decision_id, one.trace, one.thread):
+                self._trails.pop(name, None)
+
+    def _remember(self, key: str, decision: RoutingDecision, deployment: str) -> None:
+        self._recent.pop(key, None)  # so that it counts as new
+        self._recent[key] = (decision, deployment)
+        _trim(self._recent, self._remembered)
 
 
-def _meant(
-    candidates: tuple[OpenDecision, ...], *, model_id: str, noted: str | None, failed: bool
+def _reported(
+    attempts: tuple[OpenDecision, ...], *, model_id: str, noted: str | None, failed: bool
 ) -> OpenDecision | None:
-    if candidates[0].minted and len(candidates) == 1:
-        return candidates[0]
-    in_order = candidates if failed else candidates[::-1]
-    here = [decision for decision in in_order if decision.model_id == model_id]
+    """Return the attempt that a report is about."""
+    if attempts[0].minted and len(attempts) == 1:
+        return attempts[0]
+    in_order = attempts if failed else attempts[::-1]
+    here = [one for one in in_order if one.deployment == model_id]
     if not here and not (failed and model_id):
         # LiteLLM does not say who served, or what it says was overwritten by another call.
         here = list(in_order)
-    return next((decision for decision in here if decision.decision_id == noted), here[0] if here else None)
+    return next((one for one in here if one.decision_id == noted), here[0] if here else None)
 
 
-def _trail_after(key: str, decision: OpenDecision, before: Trail | None) -> Trail:
+def _trail_after(key: str, attempt: OpenDecision, before: Trail | None) -> Trail:
     if before is None:
-        return Trail(key, decision.trace, decision.own_key, (decision,))
-    if any(one.decision_id == decision.decision_id for one in before.decisions):
+        return Trail(key, attempt.trace, attempt.own_key, (attempt,))
+    if any(one.decision_id == attempt.decision_id for one in before.attempts):
         return before
-    return replace(before, decisions=(*before.decisions, decision))
+    return replace(before, attempts=(*before.attempts, attempt))
 
 
-def _trim(entries: OrderedDict[str, Any], most: int) -> None:
-    while len(entries) > most:
+def _trim(entries: OrderedDict[str, Any], limit: int) -> None:
+    while len(entries) > limit:
         entries.popitem(last=False)

@@ -32,7 +32,7 @@ READ_CHARACTERS = 2048
 """How many characters of a text are embedded, from its beginning: about 350 English words, which tell what it is about.
 It bounds the price, and most models take no more than some thousands of tokens."""
 
-NOTED = "stageroute_embedding_for"
+EMBEDDING_CALL_KEY = "stageroute_embedding_for"
 """The group stands under this key of the question's metadata, for whoever listens to LiteLLM's calls."""
 
 _PATIENCE = 5
@@ -157,7 +157,7 @@ class Embedder:
         return {
             "num_retries": 0,
             "disable_fallbacks": True,
-            "metadata": {NOTED: self._group},
+            "metadata": {EMBEDDING_CALL_KEY: self._group},
         }
 
     def _found(self, text: str, response: object) -> str:

@@ -13,19 +13,20 @@ from importlib import import_module
 from inspect import iscoroutinefunction
 from typing import Any
 
-from stageroute_router.core.segments.features import asked_text
 from stageroute_router.core.segments.names import AUTO_PREFIX, LONGEST_SEGMENT, is_segment
 from stageroute_router.errors import SettingsError
-from stageroute_router.hook.calls.request import GIVEN, NOTES, origin_of
+from stageroute_router.hook.calls.request import (
+    APP_KEY,
+    LABEL,
+    PRICE,
+    given_with,
+    noted,
+    origin_of,
+    tags_of,
+    text_of,
+)
 from stageroute_router.settings.group import GroupSettings
 from stageroute_router.settings.segments import SegmentSettings
-
-LABEL = "segment"
-"""The name of the label among what the application says about a call."""
-
-
-PRICE = "price"
-"""The name of what its caller would pay, likewise."""
 
 
 class WrongPriceError(ValueError):
@@ -83,7 +84,7 @@ def segment_source(settings: SegmentSettings, *, place: str) -> SegmentSource:
         case "label":
             return lambda call: _listed(_checked(_label(call.request), what="the label"), names)
         case "tag":
-            return lambda call: _of_tags(_tags(call.request), names)
+            return lambda call: _of_tags(tags_of(call.request), names)
         case "key":
             return lambda call: _listed(_first_name(_key_names(call.request), what="the key's alias"), names)
         case "team":
@@ -109,29 +110,14 @@ def price_of(request: Mapping[str, Any]) -> float | None:
         return None
     if isinstance(price, bool) or not isinstance(price, int | float) or not 0 <= price < math.inf:
         raise WrongPriceError(
-            f"metadata[{GIVEN!r}][{PRICE!r}] is no finite number of at least 0; write the reward that a dollar has to "
-            f'buy, such as {{"{PRICE}": 50}}'
+            f"metadata[{APP_KEY!r}][{PRICE!r}] is no finite number of at least 0; write the reward that a dollar has "
+            f'to buy, such as {{"{PRICE}": 50}}'
         )
     return float(price)
 
 
-def text_of(request: Mapping[str, Any], asked: Mapping[str, Any]) -> str:
-    """Return the text that tells what a call is about; the arguments are those of :class:`Call`."""
-    seen = {**asked, **request}
-    return asked_text(messages=seen.get("messages"), prompt=seen.get("prompt"), input=seen.get("input"))
-
-
 def _by_text(call: Call) -> str:
     return call.by_text(text_of(call.request, call.asked))
-
-
-def given_with(request: Mapping[str, Any]) -> object:
-    """Return what the application says about a call, of whatever type it is; None if it says nothing."""
-    for key in NOTES:
-        notes = request.get(key)
-        if isinstance(notes, Mapping) and notes.get(GIVEN) is not None:
-            return notes[GIVEN]
-    return None
 
 
 def _listed(name: str, names: frozenset[str]) -> str:
@@ -144,18 +130,10 @@ def _label(request: Mapping[str, Any]) -> object:
         return None
     if not isinstance(given, Mapping):
         raise WrongSegmentError(
-            f"metadata[{GIVEN!r}] is a {type(given).__name__}; it has to be a mapping such as "
+            f"metadata[{APP_KEY!r}] is a {type(given).__name__}; it has to be a mapping such as "
             f'{{"{LABEL}": "sql"}}'
         )
     return given.get(LABEL)
-
-
-def _tags(request: Mapping[str, Any]) -> Iterable[object]:
-    for key in NOTES:
-        notes = request.get(key)
-        if isinstance(notes, Mapping) and isinstance(tags := notes.get("tags"), list | tuple) and tags:
-            return tags
-    return ()
 
 
 def _of_tags(tags: Iterable[object], names: frozenset[str]) -> str:
@@ -167,19 +145,14 @@ def _of_tags(tags: Iterable[object], names: frozenset[str]) -> str:
 def _key_names(request: Mapping[str, Any]) -> Iterable[object]:
     """Return the names of the key that a call was made with: a server's word, or else the application's own."""
     origin = origin_of(request)
-    return (_noted(request, "user_api_key_alias"),) if origin is None else (origin.alias, origin.caller)
+    return (noted(request, "user_api_key_alias"),) if origin is None else (origin.alias, origin.caller)
 
 
 def _team_names(request: Mapping[str, Any]) -> Iterable[object]:
     origin = origin_of(request)
     if origin is not None:
         return origin.teams
-    return (_noted(request, "user_api_key_team_alias"), _noted(request, "user_api_key_team_id"))
-
-
-def _noted(request: Mapping[str, Any], name: str) -> object:
-    found = (notes.get(name) for key in NOTES if isinstance(notes := request.get(key), Mapping))
-    return next((value for value in found if value), None)
+    return (noted(request, "user_api_key_team_alias"), noted(request, "user_api_key_team_id"))
 
 
 def _first_name(candidates: Iterable[object], *, what: str) -> str:

@@ -15,7 +15,8 @@ import litellm
 import pytest
 
 from stageroute_router import StageRouteRouter
-from stageroute_router.hook.calls.failure import Terms, providers_fault, terms_of
+from stageroute_router.hook.calls.failure import Terms, providers_fault
+from stageroute_router.hook.calls.request import terms_of
 from stageroute_router.testing.provider.provider import SimulatedProvider
 from stageroute_router.testing.simulated_model import SimulatedModel
 

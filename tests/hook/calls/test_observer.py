@@ -57,7 +57,7 @@ def test_a_retry_is_a_decision_of_its_own(
     assert reports == {"d0": ("failed", BAD), "d1": ("settled", GOOD)}
     assert made.control.record_reward(response, 1.0).decision_id == "d1"
     assert made.control.record_reward(response.id, 1.0).decision_id == "d1"
-    assert len(made.control.strategy._ledger) == 0
+    assert len(made.control.strategy._decisions) == 0
 
 
 @both
@@ -163,22 +163,22 @@ def test_a_call_that_is_reported_twice_is_settled_once(routed: Call, entry: Call
     made = routed([entry("a")])
     choose_once(made)
     for _ in range(2):
-        made.control.strategy.heard(report())
+        made.control.strategy.on_report(report())
     assert [kind for kind, _, _ in made.routing.reports] == ["settled"]
 
 
 def test_a_report_from_the_cache_withdraws_the_decision(routed: Call, entry: Call) -> None:
     made = routed([entry("a")])
     choose_once(made)
-    made.control.strategy.heard(report(from_cache=True))
+    made.control.strategy.on_report(report(from_cache=True))
     assert [kind for kind, _, _ in made.routing.reports] == ["withdrawn"]
 
 
 def test_reports_of_calls_that_are_not_ours_are_ignored(routed: Call, entry: Call) -> None:
     made = routed([entry("a")])
     choose_once(made)
-    made.control.strategy.heard(report(call_id="another"))
-    made.control.strategy.heard(report(failed=True, model_id="a deployment of another router"))
+    made.control.strategy.on_report(report(call_id="another"))
+    made.control.strategy.on_report(report(failed=True, model_id="a deployment of another router"))
     assert made.routing.reports == []
 
 
@@ -189,7 +189,7 @@ def test_a_report_without_a_price_counts_as_free_and_says_so_once(
     made = routed([entry("a", "openai/without-a-price")])
     for call_id in ("c1", "c2"):
         choose_once(made, call_id)
-        made.control.strategy.heard(report(call_id=call_id, cost_usd=None))
+        made.control.strategy.on_report(report(call_id=call_id, cost_usd=None))
     assert [said["cost_usd"] for _, _, said in made.routing.reports] == [0.0, 0.0]
     warned = [line for line in caplog.messages if "knows no price for arm 'openai/without-a-price'" in line]
     assert len(warned) == 1

@@ -14,7 +14,13 @@ import pytest
 from stageroute_router import StageRouteRouter, attach
 from stageroute_router.errors import SettingsError
 from stageroute_router.hook.segments import embedding as embedding_module
-from stageroute_router.hook.segments.embedding import NOTED, READ_CHARACTERS, Embedder, Embedding, is_asking
+from stageroute_router.hook.segments.embedding import (
+    EMBEDDING_CALL_KEY,
+    READ_CHARACTERS,
+    Embedder,
+    Embedding,
+    is_asking,
+)
 from stageroute_router.settings.parsing import parse_groups
 from stageroute_router.testing.provider.provider import SimulatedProvider
 from stageroute_router.testing.simulated_model import SimulatedModel
@@ -128,13 +134,13 @@ async def test_the_question_itself_is_neither_routed_nor_charged_nor_counted(
 ) -> None:
     """An embedding costs a million times what the calls cost here."""
     before = router.stageroute.status("by-embedder")
-    left = dict(router.stageroute.strategy.tally.read().left)
+    left = dict(router.stageroute.strategy.counters.read().fallbacks)
     for kind in ("completion", "acompletion"):
         await call(router, COOK(f"leeks {kind}"), kind)
     after = router.stageroute.status("by-embedder")
     assert after.calls == before.calls + 2
     assert after.spend_usd - before.spend_usd < 0.1
-    assert router.stageroute.strategy.tally.read().left == left
+    assert router.stageroute.strategy.counters.read().fallbacks == left
     assert router.stageroute.strategy.open_calls() <= 2
     assert after.warnings == ()
 
@@ -289,7 +295,7 @@ async def test_what_is_asked_says_whom_it_is_for_and_has_no_fallback() -> None:
         "input": ["half a ? character"],
         "disable_fallbacks": True,
         "num_retries": 0,
-        "metadata": {NOTED: "chat"},
+        "metadata": {EMBEDDING_CALL_KEY: "chat"},
     }
     assert not is_asking()
 

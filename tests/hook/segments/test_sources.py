@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from stageroute_router.errors import SettingsError
-from stageroute_router.hook.calls.request import ORIGIN, Origin
+from stageroute_router.hook.calls.request import ORIGIN_KEY, Origin
 from stageroute_router.hook.segments.sources import segment_sources
 from stageroute_router.settings.parsing import parse_groups
 from tests.support.routing import MESSAGES
@@ -111,7 +111,7 @@ def test_a_label_that_is_no_name_is_counted_and_never_shown(
     call = ask({"by": "label"})
     for _ in range(3):
         assert call(metadata={"stageroute": {"segment": label}}) == ""
-    assert call.routed.control.strategy.tally.read().misnamed == {"chat": 3}
+    assert call.routed.control.strategy.counters.read().misnamed == {"chat": 3}
     (line,) = logged()
     assert "the label" in line
     assert str(label) not in line.replace("'auto:'", "")
@@ -159,18 +159,18 @@ def test_a_tag_is_a_segment(ask: Callable[..., Any], names: list[str], tags: lis
 @pytest.mark.parametrize(
     ("by", "metadata", "segment"),
     [
-        ("key", {ORIGIN: Origin(caller="0123456789abcdef", alias="billing")}, "billing"),
-        ("key", {ORIGIN: Origin(caller="0123456789abcdef")}, "0123456789abcdef"),
-        ("key", {ORIGIN: Origin(caller="0123456789abcdef", alias="x" * 65)}, "0123456789abcdef"),
+        ("key", {ORIGIN_KEY: Origin(caller="0123456789abcdef", alias="billing")}, "billing"),
+        ("key", {ORIGIN_KEY: Origin(caller="0123456789abcdef")}, "0123456789abcdef"),
+        ("key", {ORIGIN_KEY: Origin(caller="0123456789abcdef", alias="x" * 65)}, "0123456789abcdef"),
         (
             "key",
-            {ORIGIN: Origin(caller="0123456789abcdef"), "user_api_key_alias": "forged"},
+            {ORIGIN_KEY: Origin(caller="0123456789abcdef"), "user_api_key_alias": "forged"},
             "0123456789abcdef",
         ),
         ("key", {"user_api_key_alias": "billing", "user_api_key_hash": "ab"}, "billing"),
         ("key", {"user_api_key_hash": "ab"}, ""),
-        ("team", {ORIGIN: Origin(teams=("red", "t1"))}, "red"),
-        ("team", {ORIGIN: Origin(teams=("t1",)), "user_api_key_team_alias": "forged"}, "t1"),
+        ("team", {ORIGIN_KEY: Origin(teams=("red", "t1"))}, "red"),
+        ("team", {ORIGIN_KEY: Origin(teams=("t1",)), "user_api_key_team_alias": "forged"}, "t1"),
         ("team", {"user_api_key_team_alias": None, "user_api_key_team_id": "t1"}, "t1"),
         ("team", {}, ""),
     ],

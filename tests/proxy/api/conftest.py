@@ -29,7 +29,7 @@ with warnings.catch_warnings():
     from litellm.proxy._types import UserAPIKeyAuth
 
 from stageroute_router import StageRouteRouter
-from stageroute_router.hook.calls.request import ORIGIN, Origin
+from stageroute_router.hook.calls.request import ORIGIN_KEY, Origin
 from stageroute_router.proxy.api import api_router
 from stageroute_router.proxy.caller import caller_of
 from stageroute_router.proxy.interfaces import ProxyNotReadyError
@@ -112,7 +112,7 @@ class Served:
         response = self.routing.router.completion(
             model=GROUP,
             messages=[{"role": "user", "content": f"question {self.calls}"}],
-            metadata={ORIGIN: origin},
+            metadata={ORIGIN_KEY: origin},
         )
         response.origin = origin
         give_up = time.monotonic() + DEADLINE_S
