@@ -38,7 +38,7 @@ from grafana_foundation_sdk.models.dashboard import (
     VariableSort,
 )
 
-from stageroute_router.reports.figures import ARM_FIGURES, GROUP_FIGURES, SEGMENT_FIGURES, Figure
+import stageroute_router.reports.figures as table  # of this repository's version: no public name
 
 SOURCE = DataSourceRef(type_val="prometheus", uid="${datasource}")
 GROUP = '{job=~"$job",group=~"$group"}'
@@ -47,7 +47,7 @@ WORKER = '{job=~"$job"}'
 UNITS = {"usd": "currencyUSD", "share": "percentunit", "reward": "percentunit", "moment": "dateTimeAsIso"}
 """Grafana's name of a figure's unit; others have none."""
 
-OF_GROUP: Mapping[str, Figure[Any]] = {figure.name: figure for figure in GROUP_FIGURES}
+OF_GROUP: Mapping[str, table.Figure[Any]] = {figure.name: figure for figure in table.GROUP_FIGURES}
 
 # Every worker of a group shows the group's own numbers, which are the same but for the moment when they were read. So
 # the largest is taken instead of their sum; what is a worker's own is added up.
@@ -117,7 +117,7 @@ def curve(
     return numbered(panel, list(queries))
 
 
-def now(figure: Figure[Any], *labels: str, how: str = "max") -> prometheus.Dataquery:
+def now(figure: table.Figure[Any], *labels: str, how: str = "max") -> prometheus.Dataquery:
     """Return the query of a figure's present value, a series per group and each other of its labels."""
     shown = ("group", *labels)
     metric = f"{figure.metric}_total" if figure.counts else figure.metric
@@ -132,17 +132,17 @@ def number_of(name: str, *, how: str = "max") -> stat.Panel:
     return number(figure.title, figure.help, UNITS.get(figure.unit, "none"), now(figure, how=how))
 
 
-def curve_of(figure: Figure[Any], *labels: str) -> timeseries.Panel:
+def curve_of(figure: table.Figure[Any], *labels: str) -> timeseries.Panel:
     """Return a panel with a figure's line per series."""
     return curve(figure.title, figure.help, UNITS.get(figure.unit, "none"), now(figure, *labels))
 
 
 def charted() -> list[Any]:
     """Return the panels of all figures that say themselves that they want one."""
-    tables: tuple[tuple[tuple[Figure[Any], ...], tuple[str, ...]], ...] = (
-        (GROUP_FIGURES, ()),
-        (ARM_FIGURES, ("arm",)),
-        (SEGMENT_FIGURES, ("segment",)),
+    tables: tuple[tuple[tuple[table.Figure[Any], ...], tuple[str, ...]], ...] = (
+        (table.GROUP_FIGURES, ()),
+        (table.ARM_FIGURES, ("arm",)),
+        (table.SEGMENT_FIGURES, ("segment",)),
     )
     return [
         curve_of(figure, *labels).span(6) for figures, labels in tables for figure in figures if figure.chart
