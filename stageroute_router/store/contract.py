@@ -20,7 +20,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Protocol
 
 from stageroute_router.store.history import HistoryPoint
-from stageroute_router.store.records import CommitReport, Difference, StoredDecision, StoredGroup
+from stageroute_router.store.records import (
+    CommitReport,
+    Difference,
+    StatisticsByStage,
+    StoredDecision,
+    StoredGroup,
+)
 from stageroute_router.store.writes import MixRecorded, StagePlanned, Write
 
 PENDING_REWARD_LIFETIME_S = 24 * 3600.0
@@ -77,6 +83,15 @@ class Store(Protocol):
         """Return what is stored of a group; an empty one when nothing is.
 
         What cannot be used is left out and named in :attr:`StoredGroup.problems`: it is no error, and it stays.
+        """
+        ...
+
+    def statistics_by_stage(self, group: str) -> StatisticsByStage:
+        """Return a group's statistics per stage and cell; a cell of zeros is as good as none.
+
+        An observation counts in the stage in which its decision was made, however late its cost or reward comes. What
+        was folded away has no stage any more: None. All stages together are the statistics that :meth:`load` returns,
+        up to rounding.
         """
         ...
 

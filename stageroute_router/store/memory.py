@@ -23,6 +23,7 @@ from stageroute_router.store.ledger.entries import NOTHING, Applied, Entry
 from stageroute_router.store.ledger.ledger import Ledger
 from stageroute_router.store.ledger.sums import (
     Fold,
+    FoldKey,
     Folds,
     Upkeep,
     add_up,
@@ -30,8 +31,17 @@ from stageroute_router.store.ledger.sums import (
     differences,
     folded_account,
     folding_limit,
+    stages_of,
+    statistics_by_stage,
 )
-from stageroute_router.store.records import CellKey, CommitReport, Difference, StoredDecision, StoredGroup
+from stageroute_router.store.records import (
+    CellKey,
+    CommitReport,
+    Difference,
+    StatisticsByStage,
+    StoredDecision,
+    StoredGroup,
+)
 from stageroute_router.store.validation import check_batch, check_retention
 from stageroute_router.store.writes import DecisionMade, MixRecorded, SegmenterFitted, StagePlanned, Write
 
@@ -66,6 +76,7 @@ class MemoryStore(ForkAware):
         self._ledger = Ledger()
         self._statistics: defaultdict[str, dict[CellKey, ArmStatistics]] = defaultdict(dict)
         self._ledger.cells = self._statistics
+        self._by_stage: defaultdict[str, dict[tuple[int, CellKey], ArmStatistics]] = defaultdict(dict)
         self._mixes: dict[str, MixRecorded] = {}
         self._history: defaultdict[str, dict[float, HistoryPoint]] = defaultdict(dict)
 
@@ -91,6 +102,12 @@ class MemoryStore(ForkAware):
                 ),
                 version=self._ledger.versions.get(group, 0),
             )
+
+    def statistics_by_stage(self, group: str) -> StatisticsByStage:
+        """Return a group's statistics per stage and cell, and what was folded away, whose stage is None."""
+        with self._lock:
+            folded = {cell: one.statistics for (of, _, cell), one in self._folded.items() if of == group}
+            return statistics_by_stage(self._by_stage.get(group, {}), folded=folded)
 
     def groups(self) -> Sequence[str]:
         """Return the names of all groups with anything stored, sorted."""
@@ -189,6 +206,8 @@ class MemoryStore(ForkAware):
                     statistics[cell] = statistics.get(cell, NOTHING) + increment
             for forgotten in applied.forgotten:
                 self._forget(*forgotten)
+            for (group, stage, cell), increment in applied.by_stage.items():
+                self._add_to_stage(group, (stage, cell), increment)
             for mix in applied.mixes:
                 self._mixes.setdefault(mix.mix_id, mix)
             self._sample(applied, now)
@@ -212,6 +231,7 @@ class MemoryStore(ForkAware):
             for group in {difference.group for difference in found}:
                 cells = cells_of(folds, group)
                 self._statistics[group] = {cell: fold.statistics for cell, fold in cells.items()}
+                self._by_stage[group] = stages_of(folds, group)
                 account = self._ledger.accounts.get(group, Account())
                 self._ledger.accounts[group] = folded_account(account, cells.values())
                 self._ledger.versions[group] = self._ledger.versions.get(group, 0) + 1
@@ -258,11 +278,18 @@ class MemoryStore(ForkAware):
         if not self._ledger.segments[group, segment].is_known:
             for cell in [cell for cell in cells if cell[0] == segment]:
                 del cells[cell]
+        by_stage = self._by_stage[group]
+        for stage, (of, arm) in [key for key in by_stage if key[1][0] == segment]:
+            self._add_to_stage(group, (stage, ("", arm)), by_stage.pop((stage, (of, arm))))
         moved = (
-            (name, ("", arm) if (name, of) == (group, segment) else (of, arm))
-            for name, (of, arm) in self._folded
+            (name, stage, ("", arm) if (name, of) == (group, segment) else (of, arm))
+            for name, stage, (of, arm) in self._folded
         )
         self._folded = add_up(zip(moved, self._folded.values(), strict=True))
+
+    def _add_to_stage(self, group: str, key: tuple[int, CellKey], more: ArmStatistics) -> None:
+        by_stage = self._by_stage[group]
+        by_stage[key] = by_stage.get(key, NOTHING) + more
 
     def _stages(self, group: str) -> list[StagePlanned]:
         return [stage for (name, _), stage in sorted(self._ledger.stages.items()) if name == group]
@@ -294,7 +321,7 @@ class MemoryStore(ForkAware):
         if oldest:
             ledger.folded_up_to = oldest[-1]
             old = [one for one in entries if one.decision.made_at <= oldest[-1]]
-            self._folded = add_up([*self._folded.items(), *_folds_of(old)])
+            self._fold_away(add_up(_folds_of(old)))
             for entry in old:
                 ledger.remove(entry)
             until = oldest[-1] - MIX_LIFETIME_S
@@ -303,18 +330,29 @@ class MemoryStore(ForkAware):
         is_done = max(lost, len(oldest)) < UPKEEP_STEP
         self._upkeep = Upkeep(folded_up_to=ledger.folded_up_to, last_at=now if is_done else 0.0)
 
+    def _fold_away(self, folds: Folds) -> None:
+        """Move what old decisions amount to from their stages to what no stage is known of any more."""
+        folded = (((group, None, cell), fold) for (group, _, cell), fold in folds.items())
+        self._folded = add_up([*self._folded.items(), *folded])
+        for (group, stage, cell), fold in folds.items():
+            if stage is not None:
+                self._add_to_stage(group, (stage, cell), NOTHING - fold.statistics)
+        for group, by_stage in self._by_stage.items():
+            self._by_stage[group] = {key: sums for key, sums in by_stage.items() if sums.pulls > 0}
+
     def _folds(self) -> Folds:
         return add_up([*self._folded.items(), *_folds_of(self._ledger.decisions.values())])
 
     def _differences(self, folds: Folds) -> list[Difference]:
         return [
             difference
-            for group in sorted({*self._ledger.accounts, *(group for group, _ in folds)})
+            for group in sorted({*self._ledger.accounts, *(group for group, *_ in folds)})
             for difference in differences(
                 group,
                 statistics=self._statistics.get(group, {}),
+                by_stage=self._by_stage.get(group, {}),
                 account=self._ledger.accounts.get(group, Account()),
-                cells=cells_of(folds, group),
+                folds=folds,
             )
         ]
 
@@ -335,9 +373,9 @@ def _made_at(decision: DecisionMade) -> float:
     return decision.made_at
 
 
-def _folds_of(entries: Iterable[Entry]) -> Iterator[tuple[tuple[str, CellKey], Fold]]:
+def _folds_of(entries: Iterable[Entry]) -> Iterator[tuple[FoldKey, Fold]]:
     return (
-        ((entry.decision.group, entry.cell), Fold.of(entry))
+        ((entry.group, entry.stage, entry.cell), Fold.of(entry))
         for entry in entries
         if entry.state != "withdrawn"
     )

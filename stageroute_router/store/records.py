@@ -21,6 +21,10 @@ CellKey = Cell
 """(segment, arm). The segment is ``""`` where context is not used."""
 
 
+StatisticsByStage = Mapping[int | None, Mapping[CellKey, ArmStatistics]]
+"""The statistics of each stage's decisions, by cell; under None, of those that are older than the store retains."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GroupChange:
     """What a batch changed in one group.
@@ -165,6 +169,7 @@ class Difference:
         name: which sum.
         stored: its value in the database, of whatever type is found there.
         folded: what it should be.
+        stage: the stage whose sum it is; None for the sum of all stages.
     """
 
     group: str
@@ -172,9 +177,12 @@ class Difference:
     name: str
     stored: object
     folded: float
+    stage: int | None = None
 
     def __str__(self) -> str:
         place = "account" if self.cell is None else f"arm {self.cell[1]!r}"
         if self.cell is not None and self.cell[0]:
             place += f" in segment {self.cell[0]!r}"
+        if self.stage is not None:
+            place += f" in stage {self.stage}"
         return f"group {self.group!r}, {place}: {self.name} is {self.stored!r}, should be {self.folded!r}"

@@ -124,8 +124,22 @@ class SimpleModel:
 
     def statistics(self, group: str) -> dict[CellKey, ArmStatistics]:
         """Add up a group's statistics."""
+        return self._added_up(group, self.folded + self.calls)
+
+    def statistics_by_stage(self, group: str) -> dict[int | None, dict[CellKey, ArmStatistics]]:
+        """Add up a group's statistics per stage, and under None what was folded away."""
+        stages = {call.made.stage for call in self.calls}
+        return {
+            None: self._added_up(group, self.folded),
+            **{
+                stage: self._added_up(group, [one for one in self.calls if one.made.stage == stage])
+                for stage in stages
+            },
+        }
+
+    def _added_up(self, group: str, calls: list[Call]) -> dict[CellKey, ArmStatistics]:
         cells: dict[CellKey, ArmStatistics] = {}
-        for call in self.folded + self.calls:
+        for call in calls:
             if call.made.group != group or call.state == "withdrawn":
                 continue
             total = cells.get((call.segment, call.arm), ArmStatistics()) + ArmStatistics(pulls=1)
@@ -380,7 +394,7 @@ class StoreMachine(RuleBasedStateMachine):
                     surplus_cap_usd=0.003,
                     booking="none" if call == 2 else "surplus",
                 )
-                return decided(
+                made = decided(
                     self.decision_id((call, 0)),
                     call=f"c{call}",
                     group=GROUPS[call % 2],
@@ -389,6 +403,7 @@ class StoreMachine(RuleBasedStateMachine):
                     charge=charge,
                     at=now,
                 )
+                return replace(made, stage=1 + self.times_decided[call] % 3)
             case ("settle", decision, arm, cost_usd, has_response):
                 one = self.decision_id(decision)
                 response = f"r-{one}" if has_response else None
@@ -447,6 +462,11 @@ class StoreMachine(RuleBasedStateMachine):
             stored = self.sql.load(group)
             assert stored == self.memory.load(group)
             assert same_statistics(stored.statistics, self.model.statistics(group))
+            by_stage = self.model.statistics_by_stage(group)
+            for store in (self.sql, self.memory):
+                found = store.statistics_by_stage(group)
+                for stage in {*found, *by_stage}:
+                    assert same_statistics(found.get(stage, {}), by_stage.get(stage, {}))
             assert stored.account == self.model.accounts.get(group, stored.account)
             assert stored.version == self.sql.versions().get(group, 0)
             plans = [self.model.stages[key] for key in sorted(self.model.stages) if key[0] == group]

@@ -11,6 +11,9 @@ from stageroute_router.store.contract import PENDING_REWARD_LIFETIME_S
 from stageroute_router.store.records import CellKey, CommitReport, SegmentKind, StoredDecision, StoredSegment
 from stageroute_router.store.writes import DecisionMade, MixRecorded
 
+StageCell = tuple[str, int, CellKey]
+"""(group, stage, cell). The stage is the one in which a decision was made, however late its cost and rewards come."""
+
 EntryState = Literal["open", "settled", "failed", "lost", "withdrawn"]
 """A withdrawn decision stays as a tombstone, so that committing its batch again does not bring it back."""
 
@@ -90,6 +93,11 @@ class Entry:
         return self.decision.group
 
     @property
+    def stage(self) -> int:
+        """In which the decision was made."""
+        return self.decision.stage
+
+    @property
     def statistics(self) -> ArmStatistics:
         """What it counts for in its cell."""
         if self.state == "withdrawn":
@@ -135,6 +143,7 @@ class Target:
 
     decision_id: str
     group: str
+    stage: int
     cell: CellKey
     served_arm: str
     state: EntryState
@@ -177,26 +186,57 @@ class Applied:
     """(group, segment) that this batch has forgotten. It may have seen some of them again."""
     segmenters: list[tuple[str, int]]
     """(group, version) of segmenters fitted first by this batch."""
+    by_stage: dict[StageCell, ArmStatistics]
+    """The increments of the sums per stage, after what was forgotten has moved; sorted, none of them zero."""
 
 
 @dataclass(slots=True)
-class RewardSums:
-    """By how much the rewards of a cell have moved, added up one by one without a new value for each."""
+class Increments:
+    """By how much the sums of a cell have moved, added up in place: a new value for each observation takes longer."""
 
+    pulls: int = 0
+    failures: int = 0
     reward_count: int = 0
     reward_sum: float = 0.0
     reward_sumsq: float = 0.0
+    cost_count: int = 0
+    cost_sum: float = 0.0
+    cost_sumsq: float = 0.0
 
-    def count(self, reward: float, *, times: Literal[1, -1]) -> None:
+    def count_cost(self, cost_usd: float) -> None:
+        """Add a call's cost in US dollars."""
+        self.cost_count += 1
+        self.cost_sum += cost_usd
+        self.cost_sumsq += cost_usd * cost_usd
+
+    def count_reward(self, reward: float, *, times: Literal[1, -1]) -> None:
         """Add a reward, or take it away."""
         self.reward_count += times
         self.reward_sum += times * reward
         self.reward_sumsq += times * (reward * reward)
 
+    def add(self, more: ArmStatistics | Increments, *, times: Literal[1, -1] = 1) -> None:
+        """Add observations, or take them away."""
+        self.pulls += times * more.pulls
+        self.failures += times * more.failures
+        self.reward_count += times * more.reward_count
+        self.reward_sum += times * more.reward_sum
+        self.reward_sumsq += times * more.reward_sumsq
+        self.cost_count += times * more.cost_count
+        self.cost_sum += times * more.cost_sum
+        self.cost_sumsq += times * more.cost_sumsq
+
     def statistics(self) -> ArmStatistics:
         """Return them as statistics."""
         return ArmStatistics(
-            reward_count=self.reward_count, reward_sum=self.reward_sum, reward_sumsq=self.reward_sumsq
+            pulls=self.pulls,
+            failures=self.failures,
+            reward_count=self.reward_count,
+            reward_sum=self.reward_sum,
+            reward_sumsq=self.reward_sumsq,
+            cost_count=self.cost_count,
+            cost_sum=self.cost_sum,
+            cost_sumsq=self.cost_sumsq,
         )
 
 
@@ -204,7 +244,10 @@ class RewardSums:
 class Changes:
     """What the batch being applied has touched. Dicts serve as sets that remember the order."""
 
-    cells: defaultdict[str, dict[CellKey, ArmStatistics]] = field(default_factory=lambda: defaultdict(dict))
+    cells: defaultdict[str, defaultdict[CellKey, Increments]] = field(
+        default_factory=lambda: defaultdict(lambda: defaultdict(Increments))
+    )
+    by_stage: defaultdict[StageCell, Increments] = field(default_factory=lambda: defaultdict(Increments))
     accounts: dict[str, None] = field(default_factory=dict)
     created: dict[str, None] = field(default_factory=dict)
     updated: dict[str, None] = field(default_factory=dict)
@@ -218,14 +261,10 @@ class Changes:
     forgotten: dict[tuple[str, str], None] = field(default_factory=dict)
     segmenters: dict[tuple[str, int], None] = field(default_factory=dict)
 
-    def add(self, group: str, cell: CellKey, statistics: ArmStatistics) -> None:
-        """Count observations in a cell."""
-        cells = self.cells[group]
-        cells[cell] = cells[cell] + statistics if cell in cells else statistics
-
-    def subtract(self, group: str, cell: CellKey, statistics: ArmStatistics) -> None:
-        """Take observations back."""
-        self.cells[group][cell] = self.cells[group].get(cell, NOTHING) - statistics
+    def of(self, entry: Entry) -> tuple[Increments, Increments]:
+        """Return what moves with a decision: the sums of its cell, and those of its stage in it."""
+        group, cell = entry.group, entry.cell
+        return self.cells[group][cell], self.by_stage[group, entry.stage, cell]
 
     def touch(self, decision_id: str) -> None:
         """Remember that a decision has changed."""

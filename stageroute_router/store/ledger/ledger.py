@@ -21,15 +21,15 @@ from stageroute_router.process.ids import time_of
 from stageroute_router.rewards.receipt import RewardReceipt, RewardStatus
 from stageroute_router.store.contract import LAST_SEEN_STEP_S
 from stageroute_router.store.ledger.entries import (
-    NOTHING,
     Applied,
     Changes,
     Entry,
     GivenReward,
+    Increments,
     PendingReward,
     Rewardable,
-    RewardSums,
     Segment,
+    StageCell,
     Target,
 )
 from stageroute_router.store.records import CellKey, CommitReport, GroupChange, StoredDecision
@@ -170,6 +170,7 @@ class Ledger:
             segments=list(changes.segments),
             forgotten=list(changes.forgotten),
             segmenters=list(changes.segmenters),
+            by_stage=self._stage_changes(),
         )
 
     def _begin(self, batch: Sequence[Write], *, now: float, lost: Iterable[str]) -> None:
@@ -203,7 +204,8 @@ class Ledger:
         self.insert(entry)
         self._changes.created[write.decision_id] = None
         self._book(write.group, self.accounts.get(write.group, _EMPTY_ACCOUNT).dispatched(write.charge))
-        self._changes.add(write.group, entry.cell, ArmStatistics.of_pull())
+        for sums in self._changes.of(entry):
+            sums.pulls += 1
         self._adopt(write.decision_id, entry, now=now)
         self._adopt(write.call_id, entry, now=now)
 
@@ -226,15 +228,18 @@ class Ledger:
         if write.arm != entry.served_arm:
             for source in entry.rewards:
                 self._changes.before(entry, source)
-            self._changes.subtract(group, entry.cell, ArmStatistics.of_pull())
+            for sums in self._changes.of(entry):
+                sums.pulls -= 1
             entry.served_arm = write.arm
-            self._changes.add(group, entry.cell, ArmStatistics.of_pull())
+            for sums in self._changes.of(entry):
+                sums.pulls += 1
         entry.state = "settled"
         entry.cost_usd = write.cost_usd
         entry.prompt_tokens = write.prompt_tokens
         entry.completion_tokens = write.completion_tokens
         entry.closed_at = write.settled_at
-        self._changes.add(group, entry.cell, ArmStatistics.of_cost(write.cost_usd))
+        for sums in self._changes.of(entry):
+            sums.count_cost(write.cost_usd)
         account = self.accounts[group].settled(
             entry.decision.charge,
             cost_usd=write.cost_usd,
@@ -252,7 +257,8 @@ class Ledger:
         entry.state = "failed"
         entry.cost_usd = 0.0
         entry.closed_at = write.failed_at
-        self._changes.add(group, entry.cell, ArmStatistics.of_failure())
+        for sums in self._changes.of(entry):
+            sums.failures += 1
         self._book(group, self.accounts[group].settled(entry.decision.charge, cost_usd=0.0))
         if write.reward is not None:
             given = GivenReward(write.reward, key=write.decision_id, reported_at=write.failed_at)
@@ -265,7 +271,8 @@ class Ledger:
         entry.rewards.clear()
         entry.state = "withdrawn"
         entry.cost_usd = entry.closed_at = None
-        self._changes.subtract(group, entry.cell, ArmStatistics.of_pull())
+        for sums in self._changes.of(entry):
+            sums.pulls -= 1
         self._book(group, self.accounts[group].withdrawn(entry.decision.charge))
 
     def _lose(self, decision_id: str, *, now: float) -> None:
@@ -352,6 +359,8 @@ class Ledger:
     def _forget(self, write: SegmentsForgotten) -> None:
         """Move the sums of old segments to the one without a name.
 
+        The sums per stage are moved by the store, before it adds what the batch has changed in them.
+
         Every stored decision of such a segment was made less than a step after it was seen last: those of before that
         moment count in ``""`` from now on, and nothing has to be written to them.
         """
@@ -362,8 +371,8 @@ class Ledger:
                 continue
             for (of_segment, arm), statistics in sorted(self.cells.get(group, {}).items()):
                 if of_segment == segment:
-                    self._changes.subtract(group, (segment, arm), statistics)
-                    self._changes.add(group, ("", arm), statistics)
+                    self._changes.cells[group][segment, arm].add(statistics, times=-1)
+                    self._changes.cells[group]["", arm].add(statistics)
             known.forgotten_until = known.last_seen + LAST_SEEN_STEP_S
             self._changes.segments[group, segment] = self._changes.forgotten[group, segment] = None
             for entry in self.decisions.values():
@@ -449,7 +458,8 @@ class Ledger:
         change nothing at all, not even in the last bit.
         """
         touched = []
-        sums: defaultdict[tuple[str, CellKey], RewardSums] = defaultdict(RewardSums)
+        by_stage = self._changes.by_stage
+        sums: defaultdict[tuple[str, CellKey], Increments] = defaultdict(Increments)
         for (decision_id, source), before in self._changes.rewards_before.items():
             entry = self.targets.get(decision_id) or self.decisions[decision_id]
             given = entry.rewards.get(source)
@@ -457,13 +467,20 @@ class Ledger:
             touched.append((decision_id, source, given))
             if before == after:
                 continue
+            group, stage = entry.group, entry.stage
             if after is not None:
-                sums[entry.group, after[0]].count(after[1], times=1)
+                sums[group, after[0]].count_reward(after[1], times=1)
+                by_stage[group, stage, after[0]].count_reward(after[1], times=1)
             if before is not None:
-                sums[entry.group, before[0]].count(before[1], times=-1)
+                sums[group, before[0]].count_reward(before[1], times=-1)
+                by_stage[group, stage, before[0]].count_reward(before[1], times=-1)
         for (group, cell), moved in sums.items():
-            self._changes.add(group, cell, moved.statistics())
+            self._changes.cells[group][cell].add(moved)
         return touched
+
+    def _stage_changes(self) -> dict[StageCell, ArmStatistics]:
+        moved = sorted(self._changes.by_stage.items(), key=_KEY)
+        return {key: more.statistics() for key, more in moved if more != _NO_INCREMENTS}
 
     def _group_changes(self) -> dict[str, GroupChange]:
         result = {}
@@ -473,9 +490,9 @@ class Ledger:
         }
         for group in sorted({*self._changes.accounts, *self._changes.cells, *steered}):
             cells = {
-                cell: statistics
-                for cell, statistics in sorted(self._changes.cells[group].items())
-                if statistics != NOTHING
+                cell: moved.statistics()
+                for cell, moved in sorted(self._changes.cells[group].items(), key=_KEY)
+                if moved != _NO_INCREMENTS
             }
             if cells or group in self._changes.accounts or group in steered:
                 self.versions[group] = version = self.versions.get(group, 0) + 1
@@ -485,6 +502,7 @@ class Ledger:
 
 
 _EMPTY_ACCOUNT = Account()
+_NO_INCREMENTS = Increments()
 _KEY = itemgetter(0)
 
 

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import numbers
-from collections.abc import Iterable, Mapping
+from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from functools import reduce
 from operator import add
+from typing import TypeVar
 
 from stageroute_router.core.budget.account import Account
 from stageroute_router.core.statistics import ArmStatistics
 from stageroute_router.store.contract import UPKEEP_INTERVAL_S
-from stageroute_router.store.ledger.entries import Entry
-from stageroute_router.store.records import CellKey, Difference
+from stageroute_router.store.ledger.entries import NOTHING, Entry
+from stageroute_router.store.records import CellKey, Difference, StatisticsByStage
 
 SUMS = tuple(f.name for f in fields(ArmStatistics))
 """The columns of statistics."""
@@ -60,16 +62,21 @@ class Fold:
         return Fold(**{f.name: getattr(self, f.name) + getattr(other, f.name) for f in fields(Fold)})
 
 
-Folds = dict[tuple[str, CellKey], Fold]
-"""Per (group, cell)."""
+_Key = TypeVar("_Key", bound=Hashable)
+
+FoldKey = tuple[str, int | None, CellKey]
+"""(group, stage, cell). The stage is None where it is not known any more: of what was folded away."""
+
+Folds = dict[FoldKey, Fold]
+"""What the log amounts to, per stage and cell."""
 
 EXTRA = tuple(f.name for f in fields(Fold) if f.name not in ("statistics", "open_calls", "in_flight_usd"))
 """The columns of ``folded`` beside those of statistics: what is folded away is never open."""
 
 
-def add_up(parts: Iterable[tuple[tuple[str, CellKey], Fold]]) -> Folds:
-    """Return the sum of what is given for each cell."""
-    folds: Folds = {}
+def add_up(parts: Iterable[tuple[_Key, Fold]]) -> dict[_Key, Fold]:
+    """Return the sum of what is given for each key."""
+    folds: dict[_Key, Fold] = {}
     for key, part in parts:
         folds[key] = folds[key] + part if key in folds else part
     return folds
@@ -93,9 +100,29 @@ def folded_account(account: Account, cells: Iterable[Fold]) -> Account:
     )
 
 
-def cells_of(folds: Mapping[tuple[str, CellKey], Fold], group: str) -> dict[CellKey, Fold]:
-    """Return the cells of one group."""
-    return {cell: fold for (name, cell), fold in folds.items() if name == group}
+def cells_of(folds: Folds, group: str) -> dict[CellKey, Fold]:
+    """Return the cells of one group, of all stages together."""
+    return add_up((cell, fold) for (name, _, cell), fold in folds.items() if name == group)
+
+
+def stages_of(folds: Folds, group: str) -> dict[tuple[int, CellKey], ArmStatistics]:
+    """Return the statistics of one group per stage and cell, of what was not folded away."""
+    return {
+        (stage, cell): fold.statistics
+        for (name, stage, cell), fold in folds.items()
+        if name == group and stage is not None
+    }
+
+
+def statistics_by_stage(
+    stages: Mapping[tuple[int, CellKey], ArmStatistics], *, folded: Mapping[CellKey, ArmStatistics]
+) -> StatisticsByStage:
+    """Return the sums of each stage by cell, and what was folded away under None."""
+    result: dict[int | None, dict[CellKey, ArmStatistics]] = {}
+    keyed = itertools.chain(stages.items(), (((None, cell), sums) for cell, sums in folded.items()))
+    for (stage, cell), sums in keyed:
+        result.setdefault(stage, {})[cell] = sums
+    return result
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -143,26 +170,40 @@ def differences(
     group: str,
     *,
     statistics: Mapping[CellKey, ArmStatistics],
+    by_stage: Mapping[tuple[int, CellKey], ArmStatistics],
     account: Account,
-    cells: Mapping[CellKey, Fold],
+    folds: Folds,
 ) -> list[Difference]:
     """Compare what is stored of a group with what its log amounts to; surplus and debt are not compared.
 
     Args:
         group: its name.
         statistics: as stored; a cell of zeros is as good as none.
+        by_stage: the sums per stage, likewise.
         account: as stored.
-        cells: what the log amounts to.
+        folds: what the log amounts to.
     """
-    nothing = ArmStatistics()
     found = []
+    cells, stages = cells_of(folds, group), stages_of(folds, group)
     for cell in sorted({*statistics, *cells}):
-        stored = asdict(statistics.get(cell, nothing))
-        folded = asdict(cells[cell].statistics if cell in cells else nothing)
+        stored = asdict(statistics.get(cell, NOTHING))
+        folded = asdict(cells[cell].statistics if cell in cells else NOTHING)
         found += [
             Difference(group=group, cell=cell, name=name, stored=stored[name], folded=folded[name])
             for name in stored
             if not is_same(stored[name], folded[name])
+        ]
+    for stage, cell in sorted({*by_stage, *stages}):
+        stored = asdict(by_stage.get((stage, cell), NOTHING))
+        folded = asdict(stages.get((stage, cell), NOTHING))
+        most = asdict(cells[cell].statistics if cell in cells else NOTHING)
+        found += [
+            Difference(
+                group=group, cell=cell, name=name, stored=stored[name], folded=folded[name], stage=stage
+            )
+            for name in stored
+            # What was folded away was taken off: what that has rounded is measured by all that was ever there.
+            if not is_same(stored[name], folded[name], most=most[name])
         ]
     should = asdict(folded_account(account, cells.values()))
     found += [
@@ -173,10 +214,17 @@ def differences(
     return found
 
 
-def is_same(stored: object, folded: float) -> bool:
-    """Whether a count is equal, or a sum equal up to rounding."""
+def is_same(stored: object, folded: float, *, most: float = 0.0) -> bool:
+    """Whether a count is equal, or a sum equal up to rounding.
+
+    Args:
+        stored: the sum in question.
+        folded: what it should be.
+        most: what the sum has been meanwhile, where it was more.
+    """
     if not isinstance(stored, numbers.Real):
         return False
     if isinstance(folded, int):
         return stored == folded
-    return math.isclose(stored, folded, rel_tol=RELATIVE_TOLERANCE, abs_tol=ABSOLUTE_TOLERANCE)
+    tolerance = max(ABSOLUTE_TOLERANCE, RELATIVE_TOLERANCE * most)
+    return math.isclose(stored, folded, rel_tol=RELATIVE_TOLERANCE, abs_tol=tolerance)

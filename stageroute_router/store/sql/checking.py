@@ -7,17 +7,22 @@ from collections.abc import Iterable
 from dataclasses import asdict, replace
 from typing import Any
 
-from sqlalchemy import Connection, select, union
+from sqlalchemy import Connection, delete, insert, select, union
 
 from stageroute_router.core.budget.account import Account
 from stageroute_router.store.ledger.entries import NOTHING
-from stageroute_router.store.ledger.sums import Folds, cells_of, differences
+from stageroute_router.store.ledger.sums import Folds, cells_of, differences, stages_of
 from stageroute_router.store.records import Difference
 from stageroute_router.store.sql import tables
 from stageroute_router.store.sql.drivers.postgres import without_time_limit
 from stageroute_router.store.sql.folding import fold_log
-from stageroute_router.store.sql.reading.group import load_account, load_statistics, load_versions
-from stageroute_router.store.sql.writing import upsert
+from stageroute_router.store.sql.reading.group import (
+    load_account,
+    load_stage_statistics,
+    load_statistics,
+    load_versions,
+)
+from stageroute_router.store.sql.writing import stage_row, upsert
 
 
 def groups_in(connection: Connection) -> list[str]:
@@ -35,12 +40,13 @@ def verify(connection: Connection) -> list[Difference]:
 
 def _differences(connection: Connection, folds: Folds) -> list[Difference]:
     found: list[Difference] = []
-    for group in sorted({*_with_sums(connection), *(group for group, _ in folds)}):
+    for group in sorted({*_with_sums(connection), *(group for group, *_ in folds)}):
         found += differences(
             group,
             statistics={cell: sums for cell, sums, _ in load_statistics(connection, group)},
+            by_stage=load_stage_statistics(connection, group),
             account=load_account(connection, group),
-            cells=cells_of(folds, group),
+            folds=folds,
         )
     return found
 
@@ -54,7 +60,9 @@ def rebuild(connection: Connection) -> list[Difference]:
     versions = load_versions(connection)
     for group in sorted({difference.group for difference in found}):
         cells = cells_of(folds, group)
-        wrong = sorted({one.cell for one in found if one.group == group and one.cell is not None})
+        of_group = [one for one in found if one.group == group]
+        of_all_stages = [one for one in of_group if one.stage is None]
+        wrong = sorted({one.cell for one in of_all_stages if one.cell is not None})
         rows = [
             {
                 "group_name": group,
@@ -66,17 +74,26 @@ def rebuild(connection: Connection) -> list[Difference]:
         ]
         if rows:
             connection.execute(upsert(tables.statistics, dialect), rows)
+        if len(of_all_stages) < len(of_group):
+            _rebuild_stages(connection, folds, group)
         account = _without_nonsense(load_account(connection, group))
-        right = {one.name: one.folded for one in found if one.group == group and one.cell is None}
+        right = {one.name: one.folded for one in of_group if one.cell is None}
         row = {"group_name": group, "version": versions.get(group, 0) + 1, **asdict(account), **right}
         connection.execute(upsert(tables.groups, dialect), [row])
     return found
 
 
+def _rebuild_stages(connection: Connection, folds: Folds, group: str) -> None:
+    table = tables.stage_statistics
+    connection.execute(delete(table).where(table.c.group_name == group))
+    rows = [stage_row((group, *key), sums) for key, sums in sorted(stages_of(folds, group).items())]
+    if rows:
+        connection.execute(insert(table), rows)
+
+
 def _with_sums(connection: Connection) -> Iterable[str]:
-    return connection.execute(
-        union(select(tables.groups.c.group_name), select(tables.statistics.c.group_name))
-    ).scalars()
+    tables_of_sums = (tables.groups, tables.statistics, tables.stage_statistics)
+    return connection.execute(union(*(select(table.c.group_name) for table in tables_of_sums))).scalars()
 
 
 def _without_nonsense(account: Account) -> Account:

@@ -10,11 +10,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Select, and_, case, func, literal_column, select
+from sqlalchemy import ColumnElement, Connection, Select, and_, case, func, literal_column, null, select
 
 from stageroute_router.core.statistics import ArmStatistics
-from stageroute_router.store.ledger.sums import EXTRA, SUMS, Fold, Folds, add_up
-from stageroute_router.store.records import CellKey
+from stageroute_router.store.ledger.sums import EXTRA, SUMS, Fold, FoldKey, Folds, add_up
 from stageroute_router.store.sql import tables
 
 # -- in the database ---------------------------------------------------------------------------------------------
@@ -43,6 +42,7 @@ def _total(condition: ColumnElement[bool], value: object, *, nothing: float) -> 
 _DECISIONS: Select[Any] = (
     select(
         _d.group_name,
+        _d.stage,
         _segment,
         _d.served_arm,
         func.count().label("pulls"),
@@ -59,11 +59,12 @@ _DECISIONS: Select[Any] = (
     )
     .outerjoin_from(tables.decisions, tables.segments, _of_segment)
     .where(_counts)
-    .group_by(_d.group_name, _segment, _d.served_arm)
+    .group_by(_d.group_name, _d.stage, _segment, _d.served_arm)
 )
 _REWARDS: Select[Any] = (
     select(
         _d.group_name,
+        _d.stage,
         _segment,
         _d.served_arm,
         func.count().label("reward_count"),
@@ -73,10 +74,15 @@ _REWARDS: Select[Any] = (
     .join_from(tables.rewards, tables.decisions, _r.decision_id == _d.decision_id)
     .outerjoin(tables.segments, _of_segment)
     .where(_counts)
-    .group_by(_d.group_name, _segment, _d.served_arm)
+    .group_by(_d.group_name, _d.stage, _segment, _d.served_arm)
 )
 _FOLDED: Select[Any] = select(
-    _f.group_name, _f.segment, _f.arm, *(_f[name] for name in SUMS), *(_f[name] for name in EXTRA)
+    _f.group_name,
+    null().label("stage"),
+    _f.segment,
+    _f.arm.label("served_arm"),
+    *(_f[name] for name in SUMS),
+    *(_f[name] for name in EXTRA),
 )
 
 
@@ -114,13 +120,13 @@ def _add_up_rows(connection: Connection, *statements: Select[Any]) -> Folds:
     )
 
 
-def _parsed(row: Mapping[Any, Any]) -> tuple[tuple[str, CellKey], Fold]:
+def _parsed(row: Mapping[Any, Any]) -> tuple[FoldKey, Fold]:
     # PostgreSQL adds integers up to decimals, and SQLite nothing but NULLs to NULL.
     values: dict[str, Any] = {
         name: (float if name.endswith(("_usd", "_sum", "_sumsq")) else int)(value or 0)
         for name, value in row.items()
-        if name not in ("group_name", "segment", "served_arm", "arm")
+        if name not in ("group_name", "stage", "segment", "served_arm")
     }
     statistics = ArmStatistics(**{name: values.pop(name) for name in SUMS if name in values})
-    cell = (row["segment"], row["served_arm"] if "served_arm" in row else row["arm"])
-    return (row["group_name"], cell), Fold(statistics=statistics, **values)
+    cell = (row["segment"], row["served_arm"])
+    return (row["group_name"], row["stage"], cell), Fold(statistics=statistics, **values)

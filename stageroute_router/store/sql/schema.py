@@ -10,7 +10,7 @@ from stageroute_router.errors import SchemaError
 from stageroute_router.store.sql import tables
 from stageroute_router.store.sql.drivers import postgres, sqlite
 
-SCHEMA_VERSION = 4
+SCHEMA_VERSION = 5
 """The newest schema this version knows: the number of the last revision in ``migrations/versions``."""
 
 Migrate = Literal["auto", "verify"]

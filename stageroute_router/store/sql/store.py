@@ -15,7 +15,14 @@ from stageroute_router.errors import StoreError
 from stageroute_router.process.fork import ForkAware, survive_fork
 from stageroute_router.store.contract import DEFAULT_DATABASE, DEFAULT_RETENTION_S, More, nothing_more
 from stageroute_router.store.history import HistoryPoint
-from stageroute_router.store.records import CommitReport, Difference, StoredDecision, StoredGroup
+from stageroute_router.store.ledger.sums import statistics_by_stage
+from stageroute_router.store.records import (
+    CommitReport,
+    Difference,
+    StatisticsByStage,
+    StoredDecision,
+    StoredGroup,
+)
 from stageroute_router.store.sql import checking, sampling
 from stageroute_router.store.sql.drivers import postgres, sqlite
 from stageroute_router.store.sql.drivers.connections import Connections
@@ -24,7 +31,14 @@ from stageroute_router.store.sql.drivers.sqlite import Durability
 from stageroute_router.store.sql.drivers.statements import say
 from stageroute_router.store.sql.reading.batch import load_key, load_ledger
 from stageroute_router.store.sql.reading.decisions import load_call, load_mix, load_page, load_recent
-from stageroute_router.store.sql.reading.group import load_group, load_stage, load_stages, load_versions
+from stageroute_router.store.sql.reading.group import (
+    load_folded,
+    load_group,
+    load_stage,
+    load_stage_statistics,
+    load_stages,
+    load_versions,
+)
 from stageroute_router.store.sql.schema import Migrate, ensure_schema
 from stageroute_router.store.sql.upkeep import do_upkeep, overdue, read_upkeep
 from stageroute_router.store.sql.writing import write_back
@@ -105,6 +119,12 @@ class SqlStore(ForkAware):
         """Return what is stored of a group; an empty one when nothing is."""
         with self._reading() as connection:
             return load_group(connection, group)
+
+    def statistics_by_stage(self, group: str) -> StatisticsByStage:
+        """Return a group's statistics per stage and cell, and what was folded away, whose stage is None."""
+        with self._reading() as connection:
+            folded = load_folded(connection, group)
+            return statistics_by_stage(load_stage_statistics(connection, group), folded=folded)
 
     def groups(self) -> Sequence[str]:
         """Return the names of all groups with anything stored, sorted."""

@@ -66,6 +66,26 @@ statistics = Table(
 )
 """Sufficient statistics per cell: always the fold of the decisions and rewards below."""
 
+stage_statistics = Table(
+    "stageroute_stage_statistics",
+    metadata,
+    Column("group_name", Text, primary_key=True),
+    Column("stage", BigInteger, primary_key=True, autoincrement=False),
+    Column("segment", Text, primary_key=True),
+    Column("arm", Text, primary_key=True),
+    Column("pulls", BigInteger, nullable=False),
+    Column("failures", BigInteger, nullable=False),
+    Column("reward_count", BigInteger, nullable=False),
+    Column("reward_sum", Double, nullable=False),
+    Column("reward_sumsq", Double, nullable=False),
+    Column("cost_count", BigInteger, nullable=False),
+    Column("cost_sum", Double, nullable=False),
+    Column("cost_sumsq", Double, nullable=False),
+)
+"""The same per stage in which the decisions were made, of those that are not folded away yet: with ``folded`` below,
+the statistics above, up to rounding. Without checks: a worker of schema 4 does not keep them, and one that does must
+not stumble over what is missing then. ``stageroute db rebuild`` adds them up anew from decisions and rewards."""
+
 configurations = Table(
     "stageroute_configurations",
     metadata,

@@ -7,7 +7,7 @@ into sums; rewards nobody claimed are dropped. All in small steps, so that no co
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 
 from sqlalchemy import Connection, bindparam, delete, func, select, update
@@ -18,11 +18,13 @@ from stageroute_router.store.contract import (
     PENDING_REWARD_LIFETIME_S,
     UPKEEP_STEP,
 )
-from stageroute_router.store.ledger.sums import EXTRA, Upkeep, folding_limit
+from stageroute_router.store.ledger.entries import NOTHING
+from stageroute_router.store.ledger.sums import EXTRA, Fold, Folds, Upkeep, add_up, folding_limit
+from stageroute_router.store.records import CellKey
 from stageroute_router.store.sql import sampling, tables
 from stageroute_router.store.sql.drivers.statements import fetch
 from stageroute_router.store.sql.folding import fold_until
-from stageroute_router.store.sql.writing import ADD_FOLDED, insert_missing
+from stageroute_router.store.sql.writing import ADD_FOLDED, add_to_stages, insert_missing, stage_row
 
 _d = tables.decisions.c
 _u = tables.upkeep.c
@@ -36,6 +38,8 @@ _OVERDUE = (
     .limit(UPKEEP_STEP)
 )
 _OLDEST = select(_d.made_at).where(_d.made_at <= bindparam("moment")).order_by(_d.made_at).limit(UPKEEP_STEP)
+_EMPTY_STAGES = delete(tables.stage_statistics).where(tables.stage_statistics.c.pulls <= 0)
+"""Without a decision there is nothing to sum up but what rounding has left."""
 _FORGOTTEN_FOR_GOOD = delete(tables.segments).where(
     _g.forgotten_until <= bindparam("moment"), _g.last_seen < _g.forgotten_until
 )
@@ -89,10 +93,15 @@ def do_upkeep(
     connection.execute(update(tables.upkeep).values(row))
 
 
+def _without_stages(folds: Folds) -> Iterator[tuple[tuple[str, CellKey], Fold]]:
+    return (((group, cell), fold) for (group, _, cell), fold in folds.items())
+
+
 def _fold_away(connection: Connection, moment: float) -> None:
     """Move all decisions made up to a moment, with their rewards, into the folded sums."""
     zeros, increments = [], []
-    for (group, (segment, arm)), fold in sorted(fold_until(connection, moment).items()):
+    folds = fold_until(connection, moment)
+    for (group, (segment, arm)), fold in sorted(add_up(_without_stages(folds)).items()):
         added = {**asdict(fold.statistics), **{name: getattr(fold, name) for name in EXTRA}}
         zeros.append({"group_name": group, "segment": segment, "arm": arm, **dict.fromkeys(added, 0)})
         more = {f"more_{name}": value for name, value in added.items()}
@@ -100,6 +109,9 @@ def _fold_away(connection: Connection, moment: float) -> None:
     if increments:
         connection.execute(insert_missing(tables.folded, connection.dialect.name), zeros)
         connection.execute(ADD_FOLDED, increments)
+        gone = sorted((group, stage, cell) for group, stage, cell in folds if stage is not None)
+        add_to_stages(connection, [stage_row(key, NOTHING - folds[key].statistics) for key in gone])
+        connection.execute(_EMPTY_STAGES)
     old = select(_d.decision_id).where(_d.made_at <= moment)
     connection.execute(delete(tables.rewards).where(tables.rewards.c.decision_id.in_(old)))
     connection.execute(delete(tables.decisions).where(_d.made_at <= moment))

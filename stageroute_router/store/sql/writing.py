@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, fields
 from functools import cache
 from operator import itemgetter
 
-from sqlalchemy import Connection, Table, and_, bindparam, delete, insert, select, update
+from sqlalchemy import Connection, Table, and_, bindparam, delete, insert, literal, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from stageroute_router.core.budget.account import Account
-from stageroute_router.store.ledger.entries import NOTHING, Applied, Entry, Segment
+from stageroute_router.core.statistics import ArmStatistics
+from stageroute_router.store.ledger.entries import NOTHING, Applied, Entry, Segment, StageCell
 from stageroute_router.store.ledger.ledger import Ledger
 from stageroute_router.store.ledger.sums import SUMS
 from stageroute_router.store.records import GroupChange
@@ -41,6 +42,7 @@ _d = tables.decisions.c
 _r = tables.rewards.c
 _p = tables.pending_rewards.c
 _s = tables.statistics.c
+_t = tables.stage_statistics.c
 _f = tables.folded.c
 
 _INSERT_DECISION = insert(tables.decisions)
@@ -77,6 +79,9 @@ ADD_FOLDED = (
 _FOLDED = select(tables.folded).where(_f.group_name == bindparam("group"), _f.segment == bindparam("seg"))
 _DELETE_FOLDED = delete(tables.folded).where(
     _f.group_name == bindparam("group"), _f.segment == bindparam("seg")
+)
+_DELETE_STAGES = delete(tables.stage_statistics).where(
+    _t.group_name == bindparam("group"), _t.segment == bindparam("seg")
 )
 _DELETE_STATISTICS = delete(tables.statistics).where(
     _s.group_name == bindparam("group"), _s.segment == bindparam("seg")
@@ -119,9 +124,33 @@ def write_back(connection: Connection, ledger: Ledger, applied: Applied) -> None
     if applied.segments:
         seen = [_segment_row(key, ledger.segments[key]) for key in sorted(applied.segments)]
         connection.execute(upsert(tables.segments, connection.dialect.name), seen)
+    _write_sums(connection, ledger, applied)
+
+
+def _write_sums(connection: Connection, ledger: Ledger, applied: Applied) -> None:
     _write_groups(connection, applied.report.changes)
     if applied.forgotten:
         _forget(connection, ledger, applied)
+    if applied.by_stage:
+        # After what was forgotten has moved: what the batch has changed in those segments is of later decisions.
+        add_to_stages(connection, [stage_row(key, more) for key, more in applied.by_stage.items()])
+
+
+def add_to_stages(connection: Connection, rows: Sequence[Mapping[str, object]]) -> None:
+    """Add to the sums per stage."""
+    run(connection, _add(tables.stage_statistics, connection.dialect.name), rows)
+
+
+def stage_row(key: StageCell, statistics: ArmStatistics) -> dict[str, object]:
+    """Return a row of the sums per stage."""
+    group, stage, (segment, arm) = key
+    return {
+        "group_name": group,
+        "stage": stage,
+        "segment": segment,
+        "arm": arm,
+        **{name: getattr(statistics, name) for name in SUMS},
+    }
 
 
 def _write_rewards(connection: Connection, applied: Applied) -> None:
@@ -186,7 +215,7 @@ def _write_groups(connection: Connection, changes: Mapping[str, GroupChange]) ->
     if accounts:
         run(connection, upsert(tables.groups, connection.dialect.name), accounts)
     if added:
-        run(connection, _add_statistics(connection.dialect.name), added)
+        run(connection, _add(tables.statistics, connection.dialect.name), added)
     if taken_back:
         run(connection, insert_missing(tables.statistics, connection.dialect.name), taken_back)
         run(connection, _CHANGE_STATISTICS, increments)
@@ -198,6 +227,8 @@ def _forget(connection: Connection, ledger: Ledger, applied: Applied) -> None:
     keys = [{"group": group, "seg": segment} for group, segment in sorted(applied.forgotten)]
     zeros, increments = [], []
     for key in keys:
+        connection.execute(_move_stages(connection.dialect.name), key)
+        connection.execute(_DELETE_STAGES, key)
         for row in connection.execute(_FOLDED, key).mappings():
             sums = {name: value for name, value in row.items() if name not in _CELL}
             zeros.append({**row, "segment": "", **dict.fromkeys(sums, 0)})
@@ -232,13 +263,28 @@ def insert_missing(table: Table, dialect: str) -> sqlite.Insert | postgresql.Ins
 
 
 @cache
-def _add_statistics(dialect: str) -> sqlite.Insert | postgresql.Insert:
+def _add(table: Table, dialect: str) -> sqlite.Insert | postgresql.Insert:
     """Return the statement that adds to the sums of cells, new ones among them."""
-    statement = _insert_for(tables.statistics, dialect)
+    return _adding(_insert_for(table, dialect), table)
+
+
+def _adding(statement: sqlite.Insert | postgresql.Insert, table: Table) -> sqlite.Insert | postgresql.Insert:
     return statement.on_conflict_do_update(
-        index_elements=_CELL,
-        set_={name: _s[name] + statement.excluded[name] for name in SUMS},
-        where=SOUND_STATISTICS,
+        index_elements=[column.name for column in table.primary_key],
+        set_={name: table.c[name] + statement.excluded[name] for name in SUMS},
+        where=SOUND_STATISTICS if table is tables.statistics else None,
+    )
+
+
+@cache
+def _move_stages(dialect: str) -> sqlite.Insert | postgresql.Insert:
+    """Return the statement that adds a segment's sums per stage to those of the segment without a name."""
+    names = [column.name for column in _t]
+    moved = select(*(literal("").label(name) if name == "segment" else _t[name] for name in names)).where(
+        _t.group_name == bindparam("group"), _t.segment == bindparam("seg")
+    )
+    return _adding(
+        _insert_for(tables.stage_statistics, dialect).from_select(names, moved), tables.stage_statistics
     )
 
 

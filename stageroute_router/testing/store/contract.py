@@ -24,7 +24,11 @@ from stageroute_router.testing.store.contract_decisions import DecisionsContract
 from stageroute_router.testing.store.contract_reports import ReportsContract
 from stageroute_router.testing.store.contract_rewards import RewardsContract
 from stageroute_router.testing.store.contract_segments import SegmentsContract
-from stageroute_router.testing.store.contract_stages import StagesContract
+from stageroute_router.testing.store.contract_stages import (
+    PersistentSumsByStageContract,
+    StagesContract,
+    SumsByStageContract,
+)
 from stageroute_router.testing.store.contract_upkeep import UpkeepContract
 from stageroute_router.testing.store.writes import (
     EPOCH,
@@ -47,11 +51,12 @@ class StoreContract(
     UpkeepContract,
     BatchesContract,
     StagesContract,
+    SumsByStageContract,
 ):
     """What every store has to do. Subclasses say how one is made."""
 
 
-class PersistentStoreContract(StoreContract):
+class PersistentStoreContract(StoreContract, PersistentSumsByStageContract):
     """What a store has to do besides, if what it kept is found again by ``make_store`` with the same folder."""
 
     def test_a_restart_finds_everything_as_it_was(self, tmp_path: Path, clock: FakeClock) -> None:
@@ -75,7 +80,15 @@ class PersistentStoreContract(StoreContract):
         def everything() -> tuple[object, ...]:
             decisions = [store.decision(f"d{i}") for i in range(30)]
             stages = [(stage, stage.evidence) for stage in store.stages("chat")]
-            return store.load("chat"), stages, decisions, store.mix("m1"), list(store.history("chat"))
+            by_stage = store.statistics_by_stage("chat")
+            return (
+                store.load("chat"),
+                by_stage,
+                stages,
+                decisions,
+                store.mix("m1"),
+                list(store.history("chat")),
+            )
 
         before = everything()
         store.close()

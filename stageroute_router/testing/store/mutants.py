@@ -12,15 +12,16 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, delete, insert, select
 
 from stageroute_router.errors import StoreError
 from stageroute_router.rewards.receipt import RewardReceipt
 from stageroute_router.store.ledger.entries import Applied, Entry, GivenReward, Rewardable, Target
 from stageroute_router.store.ledger.ledger import Ledger
 from stageroute_router.store.ledger.sums import Fold, Folds
-from stageroute_router.store.sql import folding, store, upkeep, writing
+from stageroute_router.store.sql import folding, store, tables, upkeep, writing
 from stageroute_router.store.sql.reading import batch
 from stageroute_router.store.writer.thread import Worker
 from stageroute_router.store.writer.watchdog import succeed
@@ -81,6 +82,37 @@ def counts_what_was_forgotten_where_it_was() -> None:
     """Count a late reward in the segment of its decision, although the sums of that have moved."""
     _swap(Ledger, "is_forgotten", lambda _ledger, _decision: False)
     _swap(batch, "_count_forgotten", lambda _ledger, _made: None)
+
+
+def counts_late_rewards_in_the_first_stage() -> None:
+    """Count a reward in one stage, whichever its decision was made in."""
+    original = batch.load_ledger
+
+    def load_ledger(*arguments: Any, **options: Any) -> Ledger:  # noqa: ANN401 - passed on
+        ledger = original(*arguments, **options)
+        for target in ledger.targets.values():
+            target.stage = 1
+        return ledger
+
+    _swap(store, "load_ledger", load_ledger)
+
+
+def keeps_what_was_folded_in_its_stage() -> None:
+    """Fold decisions away, and leave the sums of their stages as they were."""
+    _swap(upkeep, "add_to_stages", lambda _connection, _rows: None)
+
+
+def leaves_the_stages_of_a_forgotten_segment() -> None:
+    """Move the sums of a forgotten segment, but not those of its stages."""
+    original = writing._forget
+
+    def forget(connection: Connection, ledger: Ledger, applied: Applied) -> None:
+        stages = connection.execute(select(tables.stage_statistics)).mappings().all()
+        original(connection, ledger, applied)
+        connection.execute(delete(tables.stage_statistics))
+        connection.execute(insert(tables.stage_statistics), [dict(row) for row in stages])
+
+    _swap(writing, "_forget", forget)
 
 
 def folds_rewards_away() -> None:
@@ -160,6 +192,9 @@ MUTANTS: dict[str, Callable[[], None]] = {
         lets_the_last_plan_win,
         lets_an_old_pin_win,
         counts_what_was_forgotten_where_it_was,
+        counts_late_rewards_in_the_first_stage,
+        keeps_what_was_folded_in_its_stage,
+        leaves_the_stages_of_a_forgotten_segment,
         folds_rewards_away,
         forgets_what_was_folded,
         lets_any_caller_reward,

@@ -58,28 +58,49 @@ def tamper(store: SqlStore, statement: str) -> None:
         ),
         (
             "DELETE FROM stageroute_rewards WHERE decision_id = 'chat-3'",
-            [("chat", ("", "arm0"), name) for name in ("reward_count", "reward_sum", "reward_sumsq")],
+            [
+                ("chat", ("", "arm0"), name, *stage)
+                for stage in ((), (1,))
+                for name in ("reward_count", "reward_sum", "reward_sumsq")
+            ],
         ),
         (
             "UPDATE stageroute_decisions SET cost_usd = 0.008 WHERE decision_id = 'code-0'",
             [
                 ("code", ("", "arm0"), "cost_sum"),
                 ("code", ("", "arm0"), "cost_sumsq"),
+                ("code", ("", "arm0"), "cost_sum", 1),
+                ("code", ("", "arm0"), "cost_sumsq", 1),
                 ("code", None, "spend_usd"),
             ],
+        ),
+        (
+            "UPDATE stageroute_stage_statistics SET reward_sum = reward_sum + 0.001, pulls = 7"
+            " WHERE group_name = 'chat' AND arm = 'arm0'",
+            [("chat", ("", "arm0"), "pulls", 1), ("chat", ("", "arm0"), "reward_sum", 1)],
+        ),
+        (
+            "DELETE FROM stageroute_stage_statistics WHERE group_name = 'code' AND arm = 'arm1'",
+            [("code", ("", "arm1"), "pulls", 1), ("code", ("", "arm1"), "failures", 1)],
+        ),
+        (
+            "INSERT INTO stageroute_stage_statistics VALUES ('code', 7, '', 'arm0', 1, 0, 0, 0, 0, 0, 0, 0)",
+            [("code", ("", "arm0"), "pulls", 7)],
         ),
     ],
 )
 def test_what_was_changed_behind_the_stores_back_is_found_and_repaired(
-    store: SqlStore, statement: str, expected: list[tuple[str, tuple[str, str] | None, str]]
+    store: SqlStore, statement: str, expected: list[tuple[object, ...]]
 ) -> None:
     versions = dict(store.versions())
     tamper(store, statement)
     found = store.verify()
-    assert [(one.group, one.cell, one.name) for one in found] == expected
+    assert [
+        (one.group, one.cell, one.name, *([] if one.stage is None else [one.stage])) for one in found
+    ] == expected
     assert list(store.rebuild()) == list(found)
     assert store.verify() == []
-    changed = expected[0][0]
+    changed = str(expected[0][0])
     assert dict(store.versions()) == {**versions, changed: versions[changed] + 1}
     store.commit([settled(f"{changed}-4"), rewarded(f"{changed}-4", 1.0)])
     assert store.verify() == []
@@ -109,6 +130,8 @@ def test_a_statistic_is_found_wrong_in_what_was_folded_away_too(store: SqlStore)
 def test_a_difference_says_where_it_is_and_what_it_should_be() -> None:
     where = Difference(group="chat", cell=("law", "small"), name="pulls", stored=3, folded=2)
     assert str(where) == "group 'chat', arm 'small' in segment 'law': pulls is 3, should be 2"
+    of_stage = Difference(group="chat", cell=("law", "small"), name="pulls", stored=3, folded=2, stage=4)
+    assert str(of_stage) == "group 'chat', arm 'small' in segment 'law' in stage 4: pulls is 3, should be 2"
     account = Difference(group="chat", cell=None, name="spend_usd", stored=None, folded=0.5)
     assert str(account) == "group 'chat', account: spend_usd is None, should be 0.5"
 
@@ -128,3 +151,10 @@ def test_a_difference_says_where_it_is_and_what_it_should_be() -> None:
 )
 def test_sums_may_differ_by_rounding_and_by_nothing_else(stored: object, folded: float, same: bool) -> None:  # noqa: FBT001
     assert is_same(stored, folded) is same
+
+
+def test_what_is_left_of_a_sum_may_differ_by_what_taking_off_the_rest_has_rounded() -> None:
+    assert is_same(0.001 + 1e-11, 0.001, most=1_000.0)
+    assert not is_same(0.001 + 1e-11, 0.001)
+    assert not is_same(0.001 + 1e-5, 0.001, most=1_000.0)
+    assert not is_same(3, 2, most=1e12)

@@ -8,6 +8,7 @@ import sqlite3
 import subprocess
 import sys
 from contextlib import closing
+from dataclasses import astuple
 from pathlib import Path
 
 import psycopg
@@ -16,14 +17,16 @@ from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 from sqlalchemy import CheckConstraint, create_engine, inspect
 
+from stageroute_router.core.statistics import ArmStatistics
 from stageroute_router.errors import SchemaError, StoreError
+from stageroute_router.store.records import CellKey, StoredGroup
 from stageroute_router.store.sql import schema, tables
 from stageroute_router.store.sql.drivers import sqlite
 from stageroute_router.store.sql.migrations import upgrade_sql
 from stageroute_router.store.sql.store import SqlStore, parsed_url
 from stageroute_router.store.writes import SegmentsForgotten
 from stageroute_router.testing.clock import FakeClock
-from stageroute_router.testing.store.writes import decided, rewarded, settled
+from stageroute_router.testing.store.writes import decided, rewarded, same_statistics, settled, withdrawn
 
 migrations = importlib.import_module("stageroute_router.store.sql.migrations")
 
@@ -36,6 +39,9 @@ SCHEMA_2 = FIRST_RELEASE.with_name("schema_2.sqlite3")
 
 SCHEMA_3 = FIRST_RELEASE.with_name("schema_3.sqlite3")
 """Written when the schema was 3: callers, a mix, a pin and samples besides, and decisions of a segment."""
+
+SCHEMA_4 = FIRST_RELEASE.with_name("schema_4.sqlite3")
+"""Written when the schema was 4: decisions of three stages, a segment that was forgotten, and a day folded away."""
 
 
 def shape(path: Path) -> set[tuple[str, str]]:
@@ -350,6 +356,111 @@ def test_workers_of_schema_3_may_go_on_writing_after_the_upgrade(tmp_path: Path)
     store.close()
 
 
+# -- from schema 4 -------------------------------------------------------------------------------------------------
+
+
+def as_before(path: Path) -> dict[str, StoredGroup]:
+    """Return what schema 4 has stored of each group, read column by column as its workers did."""
+    store = SqlStore(f"sqlite:///{path}", clock=FakeClock(1_780_093_672.0))
+    found = {group: store.load(group) for group in store.groups()}
+    store.close()
+    with closing(sqlite3.connect(SCHEMA_4)) as connection:
+        for group, stored in found.items():
+            query = "SELECT segment, arm, * FROM stageroute_statistics WHERE group_name = ? ORDER BY 1, 2"
+            cells = {row[:2]: row[5:] for row in connection.execute(query, (group,))}
+            assert {cell: astuple(sums) for cell, sums in stored.statistics.items()} == cells
+            query = "SELECT * FROM stageroute_groups WHERE group_name = ?"
+            (row,) = connection.execute(query, (group,))
+            assert (*astuple(stored.account), stored.version) == row[1:]
+    return found
+
+
+def test_a_file_of_schema_4_goes_on(tmp_path: Path) -> None:
+    path = Path(shutil.copy(SCHEMA_4, tmp_path / "s.db"))
+    before = rows(path, SCHEMA_4)
+    loaded = as_before(path)
+    assert rows(path, SCHEMA_4) == before
+    clock = FakeClock(1_780_093_672.0)  # when the file was written
+    store = SqlStore(f"sqlite:///{path}", clock=clock)
+    assert list(store.verify()) == []
+    assert {group: store.load(group) for group in store.groups()} == loaded
+    for group, stored in loaded.items():
+        stages = store.statistics_by_stage(group)
+        assert set(stages) == ({None, 1, 2, 3} if group == "chat" else {1, 2, 3})
+        total: dict[CellKey, ArmStatistics] = {}
+        for cells in stages.values():
+            for cell, sums in cells.items():
+                total[cell] = total.get(cell, ArmStatistics()) + sums
+        assert same_statistics(total, stored.statistics)
+    assert {segment for cells in store.statistics_by_stage("code").values() for segment, _ in cells} == {""}
+    early = next(one for one in store.export_decisions("code") if one.decision.segment == "law")
+    store.commit([rewarded(early.decision.decision_id, 0.125, source="late", at=clock())])
+    sums = store.statistics_by_stage("code")[early.decision.stage]["", early.served_arm]
+    assert sums.reward_sum >= 0.125
+    assert list(store.verify()) == []
+    clock.advance(91 * 86_400.0)
+    store.commit([])
+    store.commit([])
+    assert {group: set(store.statistics_by_stage(group)) for group in loaded} == {
+        "chat": {None},
+        "code": {None},
+    }
+    assert list(store.verify()) == []
+    store.close()
+
+
+def test_workers_of_schema_4_may_go_on_writing_after_the_upgrade(tmp_path: Path) -> None:
+    path = Path(shutil.copy(SCHEMA_4, tmp_path / "s.db"))
+    store = SqlStore(f"sqlite:///{path}", clock=FakeClock(1_780_093_672.0))
+    write_anew(path, SCHEMA_4)
+    assert rows(path, SCHEMA_4) == rows(SCHEMA_4, SCHEMA_4)
+    assert list(store.verify()) == []
+    store.close()
+
+
+def test_what_workers_of_schema_4_do_not_sum_up_per_stage_is_repaired_and_harms_nothing(
+    tmp_path: Path,
+) -> None:
+    path = Path(shutil.copy(SCHEMA_4, tmp_path / "s.db"))
+    store = SqlStore(f"sqlite:///{path}", clock=FakeClock(1_780_093_672.0))
+    store.commit([decided("sr-" + f"{70:032x}", arm="large"), decided("sr-" + f"{71:032x}")])
+    with store._writing() as connection:
+        # As a worker that knows nothing of them leaves the table: without the two decisions.
+        connection.exec_driver_sql("DELETE FROM stageroute_stage_statistics WHERE group_name = 'chat'")
+    store.commit([withdrawn("sr-" + f"{70:032x}"), rewarded("sr-" + f"{71:032x}", 0.5)])
+    found = store.verify()
+    assert found
+    assert {(one.group, one.stage is None) for one in found} == {("chat", False)}
+    loaded = store.load("chat")
+    assert list(store.rebuild()) == list(found)
+    assert list(store.verify()) == []
+    after = store.load("chat")
+    assert (after.statistics, after.account) == (loaded.statistics, loaded.account)
+    store.close()
+
+
+def test_postgresql_of_schema_4_goes_on(postgres_url: str) -> None:
+    engine = create_engine(parsed_url(postgres_url))
+    with engine.begin() as connection, closing(sqlite3.connect(SCHEMA_4)) as old:
+        migrations.upgrade(connection, to=4)
+        for table in tables.metadata.sorted_tables:
+            if table is tables.stage_statistics:
+                continue
+            columns = [column.name for column in table.c]
+            found = old.execute(f"SELECT {', '.join(columns)} FROM {table.name}").fetchall()
+            connection.execute(table.delete())
+            if found:
+                connection.execute(table.insert(), [dict(zip(columns, row, strict=True)) for row in found])
+    engine.dispose()
+    store = SqlStore(postgres_url, migrate="auto", clock=FakeClock(1_780_093_672.0))
+    assert list(store.verify()) == []
+    assert set(store.statistics_by_stage("chat")) == {None, 1, 2, 3}
+    early = next(one for one in store.export_decisions("code") if one.decision.stage == 1)
+    store.commit([rewarded(early.decision.decision_id, 0.125, source="late", at=1_780_093_673.0)])
+    assert list(store.verify()) == []
+    store.close()
+
+
 # -- who may change tables -----------------------------------------------------------------------------------------
 
 
@@ -365,7 +476,7 @@ def test_postgresql_is_left_alone_unless_one_says_so(postgres_url: str) -> None:
 
 def test_a_file_is_left_alone_if_one_says_so(old_file: Path) -> None:
     before = old_file.read_bytes()
-    with pytest.raises(SchemaError, match=r"has schema 1, this version needs schema 4; nothing was changed"):
+    with pytest.raises(SchemaError, match=r"has schema 1, this version needs schema 5; nothing was changed"):
         SqlStore(f"sqlite:///{old_file}", migrate="verify")
     assert rows(old_file) == rows(FIRST_RELEASE)
     assert shape(old_file) == shape(FIRST_RELEASE)
@@ -373,10 +484,10 @@ def test_a_file_is_left_alone_if_one_says_so(old_file: Path) -> None:
     assert not list(old_file.parent.glob("*.backup"))
 
 
-@pytest.mark.parametrize("found", [0, 1, 2, 3])
+@pytest.mark.parametrize("found", [0, 1, 2, 3, 4])
 def test_the_sql_for_an_administrator_makes_the_same_tables(tmp_path: Path, found: int) -> None:
     if found:
-        shutil.copy((FIRST_RELEASE, SCHEMA_2, SCHEMA_3)[found - 1], tmp_path / "by_hand.db")
+        shutil.copy((FIRST_RELEASE, SCHEMA_2, SCHEMA_3, SCHEMA_4)[found - 1], tmp_path / "by_hand.db")
     with closing(sqlite3.connect(tmp_path / "by_hand.db")) as connection:
         connection.executescript(upgrade_sql("sqlite", found=found, to=schema.SCHEMA_VERSION))
     SqlStore(f"sqlite:///{tmp_path}/by_us.db").close()

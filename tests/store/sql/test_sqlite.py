@@ -74,7 +74,7 @@ def test_a_new_file_is_marked_as_ours_and_has_a_write_ahead_log(tmp_path: Path) 
     SqlStore(f"sqlite:///{tmp_path}/s.db").close()
     path = tmp_path / "s.db"
     assert pragma(path, "application_id") == sqlite.APPLICATION_ID
-    assert pragma(path, "user_version") == 4
+    assert pragma(path, "user_version") == 5
     assert pragma(path, "journal_mode") == "wal"
 
 
@@ -170,7 +170,7 @@ def test_a_newer_schema_is_refused_with_the_command_to_run(tmp_path: Path) -> No
     with closing(sqlite3.connect(path)) as connection:
         connection.execute("PRAGMA user_version = 7")
     with pytest.raises(
-        SchemaError, match=r"newer version .*schema 7, this version knows 4.*pip install --upg"
+        SchemaError, match=r"newer version .*schema 7, this version knows 5.*pip install --upg"
     ):
         SqlStore(f"sqlite:///{path}")
 
@@ -189,7 +189,7 @@ def test_a_database_restored_from_a_dump_is_recognised_and_marked_again(tmp_path
     assert store.load("chat") == expected
     store.close()
     assert pragma(tmp_path / "new.db", "application_id") == sqlite.APPLICATION_ID
-    assert pragma(tmp_path / "new.db", "user_version") == 4
+    assert pragma(tmp_path / "new.db", "user_version") == 5
 
 
 def test_a_read_only_file_is_refused_at_once(open_folder: Path) -> None:

@@ -196,16 +196,16 @@ def _ledger_of(
     targets = ledger.targets
     made: dict[str, float] = {}
     for row in fetch_by_keys(connection, TARGETS, [key for key in reward_keys if key not in rows]):
-        decision_id, group, segment, arm, state, caller, made_at, source, reward, key, reported_at = row
+        decision_id, group, stage, segment, arm, state, caller, made_at, source, *reward = row
         target = targets.get(decision_id)
         if target is None:
-            target = Target(decision_id, group, (segment, arm), arm, state, caller, {})
+            target = Target(decision_id, group, stage, (segment, arm), arm, state, caller, {})
             targets[decision_id] = target
             if segment:
                 segmented.add(group)
                 made[decision_id] = made_at
         if source is not None:
-            target.rewards[source] = GivenReward(reward, key=key, reported_at=reported_at)
+            target.rewards[source] = GivenReward(*reward)
     # What is no decision's id is a response id, a call id, or nobody's.
     others = [key for key in reward_keys if key not in targets and key not in rows]
     for row in fetch_by_keys(connection, DECISIONS_BY_OTHER_KEY, others):

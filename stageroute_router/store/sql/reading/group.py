@@ -27,6 +27,7 @@ from stageroute_router.store.sql.reading.quarantine import (
 from stageroute_router.store.sql.reading.statements import (
     ACCOUNTS,
     CONFIGURATION_OF_GROUP,
+    FOLDED_OF_GROUP,
     KEY,
     LAST_STAGES_OF_GROUP,
     PINS_OF_GROUP,
@@ -34,6 +35,7 @@ from stageroute_router.store.sql.reading.statements import (
     SEGMENTS,
     STAGES,
     STAGES_OF_GROUP,
+    STATISTICS_BY_STAGE,
     STATISTICS_OF_GROUP,
     TOTALS,
     VERSIONS,
@@ -89,6 +91,22 @@ def load_statistics(connection: Connection, group: str) -> list[tuple[CellKey, A
         ((segment, arm), ArmStatistics(**dict(zip(SUMS, sums, strict=True))), bool(is_sound))
         for segment, arm, is_sound, *sums in fetch(connection, STATISTICS_OF_GROUP, {"group": group})
     ]
+
+
+def load_stage_statistics(connection: Connection, group: str) -> dict[tuple[int, CellKey], ArmStatistics]:
+    """Return a group's statistics per stage and cell as they are stored, sorted, without what was folded away."""
+    return {
+        (stage, (segment, arm)): ArmStatistics(**dict(zip(SUMS, sums, strict=True)))
+        for stage, segment, arm, *sums in fetch(connection, STATISTICS_BY_STAGE, {"group": group})
+    }
+
+
+def load_folded(connection: Connection, group: str) -> dict[CellKey, ArmStatistics]:
+    """Return the statistics of what was folded away of a group, per cell."""
+    return {
+        (segment, arm): ArmStatistics(**dict(zip(SUMS, sums, strict=True)))
+        for segment, arm, *sums in fetch(connection, FOLDED_OF_GROUP, {"group": group})
+    }
 
 
 def load_account(connection: Connection, group: str) -> Account:

@@ -22,6 +22,8 @@ _d = tables.decisions.c
 _r = tables.rewards.c
 _p = tables.pending_rewards.c
 _s = tables.statistics.c
+_t = tables.stage_statistics.c
+_f = tables.folded.c
 
 _DECISION_COLUMNS = (
     _d.row_number,
@@ -60,6 +62,7 @@ TARGETS: Select[Any] = (
     select(
         _d.decision_id,
         _d.group_name,
+        _d.stage,
         _d.segment,
         _d.served_arm,
         _d.state,
@@ -100,6 +103,16 @@ STATISTICS_OF_GROUP: Select[Any] = (
     select(_s.segment, _s.arm, SOUND_STATISTICS, *(_s[name] for name in SUMS))
     .where(_s.group_name == bindparam("group"))
     .order_by(_s.segment, _s.arm)
+)
+STATISTICS_BY_STAGE: Select[Any] = (
+    select(_t.stage, _t.segment, _t.arm, *(_t[name] for name in SUMS))
+    .where(_t.group_name == bindparam("group"))
+    .order_by(_t.stage, _t.segment, _t.arm)
+)
+FOLDED_OF_GROUP: Select[Any] = (
+    select(_f.segment, _f.arm, *(_f[name] for name in SUMS))
+    .where(_f.group_name == bindparam("group"))
+    .order_by(_f.segment, _f.arm)
 )
 STAGES_OF_GROUP: Select[Any] = STAGES.where(tables.stages.c.group_name == bindparam("group")).order_by(
     tables.stages.c.stage.desc()
