@@ -22,7 +22,7 @@ from litellm.router import Router
 from litellm.types.utils import LlmProviders
 
 from stageroute_router.errors import SettingsError
-from stageroute_router.hook.compat import Seam
+from stageroute_router.hook.compat import LiteLLMCompat
 
 PROVIDER = "stageroute"
 """What stands before the slash in a model's name, unless :func:`register` is told otherwise."""
@@ -58,7 +58,7 @@ def register(router: Router, *, provider: str = PROVIDER) -> None:
     others = [entry for entry in litellm.custom_provider_map if entry["provider"] != provider]
     litellm.custom_provider_map = [*others, {"provider": provider, "custom_handler": RoutedProvider(router)}]
     litellm.utils.custom_llm_setup()  # type: ignore[no-untyped-call]
-    groups = sorted({str(deployment.get("model_name")) for deployment in Seam(router).deployments()})
+    groups = sorted({str(deployment.get("model_name")) for deployment in LiteLLMCompat(router).deployments()})
     # Frameworks ask LiteLLM what a model can do; what the deployments cannot, they say when they are called.
     litellm.register_model(
         {
@@ -125,7 +125,7 @@ class RoutedProvider(CustomLLM):
         if isinstance(outer, str) and control is not None:
             control.strategy.add_alias(outer, response=response)
             if not stream:
-                control.strategy.shown(
+                control.strategy.on_response(
                     response
                 )  # LiteLLM reports it in a moment, the application may not wait
         return response
