@@ -38,7 +38,7 @@ class Outcomes:
             self._decisions.add_response_id(report.call_id, report.response_id, attempt=attempt)
         if attempt is None:
             return
-        if report.response_id is not None and watching.anybody:
+        if report.response_id is not None and watching.active:
             watching.answered(report.response_id, attempt.decision)
         self._conclude(attempt, report)
 

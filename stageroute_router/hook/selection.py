@@ -247,7 +247,7 @@ class Selection(ForkAware):
             ),
         )
         prepare(request, decision.decision_id)
-        if watching.anybody:
+        if watching.active:
             watching.made(call_id_of(request), decision)
         return deployment
 

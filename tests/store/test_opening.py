@@ -18,7 +18,7 @@ OPENED: list[tuple[str, dict[str, object]]] = []
 
 
 def open_ours(url: str, **options: object) -> Store:
-    """Open what a package of somebody else's keeps."""
+    """Open the store of a third-party package."""
     OPENED.append((url, options))
     return MemoryStore()
 

@@ -37,7 +37,7 @@ class Watching(ForkAware):
         self._lock = threading.Lock()
 
     @property
-    def anybody(self) -> bool:
+    def active(self) -> bool:
         """Whether there is a watcher."""
         return bool(self._watchers)
 
