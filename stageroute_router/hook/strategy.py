@@ -313,7 +313,7 @@ class StageRouteStrategy(CustomRoutingStrategyBase, ForkAware):
             if report is not None:
                 self.heard(report)
 
-    def attempts_over(self, key: str, *, serving: str | None) -> None:
+    def attempts_over(self, key: str, *, serving: str | None, error: object = None) -> None:
         """Take all attempts of a call but the serving one to have failed: its answer, or error, is going out.
 
         For servers that pass one logging object to all attempts: some versions of LiteLLM report only the first
@@ -322,10 +322,15 @@ class StageRouteStrategy(CustomRoutingStrategyBase, ForkAware):
         Args:
             key: what the call is recognised by.
             serving: the decision that answered; None if none did.
+            error: what the last attempt failed with, where none did.
         """
-        for decision in self._ledger.over(key, serving=serving):
+        over = self._ledger.over(key, serving=serving)
+        for decision in over:
             # LiteLLM has tried again, which it does not where the request is to blame.
-            self._fail(decision, kind=None if decision.terms.time_limit_s else "not reported")
+            kind = None if decision.terms.time_limit_s else "not reported"
+            if serving is None and decision is over[-1]:
+                kind = providers_fault(error, decision.terms, own_limit_s=decision.own_limit_s)
+            self._fail(decision, kind=kind)
 
     def _fail(self, decision: OpenDecision, *, kind: str | None) -> None:
         _leave_episodes(decision)

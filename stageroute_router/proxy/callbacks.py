@@ -91,7 +91,7 @@ class ProxyCallbacks(CustomLogger):
         control, origin = self.routing.ensure(), origin_of(request_data)
         if control is not None and origin is not None:
             try:
-                control.strategy.attempts_over(origin, serving=None)
+                control.strategy.attempts_over(origin, serving=None, error=original_exception)
             except Exception as error:  # noqa: BLE001 - whatever it is, the client gets LiteLLM's own error
                 self.routing.note_error(error)
 

@@ -267,3 +267,31 @@ def test_litellms_own_model_info_keeps_working(setup: Setup) -> None:
         401,
         500,
     }  # 500: see LiteLLM without a database
+
+
+def availabilities(setup: Setup, group: str) -> dict[str, float]:
+    """Return the chance that each arm of a group answers, as the proxy believes."""
+    found = setup.client.get("/stageroute/status", params={"group": group}).json()
+    return {arm["name"]: arm["availability"] for arm in found["groups"][0]["arms"]}
+
+
+def test_an_arm_that_fails_is_left_and_a_clients_mistake_is_not_the_arms(
+    setup: Setup, provider: SimulatedProvider
+) -> None:
+    for name in PRICES:
+        provider.set(name, error_rate=1.0, error_status=400)
+    try:
+        for _ in range(12):
+            assert setup.chat().status_code == 400
+    finally:
+        for name in PRICES:
+            provider.set(name, error_rate=0.0, error_status=500)
+    assert set(availabilities(setup, "chat").values()) == {1.0}
+    down, *_ = PRICES
+    provider.set(down, error_rate=1.0)
+    try:
+        eventually(
+            lambda: setup.chat().status_code == 200 and availabilities(setup, "chat")[f"openai/{down}"] < 1
+        )
+    finally:
+        provider.set(down, error_rate=0.0)
