@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stageroute_router.availability import PROBE_PAUSE_S, Answering
+from stageroute_router.core.account import Account
 from stageroute_router.core.arm import Arm
 from stageroute_router.core.availability import (
     AVAILABLE,
@@ -27,7 +28,7 @@ from stageroute_router.core.availability import (
 )
 from stageroute_router.core.engine import Engine
 from stageroute_router.core.posterior_rule import PosteriorRule
-from stageroute_router.core.schedule import EveryCalls
+from stageroute_router.core.schedule import EveryCalls, EverySeconds
 from stageroute_router.core.snapshot import GroupPolicy, Snapshot
 from stageroute_router.core.statistics import ArmStatistics
 
@@ -226,7 +227,19 @@ def test_a_window_gives_no_place_to_arms_that_do_not_answer() -> None:
     assert made.open_stage(snapshot, reason="recovery", now=2.0).live == ("best",)
 
 
-def test_a_window_without_anybody_to_take_instead_keeps_the_arms() -> None:
+def test_a_stage_that_an_outage_cut_short_does_not_make_the_next_ones_short() -> None:
+    policy = GroupPolicy(budget_usd=0.01, max_live=1, schedule=EverySeconds(3600.0), rule=PosteriorRule())
+    made = Engine(policy, seed=0)
+    first = known(made)
+    assert first.stage.calls_per_stage == 500
+    account = Account(calls=3)
+    later = made.advance(first, increments={}, account=account, now=1.0)
+    after = made.open_stage(later, reason="outage", now=2.0, without={"best"})
+    assert after.stage.calls_per_stage == 500
+    assert made.open_stage(later, reason="manual", now=2.0).stage.calls_per_stage == 3
+
+
+def test_a_window_without_another_arm_to_take_keeps_the_arms() -> None:
     made = engine(max_live=1)
     assert made.open_stage(known(made), reason="outage", now=1.0, without=set(NAMES)).live == ("best",)
 
