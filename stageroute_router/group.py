@@ -12,7 +12,7 @@ from dataclasses import replace
 from stageroute_router.availability import Answering, Eligible, Outage
 from stageroute_router.benchmark_table import read_benchmark
 from stageroute_router.core.arm import Arm
-from stageroute_router.core.engine import Cells, Engine
+from stageroute_router.core.engine import UNPLANNED, Cells, Engine
 from stageroute_router.core.snapshot import Choice, Estimate, Snapshot, Stage, UsedMix
 from stageroute_router.decision_id import new_mix_id
 from stageroute_router.errors import SettingsError
@@ -488,7 +488,7 @@ class Group:
         if stored == plan_of(self.name, ours):
             return ours
         theirs = stage_of(self.policy, stored)
-        if stored.stage == ours.number:
+        if stored.stage == ours.number or (stored.stage == ours.number + 1 and stored.reason in UNPLANNED):
             return replace(theirs, calls_per_stage=ours.calls_per_stage)
         if stored.stage == ours.number + 1:
             calls = stored.opened_at_call - ours.opened_at_call

@@ -31,7 +31,8 @@ from stageroute_router.core.throughput import ShareLimit, Traffic, bearing_all_c
 Cells = Mapping[Cell, ArmStatistics]
 K = TypeVar("K")
 
-_UNPLANNED = ("outage", "recovery")
+UNPLANNED = ("outage", "recovery")
+"""Reasons of windows that open whenever providers fail or come back: the stage before says nothing of how long one is."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -327,8 +328,7 @@ class Engine:
         policy, arms, account = self.policy, known.arms, known.account
         previous_calls = None if previous is None else account.calls - previous.opened_at_call
         calls_per_stage = policy.schedule.calls_per_stage(previous_calls=previous_calls)
-        if previous is not None and reason in _UNPLANNED:
-            # A stage that an outage cut short says nothing of how many calls one has.
+        if previous is not None and reason in UNPLANNED:
             calls_per_stage = previous.calls_per_stage
         evidence = self._gather(known, self._limits(known), known.summed())
         pinned = np.array([i for i, arm in enumerate(arms) if arm.pinned], dtype=np.intp)
