@@ -32,7 +32,7 @@ Cells = Mapping[Cell, ArmStatistics]
 K = TypeVar("K")
 
 UNPLANNED = ("outage", "recovery")
-"""Reasons of windows that open whenever providers fail or come back: the stage before says nothing of how long one is."""
+"""Reasons of windows that providers open by failing or coming back: a stage that they cut short is no usual one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
