@@ -44,6 +44,7 @@ TIERS = {
         "tests/crash",
         "tests/faults",
         "tests/groups/test_segmenter.py::test_a_forked_child_goes_on",
+        "tests/page/test_routes.py",
         "tests/process/test_ids.py::test_a_forked_child_does_not_repeat_its_parent",
         "tests/router/test_token_keys.py::test_processes_that_start_at_the_same_moment_agree_on_one_secret",
         "tests/store/sql/test_migrations.py::test_opening_a_database_that_is_up_to_date_does_not_import_alembic",
@@ -57,6 +58,8 @@ TIERS = {
     "browser": ("tests/page/test_browser.py",),
     "slow": (
         "tests/benchmarks",
+        "tests/core/routing/test_oracle.py",
+        "tests/core/test_probabilities.py",
         "tests/page/test_real_data.py",
         "tests/replay",
         "tests/store/test_mutants.py",
