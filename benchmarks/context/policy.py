@@ -1,6 +1,6 @@
 """A contextual estimate in the engine: what is estimated of a call differs from ours, and nothing else does.
 
-The engine is the product's: stages, the rule that plans them with its second look, list prices as prior costs, account
+The engine is the product's: stages, the estimator that plans them with its revisit, list prices as prior costs, account
 and pacing. Where it has segments it is shown the latest 64 calls instead, each a segment of its own with what the
 estimate says of it: they stand for the calls to come when a live set is planned, and when the routing programme finds
 the price of a dollar under the paced budget. A call then gets the live arm with the largest upper bound less price
@@ -24,7 +24,7 @@ from stageroute_router.core.arrays import FloatArray, IntArray
 from stageroute_router.core.budget.account import Charge
 from stageroute_router.core.budget.pacing import surplus_cap_usd
 from stageroute_router.core.estimators.base import Bounds, Scenarios
-from stageroute_router.core.estimators.posterior import PosteriorRule
+from stageroute_router.core.estimators.posterior import PosteriorEstimator
 from stageroute_router.core.evidence.evidence import Evidence
 from stageroute_router.core.evidence.shrinkage import CellBeliefs
 from stageroute_router.replay.run import EnginePolicy, TimelyReward
@@ -95,7 +95,7 @@ class Context:
         return self.worth(self._latest, arms)
 
     def beliefs(self, *, arm_mean: FloatArray, expected_cost: FloatArray) -> CellBeliefs:
-        """Return what is believed of the candidates in the latest calls, as the rule would have it of segments.
+        """Return what is believed of the candidates in the latest calls, as the estimator would have it of segments.
 
         Args:
             arm_mean: what is believed of each candidate over all calls, shape (candidates,).
@@ -104,7 +104,7 @@ class Context:
         arms = np.array(self.present, dtype=np.intp)
         numbers = self._numbers.of(list(self._latest))
         found = self._estimator.predict(numbers, arms)
-        # The rule shifts beliefs with draws of the arm's mean: here they lean on it by one reward.
+        # The estimator shifts beliefs with draws of the arm's mean: here they lean on it by one reward.
         own = np.maximum(found.count - 1.0, 0.0)
         return CellBeliefs(
             names=self.names,
@@ -126,12 +126,12 @@ class Context:
         return np.full(len(self._latest), 1 / len(self._latest))
 
 
-_WITHOUT = PosteriorRule()
+_WITHOUT = PosteriorEstimator()
 
 
 @dataclass(frozen=True, kw_only=True)
-class ContextRule(PosteriorRule):
-    """The default rule, with the latest calls in place of segments.
+class ContextEstimator(PosteriorEstimator):
+    """The default estimator, with the latest calls in place of segments.
 
     Args:
         context: what is known of calls.
@@ -146,7 +146,7 @@ class ContextRule(PosteriorRule):
     def scenarios(
         self, evidence: Evidence, *, live: IntArray, bounds: Bounds, rng: np.random.Generator
     ) -> Scenarios:
-        """Return one scenario, of upper bounds in the latest calls; without numbers, those of the default rule."""
+        """Return one scenario, of upper bounds in the latest calls; without numbers, those of the default estimator."""
         context = self.context
         context.learn()
         if not context.ready:
@@ -182,7 +182,7 @@ class ContextPolicy(EnginePolicy):
         self, table: OutcomeTable, stream: Stream, *, estimator: Estimator, numbers: PromptNumbers, seed: int
     ) -> None:
         self._context = Context(estimator, numbers, arms=len(table.models))
-        super().__init__(table, stream, rule=ContextRule(context=self._context), seed=seed)
+        super().__init__(table, stream, estimator=ContextEstimator(context=self._context), seed=seed)
 
     def start(self, models: Sequence[int]) -> None:
         """Plan the first stage."""

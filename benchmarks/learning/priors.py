@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from stageroute_router.core.arm import Arm, SegmentPrior
 from stageroute_router.core.budget.account import Account
 from stageroute_router.core.engine import Engine
-from stageroute_router.core.estimators.posterior import PosteriorRule
+from stageroute_router.core.estimators.posterior import PosteriorEstimator
 from stageroute_router.core.schedule import EveryCalls
 from stageroute_router.core.snapshot import GroupPolicy
 from stageroute_router.core.statistics import ArmStatistics
@@ -94,7 +94,7 @@ def _served(
     """
     position = {arm.name: index for index, arm in enumerate(candidates)}
     policy = GroupPolicy(
-        budget_usd=2 * COST_USD, max_live=live, schedule=EveryCalls(100), rule=PosteriorRule()
+        budget_usd=2 * COST_USD, max_live=live, schedule=EveryCalls(100), estimator=PosteriorEstimator()
     )
     paid = ArmStatistics(pulls=1, cost_count=1, cost_sum=COST_USD, cost_sumsq=COST_USD**2)
     engine = Engine(policy, seed=seed)

@@ -74,7 +74,7 @@ def main() -> None:
                     table,
                     draw_stream(table, seed=seed, calls=arguments.calls, budget_fraction=fraction),
                     name=path.stem,
-                    rule=estimator,
+                    estimator=estimator,
                     seed=seed,
                 )
                 for seed in range(arguments.seeds)

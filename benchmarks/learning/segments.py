@@ -32,7 +32,7 @@ from benchmarks.context.linucb import LinUcb
 from benchmarks.context.neighbours import Neighbours
 from benchmarks.context.numbers import PromptNumbers
 from benchmarks.context.policy import ContextPolicy
-from stageroute_router.core.estimators.posterior import PosteriorRule
+from stageroute_router.core.estimators.posterior import PosteriorEstimator
 from stageroute_router.errors import TableError
 from stageroute_router.replay.run import EnginePolicy, Policy, run_policy
 from stageroute_router.replay.segments import SegmentOf, segments_of
@@ -100,7 +100,7 @@ def policy_of(table: OutcomeTable, stream: Stream, *, by: str, seed: int) -> Pol
         estimator = ESTIMATORS[name](arms=len(table.models), numbers=numbers.size)
         return ContextPolicy(table, stream, estimator=estimator, numbers=numbers, seed=seed)
     segment_of = _segments(table, by, seed=seed)
-    return EnginePolicy(table, stream, rule=PosteriorRule(), seed=seed, segment_of=segment_of)
+    return EnginePolicy(table, stream, estimator=PosteriorEstimator(), seed=seed, segment_of=segment_of)
 
 
 def run(task: Task) -> Outcome:

@@ -1,1 +1,1 @@
-"""The default rule beside its peers, in the same streams: reward, spend, regret, speed, how soon newcomers are used."""
+"""The default estimator beside its peers, in the same streams: reward, spend, regret, speed, use of newcomers."""

@@ -1,4 +1,4 @@
-"""Measure the default rule beside its peers on recorded tables.
+"""Measure the default estimator beside its peers on recorded tables.
 
     python -m benchmarks.quality TABLE.npz [TABLE ...] [--seeds 5] [--calls 20000] [--fractions 0.1 0.3 1.0]
         [--only POLICY ...] [--variants base late partial ...] [--horizons 2000 5000 ...] [--out build/quality]

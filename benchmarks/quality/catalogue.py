@@ -33,7 +33,7 @@ OBSERVATIONS = 100_000
 
 
 class InformedEngine(EnginePolicy):
-    """The default rule in the product's engine, which has seen every model's true means before it is called.
+    """The default estimator in the product's engine, which has seen every model's true means before it is called.
 
     Args:
         table: recorded outcomes, whose means it knows.
@@ -44,7 +44,7 @@ class InformedEngine(EnginePolicy):
 
     def __init__(self, table: OutcomeTable, stream: Stream, *, seed: int, max_share: float) -> None:
         super().__init__(
-            table, stream, rule=registry.make(registry.DEFAULT_ESTIMATOR), seed=seed, max_share=max_share
+            table, stream, estimator=registry.make(registry.DEFAULT_ESTIMATOR), seed=seed, max_share=max_share
         )
         squares = np.square(table.cost_usd, dtype=np.float64).mean(axis=0)
         self._known = {
@@ -117,11 +117,13 @@ class Entry:
 
 
 def _engine(
-    estimator: str, *, gamma: Callable[[Task], float | None] = lambda _task: None
+    name: str, *, gamma: Callable[[Task], float | None] = lambda _task: None
 ) -> Callable[[Task, Setting], Policy]:
     def make(task: Task, _setting: Setting) -> Policy:
-        rule = registry.make(estimator, gamma=gamma(task))
-        return EnginePolicy(task.table, task.stream, rule=rule, seed=task.seed, max_share=task.max_share)
+        estimator = registry.make(name, gamma=gamma(task))
+        return EnginePolicy(
+            task.table, task.stream, estimator=estimator, seed=task.seed, max_share=task.max_share
+        )
 
     return make
 

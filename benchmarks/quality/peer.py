@@ -1,6 +1,6 @@
 """What every peer is told, and the live set it is given: peers choose among models, none of them chooses a live set.
 
-The shared live-set rule. At every maintenance window: ``ceil(max_live / 2)`` places go to the models that answered
+The shared live-set estimator. At every maintenance window: ``ceil(max_live / 2)`` places go to the models that answered
 most calls in the stage that ends; the other places go to the candidates that have been live in the fewest stages, of
 these to the least observed, of these to the cheapest by list price. So every newcomer gets a place at the next
 window, and no arm is forgotten. It reads counts, costs and list prices only, as the peer itself may.
@@ -138,7 +138,7 @@ class LiveSetRule(Protocol):
 
 
 class SharedLiveSet:
-    """The rule above.
+    """The estimator above.
 
     Args:
         known: what may be known.

@@ -239,9 +239,13 @@ class Report:
             f"has half of that share of the last {WINDOW} calls; cut where the optimum loses interest. Decisions/s "
             "include learning and maintenance windows, in one process."
         )
-        rule = f"## What peers are given\n\n{(peer.__doc__ or '').split(chr(10) * 2, 1)[1].strip()}"
+        estimator = f"## What peers are given\n\n{(peer.__doc__ or '').split(chr(10) * 2, 1)[1].strip()}"
         knowing = ", ".join(sorted(KNOWING))
-        return [about, rule, f"## Policies\n\n{notes}\n\n{knowing} knows the truth and counts as no peer."]
+        return [
+            about,
+            estimator,
+            f"## Policies\n\n{notes}\n\n{knowing} knows the truth and counts as no peer.",
+        ]
 
     def show(self, console: Console) -> None:
         """Print the summary."""

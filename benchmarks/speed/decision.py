@@ -6,10 +6,10 @@ Measured per call, all in this process, in alternating blocks so that both meet 
 
 - ``litellm adaptive``: ``AdaptiveRouter.async_pre_routing_hook`` of the installed LiteLLM, at its defaults, with a
   one-line prompt. It samples one posterior per arm; it has no budget.
-- ``choose, default rule``: ``Engine.choose`` on a snapshot that changed since the last choice.
-- ``choose + observe, default rule``: the same and ``Engine.advance`` with the call's cost and reward, which draws
+- ``choose, default estimator``: ``Engine.choose`` on a snapshot that changed since the last choice.
+- ``choose + observe, default estimator``: the same and ``Engine.advance`` with the call's cost and reward, which draws
   posteriors and solves the programmes anew at the default pace.
-- ``choose + observe, paper rule``: the paper's bounds and programme anew for every single call.
+- ``choose + observe, paper estimator``: the paper's bounds and programme anew for every single call.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ from rich.table import Table
 from stageroute_router.core.arm import Arm
 from stageroute_router.core.engine import Engine
 from stageroute_router.core.estimators.base import Estimator
-from stageroute_router.core.estimators.paper import PaperRule
-from stageroute_router.core.estimators.posterior import PosteriorRule
+from stageroute_router.core.estimators.paper import PaperEstimator
+from stageroute_router.core.estimators.posterior import PosteriorEstimator
 from stageroute_router.core.schedule import Manual
 from stageroute_router.core.snapshot import Choice, GroupPolicy, Snapshot
 from stageroute_router.core.statistics import ArmStatistics
@@ -45,8 +45,8 @@ BLOCKS = 20
 class _Loop:
     """An engine in steady state: every call is chosen, paid and rewarded."""
 
-    def __init__(self, rule: Estimator, *, arms: int) -> None:
-        policy = GroupPolicy(budget_usd=0.002, max_live=arms, schedule=Manual(), rule=rule)
+    def __init__(self, estimator: Estimator, *, arms: int) -> None:
+        policy = GroupPolicy(budget_usd=0.002, max_live=arms, schedule=Manual(), estimator=estimator)
         self.engine = Engine(policy, seed=1)
         self.rng = np.random.default_rng(2)
         self.reward = np.linspace(0.4, 0.9, arms)
@@ -117,7 +117,7 @@ def _adaptive(arms: int) -> Callable[[], float]:
 
 def measure(*, calls: int, arms: int) -> dict[str, dict[str, float]]:
     """Return p50 and p99 in microseconds, and p50 over LiteLLM's, by name."""
-    default, paper = _Loop(PosteriorRule(), arms=arms), _Loop(PaperRule(), arms=arms)
+    default, paper = _Loop(PosteriorEstimator(), arms=arms), _Loop(PaperEstimator(), arms=arms)
     adaptive = _adaptive(arms)
     times: dict[str, list[float]] = {}
     means: dict[str, list[float]] = {}
@@ -127,10 +127,10 @@ def measure(*, calls: int, arms: int) -> dict[str, dict[str, float]]:
             block.setdefault("litellm adaptive", []).append(adaptive())
             chosen, choice = default.choose()
             observed = default.observe(choice)
-            block.setdefault("choose, default rule", []).append(chosen)
-            block.setdefault("choose + observe, default rule", []).append(chosen + observed)
+            block.setdefault("choose, default estimator", []).append(chosen)
+            block.setdefault("choose + observe, default estimator", []).append(chosen + observed)
             chosen, choice = paper.choose()
-            block.setdefault("choose + observe, paper rule", []).append(chosen + paper.observe(choice))
+            block.setdefault("choose + observe, paper estimator", []).append(chosen + paper.observe(choice))
         for name, values in block.items():
             times.setdefault(name, []).extend(values)
             means.setdefault(name, []).append(float(np.mean(values)))

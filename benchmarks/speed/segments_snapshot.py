@@ -23,7 +23,7 @@ from rich.table import Table
 
 from stageroute_router.core.arm import Arm
 from stageroute_router.core.engine import Engine
-from stageroute_router.core.estimators.posterior import PosteriorRule
+from stageroute_router.core.estimators.posterior import PosteriorEstimator
 from stageroute_router.core.schedule import EveryCalls
 from stageroute_router.core.snapshot import GroupPolicy, Snapshot
 from stageroute_router.core.statistics import ArmStatistics
@@ -111,7 +111,7 @@ def main() -> None:
         budget_usd=BUDGET_USD,
         max_live=arguments.live,
         schedule=EveryCalls(CALLS_PER_STAGE),
-        rule=PosteriorRule(),
+        estimator=PosteriorEstimator(),
     )
     engine = Engine(policy, seed=1)
     snapshot = engine.start(arms, now=0.0, statistics=totals, cells=cells)

@@ -7,7 +7,7 @@ ParetoBandit is the nearest peer that learns and paces dollars. Both route the s
 arms, warmed up on the first 2,000 calls, in alternating blocks of this process. Every call gets its reward at once.
 
 - ``StageRoute``: ``Engine.choose`` among healthy arms, the account, the call's statistics, ``Engine.advance``; the
-  default rule at its defaults, the maintenance window after every 500 calls included.
+  default estimator at its defaults, the maintenance window after every 500 calls included.
 - ``ParetoBandit, 26 features``: ``BanditRouter.route`` and ``process_feedback`` with a ``BudgetPacer``, at their
   defaults, on vectors as its own pipeline makes them (25 components and a bias). Making a vector from a prompt, which
   it needs and we do not, is not counted: its authors report 9 milliseconds for it.
@@ -32,7 +32,7 @@ from rich.table import Table
 
 from stageroute_router.core.arm import Arm
 from stageroute_router.core.engine import Engine
-from stageroute_router.core.estimators.posterior import PosteriorRule
+from stageroute_router.core.estimators.posterior import PosteriorEstimator
 from stageroute_router.core.schedule import EveryCalls
 from stageroute_router.core.snapshot import GroupPolicy
 from stageroute_router.core.statistics import ArmStatistics
@@ -69,7 +69,7 @@ def our_step(world: World) -> Step:
         budget_usd=BUDGET_USD,
         max_live=len(world.names),
         schedule=EveryCalls(CALLS_PER_STAGE),
-        rule=PosteriorRule(),
+        estimator=PosteriorEstimator(),
     )
     engine = Engine(policy, seed=1)
     arms = [Arm(name=name, prior_cost_usd=world.cost[name]) for name in world.names]

@@ -19,7 +19,7 @@ _DAY = 86400.0
 Data = dict[str, list[dict[str, Any]]]
 """The rows that marks are drawn from, by the name charts call them."""
 
-STATES = ["live", "second look", "not live"]
+STATES = ["live", "revisit", "not live"]
 
 
 LEFT = 64
@@ -51,7 +51,7 @@ def names(alt: Any, theme: Theme, labels: int) -> Any:  # noqa: ANN401
 
 def state_colour(alt: Any, theme: Theme, states: list[str], *, orient: str = "top", columns: int = 3) -> Any:  # noqa: ANN401
     """Return the colours of states, with their legend."""
-    colours = {"live": theme.accent, "second look": theme.second, "not live": theme.faint}
+    colours = {"live": theme.accent, "revisit": theme.second, "not live": theme.faint}
     return alt.Color(
         "state:N",
         title=None,

@@ -28,7 +28,7 @@ class Theme:
         grid: lines to measure by.
         accent: what is going on: live arms, spend on average.
         budget: limits: the budget, largest shares.
-        second: a second look.
+        second: a revisit.
         faint: what is not in use.
     """
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-ArmState = Literal["live", "second look", "not live"]
+ArmState = Literal["live", "revisit", "not live"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

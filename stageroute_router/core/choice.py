@@ -60,10 +60,10 @@ def choose(
 
     >>> from stageroute_router.core.arm import Arm
     >>> from stageroute_router.core.engine import Engine
-    >>> from stageroute_router.core.estimators.posterior import PosteriorRule
+    >>> from stageroute_router.core.estimators.posterior import PosteriorEstimator
     >>> from stageroute_router.core.schedule import EveryCalls
     >>> arms = [Arm(name="a", prior_cost_usd=0.001), Arm(name="b", prior_cost_usd=0.002)]
-    >>> policy = GroupPolicy(budget_usd=0.01, max_live=1, schedule=EveryCalls(500), rule=PosteriorRule())
+    >>> policy = GroupPolicy(budget_usd=0.01, max_live=1, schedule=EveryCalls(500), estimator=PosteriorEstimator())
     >>> snapshot = Engine(policy, seed=0).start(arms, now=0.0)
     >>> choice = choose(policy, snapshot, uniform=0.5)
     >>> choice.arm in snapshot.live, choice.probability
@@ -352,7 +352,7 @@ def _choice(
     index: int,
     priced: bool = False,
 ) -> Choice:
-    paced = policy.rule.paced and (policy.pace_priced_calls or not priced)
+    paced = policy.estimator.paced and (policy.pace_priced_calls or not priced)
     estimate = snapshot.estimate
     name = used.among[index]
     position = estimate.position[name]

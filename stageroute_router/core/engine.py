@@ -178,7 +178,7 @@ class Engine:
         nothing = ArmStatistics()
         news = {name: known - snapshot.statistics.get(name, nothing) for name, known in statistics.items()}
         stale = snapshot.stale + _news(news, calls=calls)
-        if stage is snapshot.stage and stale < self.policy.rule.refresh_after(account.calls):
+        if stage is snapshot.stage and stale < self.policy.estimator.refresh_after(account.calls):
             return replace(
                 snapshot,
                 statistics=dict(statistics),
@@ -257,7 +257,7 @@ class Engine:
         ):
             plan = self._plan(known, previous=stage, reason="schedule", now=now, without=without)
             return self._estimated(known, plan)
-        if estimate and stale >= self.policy.rule.refresh_after(account.calls):
+        if estimate and stale >= self.policy.estimator.refresh_after(account.calls):
             return self._estimated(known, stage)
         # Not ``replace``: this happens at every call, and naming the fields takes a quarter of the time.
         return Snapshot(
@@ -279,7 +279,7 @@ class Engine:
 
     def is_out_of_date(self, snapshot: Snapshot) -> bool:
         """Return whether so much was observed since the snapshot's estimate that it should not be used any more."""
-        return snapshot.stale >= self.policy.rule.refresh_after(snapshot.account.calls)
+        return snapshot.stale >= self.policy.estimator.refresh_after(snapshot.account.calls)
 
     def up_to_date(self, snapshot: Snapshot) -> Snapshot:
         """Return the snapshot with a new estimate if its own should not be used any more."""
@@ -333,7 +333,7 @@ class Engine:
             calls_per_stage = previous.calls_per_stage
         evidence = self._gather(known, self._limits(known), known.summed())
         pinned = np.array([i for i, arm in enumerate(arms) if arm.pinned], dtype=np.intp)
-        plan = policy.rule.plan_stage(
+        plan = policy.estimator.plan_stage(
             evidence,
             budget_usd=policy.budget_usd,
             max_live=policy.max_live,
@@ -344,7 +344,7 @@ class Engine:
         )
         staying = pinned.tolist() if plan.explored is None else [*pinned.tolist(), plan.explored]
         live = bearing_all_calls(plan.live, max_share=evidence.max_share.tolist(), kept=staying)
-        bounds = policy.rule.bounds(evidence, budget_usd=policy.budget_usd)
+        bounds = policy.estimator.bounds(evidence, budget_usd=policy.budget_usd)
         return Stage(
             number=1 if previous is None else previous.number + 1,
             live=tuple(arms[index].name for index in live),
@@ -368,16 +368,16 @@ class Engine:
 
     def _estimated(self, known: _Known, stage: Stage) -> Snapshot:
         policy = self.policy
-        rule = policy.rule
+        estimator = policy.estimator
         limits = self._limits(known)
         sums = known.summed()
         evidence = self._gather(known, limits, sums)
-        bounds = rule.bounds(evidence, budget_usd=policy.budget_usd)
+        bounds = estimator.bounds(evidence, budget_usd=policy.budget_usd)
         position = {arm.name: index for index, arm in enumerate(known.arms)}
         names = tuple(name for name in stage.live if name in position)
         live = np.array([position[name] for name in names], dtype=np.intp)
         budget = policy.budget_usd
-        if rule.paced:
+        if estimator.paced:
             budget = paced_budget_usd(
                 budget_usd=budget,
                 surplus_usd=known.account.surplus_usd,
@@ -386,7 +386,7 @@ class Engine:
         estimate = Estimate(
             bounds=bounds,
             position=position,
-            scenarios=rule.scenarios(evidence, live=live, bounds=bounds, rng=self._rng),
+            scenarios=estimator.scenarios(evidence, live=live, bounds=bounds, rng=self._rng),
             budget_usd=budget,
             booking=_booking(bounds, live=live, max_share=evidence.max_share, budget_usd=policy.budget_usd),
             limits=limits,

@@ -10,9 +10,9 @@ from stageroute_router.core.mix import Mix, even_mix, solve_mix
 from stageroute_router.core.snapshot import Estimate, GroupPolicy, Snapshot, Stage
 
 MOST_EXPLORED_SPEND = 0.05
-"""Fraction of the budget that the calls of a second look may cost, whatever was planned.
+"""Fraction of the budget that the calls of a revisit may cost, whatever was planned.
 
-The rule plans with the same limit; the arm may turn out dearer than its price said, and then it binds here.
+The estimator plans with the same limit; the arm may turn out dearer than its price said, and then it binds here.
 """
 
 
@@ -40,7 +40,7 @@ def cheapest_mix(policy: GroupPolicy, snapshot: Snapshot, usable: tuple[str, ...
     priced = estimate.priced[indices]
     if priced.any():
         cost = np.where(priced, cost, np.inf)
-    limit = float(cost.min()) * (1 + policy.rule.cost_tolerance)
+    limit = float(cost.min()) * (1 + policy.estimator.cost_tolerance)
     return even_mix(cost <= limit, shadow_price=snapshot.mix.shadow_price)
 
 
@@ -65,7 +65,7 @@ def live_mix(
     indices: IntArray,
     stage: Stage,
 ) -> Mix:
-    """Return the mix of some arms: the programme in every scenario, after the share that a second look gets.
+    """Return the mix of some arms: the programme in every scenario, after the share that a revisit gets.
 
     Args:
         policy: the group's.
@@ -85,7 +85,7 @@ def live_mix(
         scenarios,
         budget_usd=estimate.budget_usd,
         max_share=estimate.max_share[indices],
-        cost_tolerance=policy.rule.cost_tolerance,
+        cost_tolerance=policy.estimator.cost_tolerance,
         preference=estimate.observations[indices].tolist(),
         explored=explored,
         explore_share=explore_share,

@@ -25,7 +25,7 @@ class Mix:
         cumulative: their running sums; the last one is 1.
         shadow_price: reward that one more dollar would buy; the median over scenarios; 0 with a slack budget.
         feasible: False where even the cheapest mixture exceeds the budget, or the shares cannot sum to 1.
-        explored: index of the arm that gets calls for a second look, or None.
+        explored: index of the arm that gets calls for a revisit, or None.
         explore_share: the share of calls it gets for that, in [0, 1).
         by_segment: the distribution of each segment, where there is more than one; this one is then that of all
             calls together.

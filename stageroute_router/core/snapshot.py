@@ -25,7 +25,7 @@ class GroupPolicy:
         budget_usd: average US dollars per call, > 0.
         max_live: most arms live at once, >= 1.
         schedule: when maintenance windows open.
-        rule: how evidence becomes the programmes' rewards and costs.
+        estimator: how evidence becomes the programmes' rewards and costs.
         expected_tokens: token counts of a typical call, to turn list prices into expected costs.
         max_unproven_in_flight: most calls under way to an arm of which fewer than ``PROVEN_BY_COSTS`` costs are
             known, >= 1. A burst cannot spend more than this many calls on a wrong price. 8 by default: enough to
@@ -37,7 +37,7 @@ class GroupPolicy:
     budget_usd: float
     max_live: int
     schedule: Schedule
-    rule: Estimator
+    estimator: Estimator
     expected_tokens: ExpectedTokens = field(default_factory=ExpectedTokens)
     max_unproven_in_flight: int = 8
     pace_priced_calls: bool = True
@@ -69,7 +69,7 @@ class Stage:
     Args:
         number: counts from 1.
         live: names of the live arms; some may have been removed since.
-        explored: the live arm that is there for a second look, or None.
+        explored: the live arm that is there for a revisit, or None.
         explore_share: the share of calls it gets, whatever the programme says.
         reason: why the window opened: "start", "schedule", "manual", "departure", "outage" or "recovery".
         opened_at: seconds since the epoch.

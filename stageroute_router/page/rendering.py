@@ -43,7 +43,7 @@ _BINDING = {
     "budget": "the budget",
     "price": "the price that its caller gave it",
     "share": "an arm's largest share of the calls",
-    "second_look": "a second look, at an arm that may have been left too early",
+    "revisit": "a revisit, at an arm that may have been left too early",
     "outside_live_set": "no live arm could serve, so another candidate did",
     "unproven": "too few costs of the arm are known for more calls at a time",
     "unavailable": "a better arm has not answered of late",

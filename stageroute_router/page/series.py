@@ -101,7 +101,7 @@ def state_of(arm: ArmStatus) -> ArmState:
     """Return what an arm is in the current stage."""
     if not arm.live:
         return "not live"
-    return "second look" if arm.explored else "live"
+    return "revisit" if arm.explored else "live"
 
 
 def short_names(names: Sequence[str]) -> dict[str, str]:
@@ -150,7 +150,7 @@ def _spans(arm: str, label: str, stages: Sequence[StageReport], ends: Sequence[f
         if arm not in stage.live:
             joins = False
             continue
-        state: ArmState = "second look" if stage.explored == arm else "live"
+        state: ArmState = "revisit" if stage.explored == arm else "live"
         if joins and spans[-1].state == state:
             spans[-1] = LiveSpan(arm=label, start=spans[-1].start, end=end, state=state)
         else:

@@ -93,7 +93,7 @@ def run_replay(
             table,
             stream,
             name=table.name,
-            rule=group.policy().rule,
+            estimator=group.policy().estimator,
             seed=options.seed,
             max_share=options.max_share,
             segment_of=segments_of(table, options.segments, seed=options.seed),

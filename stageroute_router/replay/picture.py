@@ -96,7 +96,7 @@ def _spend(alt: Any, result: ReplayResult) -> Any:  # noqa: ANN401
         x=alt.X("call:Q", title=None, scale=alt.Scale(domain=[0, result.calls], nice=False)),
         y=alt.Y("usd:Q", title="$ per 1,000 calls", scale=alt.Scale(domain=[0, top])),
     )
-    rule = (
+    estimator = (
         alt.Chart(alt.Data(values=[{"budget": budget}]))
         .mark_rule(color=_THEME.budget, strokeDash=[6, 3], strokeWidth=2)
         .encode(y="budget:Q")
@@ -106,7 +106,7 @@ def _spend(alt: Any, result: ReplayResult) -> Any:  # noqa: ANN401
         .mark_text(align="right", baseline="bottom", dy=-4, color=_THEME.budget)
         .encode(x="call:Q", y="budget:Q", text="text:N")
     )
-    return (line + rule + label).properties(
+    return (line + estimator + label).properties(
         width=680,
         height=110,
         title=f"Spend: {result.spend_ratio:.1%} of the budget (average since the start)",

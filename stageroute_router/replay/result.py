@@ -84,14 +84,14 @@ class ReplayResult:
         """Return the figures as plain values, ready for JSON.
 
         ```python
-        from stageroute_router.core.estimators.posterior import PosteriorRule
+        from stageroute_router.core.estimators.posterior import PosteriorEstimator
         from stageroute_router.tables.routerbench import synthetic_table
         from stageroute_router.replay.run import replay
         from stageroute_router.replay.stream import draw_stream
 
         table = synthetic_table(seed=0, queries=200)
         stream = draw_stream(table, seed=0, calls=200)
-        result = replay(table, stream, name="mine", rule=PosteriorRule(), seed=0)
+        result = replay(table, stream, name="mine", estimator=PosteriorEstimator(), seed=0)
         assert result.to_dict()["calls"] == sum(result.calls_per_model.values()) == 200
         ```
         """

@@ -83,7 +83,7 @@ def replay(
     stream: Stream,
     *,
     name: str,
-    rule: Estimator,
+    estimator: Estimator,
     seed: int,
     max_share: float = 1.0,
     segment_of: SegmentOf | None = None,
@@ -98,13 +98,15 @@ def replay(
         table: recorded outcomes.
         stream: order of the rows, arrivals, stages, budget, feedback.
         name: what to call it.
-        rule: the confidence rule.
+        estimator: the confidence estimator.
         seed: of the engine's exploration.
         max_share: throughput share of every arm.
         segment_of: the segment of each query, see ``replay.segments``; None for none.
         progress: called with the number of calls done, every 500 calls.
     """
-    policy = EnginePolicy(table, stream, rule=rule, seed=seed, max_share=max_share, segment_of=segment_of)
+    policy = EnginePolicy(
+        table, stream, estimator=estimator, seed=seed, max_share=max_share, segment_of=segment_of
+    )
     return run_policy(table, stream, policy, name=name, max_share=max_share, progress=progress)
 
 
@@ -185,7 +187,7 @@ class EnginePolicy:
     Args:
         table: recorded outcomes; of these only names and list prices are read.
         stream: its budget, live places, stage length and number of calls are read.
-        rule: the confidence rule.
+        estimator: the confidence estimator.
         seed: of the engine's exploration.
         max_share: throughput share of every arm.
         segment_of: the segment of each query; None to route without context.
@@ -196,7 +198,7 @@ class EnginePolicy:
         table: OutcomeTable,
         stream: Stream,
         *,
-        rule: Estimator,
+        estimator: Estimator,
         seed: int,
         max_share: float = 1.0,
         segment_of: SegmentOf | None = None,
@@ -210,7 +212,7 @@ class EnginePolicy:
             budget_usd=stream.budget_usd,
             max_live=stream.max_live,
             schedule=EveryCalls(stream.calls_per_stage),
-            rule=rule,
+            estimator=estimator,
         )
         self._engine = Engine(policy, seed=seed)
         self._rows = stream.rows

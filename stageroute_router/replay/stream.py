@@ -122,7 +122,7 @@ def draw_stream(
     _check("reward_rate", reward_rate, ok=0.0 <= reward_rate <= 1.0, wanted="in [0, 1]")
     if budget_usd is None:
         budget_usd = protocol_budget(table, fraction=budget_fraction)
-    # A table of free models has the budget 0 by rule 4, which nothing can overspend; one given must be above 0.
+    # A table of free models has the budget 0 by estimator 4, which nothing can overspend; one given must be above 0.
     else:
         _check("budget_usd", budget_usd, ok=0.0 < budget_usd < np.inf, wanted="above 0")
     order, arrivals, feedback = (np.random.default_rng([seed, purpose]) for purpose in range(3))
@@ -141,7 +141,7 @@ def draw_stream(
 
 
 def protocol_budget(table: OutcomeTable, *, fraction: float) -> float:
-    """Return the budget of rule 4, US dollars per call.
+    """Return the budget of estimator 4, US dollars per call.
 
     Args:
         table: recorded outcomes.
@@ -174,7 +174,7 @@ def _draw_arrival(table: OutcomeTable, *, calls: int, random: np.random.Generato
         later.sort(key=lambda model: (not dates[model], dates[model]))
     arrival = np.zeros(models, dtype=np.int64)
     for number, model in enumerate(later, start=1):
-        # In a stream of a few calls rule 2 would round to 0, which means the start.
+        # In a stream of a few calls estimator 2 would round to 0, which means the start.
         arrival[model] = max(int(_ARRIVALS_END * calls * number / len(later)), 1)
     return arrival
 

@@ -27,7 +27,7 @@ class StoredReports(Reports):
     The database is only read: nothing is created, migrated or written. The same computations as in a routing process,
     from the same settings, candidates, statistics and stages, all of which are stored. What only a process knows is
     missing: its queue (health tells whether the database can be read) and the present traffic. Probabilities of the
-    posterior rule differ from a routing process's by the noise of its draws.
+    posterior estimator differ from a routing process's by the noise of its draws.
 
     Args:
         database_url: an SQLAlchemy URL of a database that is there.

@@ -93,7 +93,7 @@ def describe(
             max_share=snapshot.estimate.max_share[
                 [snapshot.estimate.position[name] for name in snapshot.live]
             ],
-            cost_tolerance=policy.rule.cost_tolerance,
+            cost_tolerance=policy.estimator.cost_tolerance,
         ),
         warning_details=told,
     )
@@ -194,22 +194,22 @@ def _describe_arm(
     )
 
 
-# Lower bounds of rewards, for people to look at: nothing is decided by them, so no rule has its own.
+# Lower bounds of rewards, for people to look at: nothing is decided by them, so no estimator has its own.
 
 
 def reward_lcb(policy: GroupPolicy, snapshot: Snapshot) -> FloatArray:
-    """Return a lower bound of every candidate's mean reward, in [0, 1], shape (arms,): the rule's interval mirrored.
+    """Return a lower bound of every candidate's mean reward, in [0, 1], shape (arms,): a mirrored upper bound.
 
-    What a rule says an arm may earn at most, it is asked of what the arm failed to earn (1 less the reward, for every
-    reward and for the prior); one less that is what the arm earns at least. An arm nobody has observed gets 0, as it
+    The estimator bounds from above what the arm failed to earn (1 less the reward, for every
+    reward and for the prior); one less that is what the arm earns at least. An arm without observations gets 0, as it
     gets 1 for an upper bound.
 
     >>> from stageroute_router.core.arm import Arm
     >>> from stageroute_router.core.engine import Engine
-    >>> from stageroute_router.core.estimators.posterior import PosteriorRule
+    >>> from stageroute_router.core.estimators.posterior import PosteriorEstimator
     >>> from stageroute_router.core.schedule import EveryCalls
     >>> arms = [Arm(name="a", prior_cost_usd=0.001), Arm(name="b", prior_cost_usd=0.002)]
-    >>> policy = GroupPolicy(budget_usd=0.01, max_live=1, schedule=EveryCalls(500), rule=PosteriorRule())
+    >>> policy = GroupPolicy(budget_usd=0.01, max_live=1, schedule=EveryCalls(500), estimator=PosteriorEstimator())
     >>> snapshot = Engine(policy, seed=0).start(arms, now=0.0)
     >>> reward_lcb(policy, snapshot)  # of arms nobody has observed
     array([0., 0.])
@@ -226,5 +226,5 @@ def reward_lcb(policy: GroupPolicy, snapshot: Snapshot) -> FloatArray:
         reward_sum=evidence.reward_count - evidence.reward_sum,
         prior_reward=1 - evidence.prior_reward,
     )
-    bounds = policy.rule.bounds(mirrored, budget_usd=policy.budget_usd)
+    bounds = policy.estimator.bounds(mirrored, budget_usd=policy.budget_usd)
     return np.asarray(np.clip(1 - bounds.reward_ucb, 0.0, 1.0))

@@ -114,7 +114,7 @@ class _View:
             return "outside_live_set"
         # Half of what it gets, or more, it gets for the look.
         if mix.explored == self._made.arm and 2 * mix.explore_share >= self._chosen.probability:
-            return "second_look"
+            return "revisit"
         is_unproven = mix.cheapest_only or any(one.kept_out == "unproven" for one in self._better())
         is_over = self._price is None or self._price > 0 or not mix.feasible
         found: tuple[tuple[bool, Binding], ...] = (
@@ -163,8 +163,8 @@ class _View:
                 f"no live arm could serve this call (cooling down, or filtered), so it went outside the live set: to "
                 f"{arm}, with {share} of such calls"
             ),
-            "second_look": lambda: (
-                f"a second look: {arm} had looked worse and may still be worth a place, so {share} of the calls find "
+            "revisit": lambda: (
+                f"a revisit: {arm} had looked worse and may still be worth a place, so {share} of the calls find "
                 "out"
             ),
             "unproven": self._unproven,

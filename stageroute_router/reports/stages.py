@@ -67,9 +67,7 @@ def _why_it_came(arm: str, plan: StagePlanned, known: ArmEvidence | None) -> str
     if known is not None and known.pinned:
         return "pinned: it is live whatever is learned"
     if arm == plan.explored:
-        return (
-            f"for a second look at an arm that had looked worse, with {plan.explore_share:.2g} of the calls"
-        )
+        return f"for a revisit at an arm that had looked worse, with {plan.explore_share:.2g} of the calls"
     if known is None:
         return "chosen at the window; what was known then was not recorded"
     if not known.pulls:
@@ -84,7 +82,7 @@ def _why_it_left(
         return "its deployment was removed"
     bounds = "" if known is None else f" than its {_bounds(known)}"
     if previous is not None and arm == previous.explored:
-        return f"its second look is over: others promise more reward for the budget{bounds}"
+        return f"its revisit is over: others promise more reward for the budget{bounds}"
     return f"others promise more reward for the budget{bounds}"
 
 

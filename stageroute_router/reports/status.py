@@ -23,7 +23,7 @@ class ArmStatus:
         pinned: whether it always is, from the next window on at the latest.
         pinned_by: who decided that: "operator" where it was pinned or unpinned at run time, which outweighs the
             settings; "settings" where it is pinned there; None where nobody did.
-        explored: whether it is live for a second look only.
+        explored: whether it is live for a revisit only.
         probability: share of calls it gets now, in [0, 1]; 0 when not live. An arm that does not answer has 0, too,
             while another live one does: the few calls that probe it are not counted.
         max_share: largest share it may get by the settings.
@@ -35,8 +35,8 @@ class ArmStatus:
         reward_count: rewards reported.
         reward_mean: their mean, or None without any.
         reward_ucb: upper confidence bound of its reward, in [0, 1].
-        reward_lcb: lower confidence bound of its reward, in [0, 1], for display: nothing is decided by it. The rule's
-            own interval mirrored: one less the upper bound of what the arm failed to earn.
+        reward_lcb: lower confidence bound of its reward, in [0, 1], for display: nothing is decided by it. The
+            estimator's own interval mirrored: one less the upper bound of what the arm failed to earn.
         cost_count: calls with a known cost.
         cost_mean_usd: their mean, or None without any.
         cost_lcb_usd: lower confidence bound of its cost.

@@ -18,7 +18,7 @@ Binding = Literal[
     "budget",
     "price",
     "share",
-    "second_look",
+    "revisit",
     "outside_live_set",
     "unproven",
     "unavailable",
@@ -54,7 +54,7 @@ class StageReport:
         opened_at_call: the group's decisions before it.
         calls: decisions in it, so far if it is the current one.
         live: its live arms.
-        explored: the one that is live for a second look only, or None.
+        explored: the one that is live for a revisit only, or None.
         explore_share: the share of calls that one gets.
         moves: who came and who left, against the stage before; everybody comes to the first.
         evidence: what was known of each candidate then; empty where a release before this one planned it.

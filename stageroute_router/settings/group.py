@@ -116,7 +116,7 @@ class GroupSettings(Strict):
             budget_usd=float(self.budget_usd_per_call),
             max_live=self.max_live_models,
             schedule=Manual() if self.stage == "manual" else self.stage.schedule(),
-            rule=registry.make(
+            estimator=registry.make(
                 self.estimator, gamma=None if self.gamma is None else float(self.gamma), paced=self.pacing
             ),
             expected_tokens=ExpectedTokens(

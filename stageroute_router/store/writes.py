@@ -95,7 +95,7 @@ class MixRecorded:
             of many prices share the record.
         paced_budget_usd: the budget it was solved with, US dollars per call.
         feasible: False where even the cheapest mixture exceeds the budget, or shares cannot sum to 1.
-        explored: the arm that got calls for a second look, or None.
+        explored: the arm that got calls for a revisit, or None.
         explore_share: the share of calls it got for that.
         outside_live_set: whether no live arm could serve, so that others were mixed.
         cheapest_only: whether every arm had its fill of calls under way, so that calls went to the cheapest.
@@ -217,7 +217,7 @@ class StagePlanned:
         group: the model group.
         stage: counts from 1.
         live: the live arms, at least one.
-        explored: the live arm that is there for a second look, with the share of calls it gets, or None.
+        explored: the live arm that is there for a revisit, with the share of calls it gets, or None.
         explore_share: that share, in [0, 1).
         reason: why the window opened: ``"start"``, ``"schedule"``, ``"manual"``, ``"departure"``, ``"outage"``,
             ``"recovery"``.

@@ -15,7 +15,7 @@ _BOUND_BY: dict[Binding, str] = {
     "budget": "the budget",
     "price": "the price that its caller gave it",
     "share": "a share: an arm may only get so much of the calls",
-    "second_look": "a second look at an arm that may have been left too early",
+    "revisit": "a revisit at an arm that may have been left too early",
     "outside_live_set": "the live set: a better arm was not live in this stage",
     "unproven": "the limit on calls under way to arms whose cost is not known yet",
     "unavailable": "availability: a better arm has not answered of late",

@@ -41,7 +41,7 @@ def _show_stage(stage: StageReport, console: Console) -> None:
     live = ", ".join(clean(arm) for arm in stage.live)
     console.print(Padding(Text(f"live: {live}"), _INDENT))
     if stage.explored is not None:
-        look = f"second look: {clean(stage.explored)} for {share(stage.explore_share)} of calls"
+        look = f"revisit: {clean(stage.explored)} for {share(stage.explore_share)} of calls"
         console.print(Padding(Text(look), _INDENT))
     for move in stage.moves:
         sign, style = ("+", "green") if move.moved == "came" else ("-", "red")

@@ -20,7 +20,7 @@ from benchmarks.quality.peer import Known, PeerPolicy, SharedLiveSet
 from benchmarks.quality.simple import LagrangePacer
 from benchmarks.quality.study import Cell, Place, Search
 from benchmarks.quality.variants import Variant, enlarged
-from stageroute_router.core.estimators.posterior import PosteriorRule
+from stageroute_router.core.estimators.posterior import PosteriorEstimator
 from stageroute_router.replay.oracle import Oracle, oracle
 from stageroute_router.replay.result import ReplayResult
 from stageroute_router.replay.run import Policy, replay, run_policy
@@ -80,7 +80,7 @@ def test_command_reports_figures_that_anyone_can_recompute(
     ratios, judged = [], []
     for seed, run in enumerate(base["runs"]):
         stream = draw_stream(table, seed=seed, calls=CALLS, budget_fraction=0.3)
-        result = replay(table, stream, name="", rule=PosteriorRule(), seed=seed)
+        result = replay(table, stream, name="", estimator=PosteriorEstimator(), seed=seed)
         optimum = oracle(table, stream)
         reward = table.reward[stream.rows, result.model]
         cost = table.cost_usd[stream.rows, result.model]

@@ -98,10 +98,10 @@ def test_the_live_set_joins_stages_and_says_who_left(figures: dict[str, Figure],
         middle = (stage.opened_at + end) / 2
         there = {span.arm for span in figure.spans if span.start <= middle < span.end}
         assert there == {names[arm] for arm in stage.live}
-        looked = {s.arm for s in figure.spans if s.start <= middle < s.end and s.state == "second look"}
+        looked = {s.arm for s in figure.spans if s.start <= middle < s.end and s.state == "revisit"}
         assert looked == ({names[stage.explored]} if stage.explored else set())
     told = words(draw.svg(figures["live-set"], label="x"))
-    assert {"stage 1", "live", "second look"} <= set(told)
+    assert {"stage 1", "live", "revisit"} <= set(told)
 
 
 def test_so_many_stages_leave_room_for_their_numbers() -> None:

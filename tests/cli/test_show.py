@@ -99,7 +99,7 @@ def test_stages_tell_who_came_and_left_and_why(run: Any, proxy: Any) -> None:
     for text in (
         "chat stage 7  opened 2026-01-01 07:00 UTC (schedule) after 3,000 calls; 500 calls in it",
         "live: openai/gpt-x, anthropic/small",
-        "second look: mistral/look for 2.0% of calls",
+        "revisit: mistral/look for 2.0% of calls",
         "+ anthropic/small came: worth more than what it replaced",
         "- openai/old left: no mixture used it",
         "0.900",
@@ -139,7 +139,7 @@ def test_why_answers_every_question_of_the_night(run: Any, proxy: Any) -> None:
         ({"alternatives": ()}, "was not recorded"),
         ({"shadow_price": math.inf}, "no mixture of the live arms keeps the budget"),
         ({"shadow_price": 0.0, "binding": "none"}, "the budget is slack"),
-        ({"binding": "second_look"}, "a second look"),
+        ({"binding": "revisit"}, "a revisit"),
         ({"response_id": None, "segment": "[b]"}, "[b]; the estimates are those of all calls"),
         ({"priced": True, "binding": "price"}, "this call's price was its caller's: 12 reward per dollar"),
     ],

@@ -15,7 +15,7 @@ from stageroute_router.core.arm import Arm
 from stageroute_router.core.budget.account import Account
 from stageroute_router.core.engine import Engine
 from stageroute_router.core.estimators.base import Estimator
-from stageroute_router.core.estimators.posterior import PosteriorRule
+from stageroute_router.core.estimators.posterior import PosteriorEstimator
 from stageroute_router.core.schedule import EveryCalls
 from stageroute_router.core.snapshot import Choice, GroupPolicy, Snapshot
 from stageroute_router.core.statistics import ArmStatistics
@@ -88,7 +88,7 @@ def simulate(
     reward_of: Callable[[str, int], float] | None = None,
     cost_of: Callable[[str, int], float] | None = None,
     cost_delay: int = 0,
-    rule: Estimator | None = None,
+    estimator: Estimator | None = None,
 ) -> Past:
     """Route ``calls`` calls through the product's engine and return what happened.
 
@@ -105,12 +105,15 @@ def simulate(
         reward_of: true mean reward of an arm at a call, where it moves.
         cost_of: true mean cost of an arm at a call in budgets, where it moves.
         cost_delay: after how many calls a cost is known.
-        rule: the confidence rule; the default one by default.
+        estimator: the confidence estimator; the default one by default.
     """
     rng = np.random.default_rng([seed, 1])
     names = list(models)
     policy = GroupPolicy(
-        budget_usd=BUDGET_USD, max_live=max_live, schedule=EveryCalls(stage), rule=rule or PosteriorRule()
+        budget_usd=BUDGET_USD,
+        max_live=max_live,
+        schedule=EveryCalls(stage),
+        estimator=estimator or PosteriorEstimator(),,
     )
     engine = Engine(policy, seed=seed)
     arms = {

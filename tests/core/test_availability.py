@@ -26,7 +26,7 @@ from stageroute_router.core.availability import (
 )
 from stageroute_router.core.budget.account import Account
 from stageroute_router.core.engine import Engine
-from stageroute_router.core.estimators.posterior import PosteriorRule
+from stageroute_router.core.estimators.posterior import PosteriorEstimator
 from stageroute_router.core.schedule import EveryCalls, EverySeconds
 from stageroute_router.core.snapshot import GroupPolicy, Snapshot
 from stageroute_router.core.statistics import ArmStatistics
@@ -38,7 +38,7 @@ REWARDS = {"best": 0.9, "second": 0.7, "third": 0.5}
 
 def engine(*, max_live: int = 3) -> Engine:
     policy = GroupPolicy(
-        budget_usd=0.01, max_live=max_live, schedule=EveryCalls(100_000), rule=PosteriorRule()
+        budget_usd=0.01, max_live=max_live, schedule=EveryCalls(100_000), estimator=PosteriorEstimator()
     )
     return Engine(policy, seed=0)
 
@@ -228,7 +228,9 @@ def test_a_window_gives_no_place_to_arms_that_do_not_answer() -> None:
 
 
 def test_a_stage_that_an_outage_cut_short_does_not_make_the_next_ones_short() -> None:
-    policy = GroupPolicy(budget_usd=0.01, max_live=1, schedule=EverySeconds(3600.0), rule=PosteriorRule())
+    policy = GroupPolicy(
+        budget_usd=0.01, max_live=1, schedule=EverySeconds(3600.0), estimator=PosteriorEstimator()
+    )
     made = Engine(policy, seed=0)
     first = known(made)
     assert first.stage.calls_per_stage == 500

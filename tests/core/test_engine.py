@@ -16,18 +16,18 @@ from stageroute_router.core.budget.account import Account
 from stageroute_router.core.engine import Engine
 from stageroute_router.core.estimators.base import Estimator
 from stageroute_router.core.estimators.confidence import paper_cost_lcb, paper_reward_ucb
-from stageroute_router.core.estimators.paper import PaperRule
-from stageroute_router.core.estimators.posterior import PosteriorRule
+from stageroute_router.core.estimators.paper import PaperEstimator
+from stageroute_router.core.estimators.posterior import PosteriorEstimator
 from stageroute_router.core.routing.closed_form import solve_routing
 from stageroute_router.core.schedule import EveryCalls, EverySeconds, Manual, Schedule
 from stageroute_router.core.snapshot import Choice, GroupPolicy, Snapshot
 from stageroute_router.core.statistics import ArmStatistics
 
-RULES = [PosteriorRule(), PaperRule(gamma=0.1), PaperRule(gamma=1.0, paced=True)]
+RULES = [PosteriorEstimator(), PaperEstimator(gamma=0.1), PaperEstimator(gamma=1.0, paced=True)]
 
 
 def an_engine(
-    rule: Estimator | None = None,
+    estimator: Estimator | None = None,
     *,
     budget_usd: float = 0.002,
     max_live: int = 3,
@@ -38,7 +38,7 @@ def an_engine(
         budget_usd=budget_usd,
         max_live=max_live,
         schedule=schedule or EveryCalls(100),
-        rule=rule or PosteriorRule(),
+        estimator=estimator or PosteriorEstimator(),
     )
     return Engine(policy, seed=seed)
 
@@ -93,23 +93,23 @@ def run(
     return snapshot, pulls, spend
 
 
-@pytest.mark.parametrize("rule", RULES)
-def test_live_set_is_never_larger_than_allowed(rule: Estimator) -> None:
-    snapshot = an_engine(rule, max_live=3).start(some_arms(8), now=0)
+@pytest.mark.parametrize("estimator", RULES)
+def test_live_set_is_never_larger_than_allowed(estimator: Estimator) -> None:
+    snapshot = an_engine(estimator, max_live=3).start(some_arms(8), now=0)
     assert len(snapshot.live) == 3
     assert len(set(snapshot.live)) == 3
 
 
-@pytest.mark.parametrize("rule", RULES)
-def test_fewer_candidates_than_places_are_all_live(rule: Estimator) -> None:
-    snapshot = an_engine(rule, max_live=5).start(some_arms(2), now=0)
+@pytest.mark.parametrize("estimator", RULES)
+def test_fewer_candidates_than_places_are_all_live(estimator: Estimator) -> None:
+    snapshot = an_engine(estimator, max_live=5).start(some_arms(2), now=0)
     assert set(snapshot.live) == {"arm0", "arm1"}
 
 
-@pytest.mark.parametrize("rule", RULES)
-def test_sampled_frequencies_are_the_written_probabilities(rule: Estimator) -> None:
+@pytest.mark.parametrize("estimator", RULES)
+def test_sampled_frequencies_are_the_written_probabilities(estimator: Estimator) -> None:
     """Evaluation from logs depends on it: 20,000 calls within 5 standard deviations."""
-    engine = an_engine(rule, max_live=4, schedule=Manual())
+    engine = an_engine(estimator, max_live=4, schedule=Manual())
     known = {f"arm{i}": observed(rewards=[0.5, 0.2 * i] * 5, costs=[0.001 * (i + 1)] * 10) for i in range(4)}
     snapshot = engine.start(some_arms(4), now=0, statistics=known)
     rng = np.random.default_rng(11)
@@ -244,17 +244,17 @@ def test_restart_continues_stage_live_set_and_account() -> None:
 def test_pinned_arm_is_always_live() -> None:
     arms = [*some_arms(5), Arm(name="must", prior_cost_usd=1.0, pinned=True)]
     known = {"must": observed(rewards=[0.0] * 50, costs=[1.0] * 50)}
-    for rule in RULES:
-        snapshot = an_engine(rule, max_live=2).start(arms, now=0, statistics=known)
+    for estimator in RULES:
+        snapshot = an_engine(estimator, max_live=2).start(arms, now=0, statistics=known)
         assert "must" in snapshot.live
         assert len(snapshot.live) == 2
 
 
-@pytest.mark.parametrize("rule", RULES)
-def test_no_arm_gets_more_than_its_share(rule: Estimator) -> None:
+@pytest.mark.parametrize("estimator", RULES)
+def test_no_arm_gets_more_than_its_share(estimator: Estimator) -> None:
     arms = [Arm(name=f"arm{i}", prior_cost_usd=0.001, max_share=0.4) for i in range(5)]
     known = {"arm0": observed(rewards=[1.0] * 100, costs=[0.001] * 100)}
-    snapshot = an_engine(rule, max_live=4).start(arms, now=0, statistics=known)
+    snapshot = an_engine(estimator, max_live=4).start(arms, now=0, statistics=known)
     assert max(snapshot.mix.probabilities) <= 0.4 + 1e-9
     assert math.isclose(sum(snapshot.mix.probabilities), 1.0, abs_tol=1e-9)
 
@@ -267,7 +267,7 @@ def test_paper_mode_is_the_papers_programme_with_current_bounds() -> None:
         "arm1": observed(rewards=[0.6, 0.7], costs=[0.002] * 2),
         "arm2": observed(rewards=[0.9] * 4, costs=[0.006] * 4),
     }
-    engine = an_engine(PaperRule(gamma=0.01), budget_usd=0.002, max_live=3)
+    engine = an_engine(PaperEstimator(gamma=0.01), budget_usd=0.002, max_live=3)
     snapshot = engine.start(arms, now=0, statistics=known)
     scale = 0.006
     ucb = [paper_reward_ucb(s.reward_count, s.reward_sum, gamma=0.01) for s in known.values()]
@@ -282,7 +282,7 @@ def test_paper_mode_is_the_papers_programme_with_current_bounds() -> None:
 
 def test_paper_mode_starts_with_the_least_observed() -> None:
     """At the start every bound is 1, so ties decide: no arm is tried twice before all were tried."""
-    engine = an_engine(PaperRule(gamma=1.0), budget_usd=1.0, max_live=3, schedule=Manual())
+    engine = an_engine(PaperEstimator(gamma=1.0), budget_usd=1.0, max_live=3, schedule=Manual())
     arms = [Arm(name=f"arm{i}", prior_cost_usd=0.001) for i in range(3)]
     _, pulls, _ = run(
         engine,
@@ -388,8 +388,8 @@ def test_same_seed_same_decisions() -> None:
 
 
 @settings(max_examples=60, deadline=None)
-@given(data=st.data(), rule=st.sampled_from(RULES))
-def test_any_history_gives_a_distribution(data: st.DataObject, rule: Estimator) -> None:
+@given(data=st.data(), estimator=st.sampled_from(RULES))
+def test_any_history_gives_a_distribution(data: st.DataObject, estimator: Estimator) -> None:
     """Whatever was observed, free arms and zero rewards included, the mix is a distribution within the shares."""
     count = data.draw(st.integers(1, 7))
     money = st.one_of(st.just(0.0), st.floats(1e-7, 10.0))
@@ -410,7 +410,7 @@ def test_any_history_gives_a_distribution(data: st.DataObject, rule: Estimator) 
     }
     account = Account(calls=data.draw(st.integers(0, 1000)), surplus_usd=data.draw(st.floats(-100, 100)))
     engine = an_engine(
-        rule, budget_usd=data.draw(st.floats(1e-6, 1.0)), max_live=data.draw(st.integers(1, 8))
+        estimator, budget_usd=data.draw(st.floats(1e-6, 1.0)), max_live=data.draw(st.integers(1, 8))
     )
     snapshot = engine.start(arms, now=0, statistics=known, account=account)
     probabilities = np.array(snapshot.mix.probabilities)

@@ -1,4 +1,4 @@
-"""Ways in which a budgeted router goes wrong for good, each met by some rule we tried, each by its least example.
+"""Ways in which a budgeted router goes wrong for good, each met by some estimator we tried, each by its least example.
 
 Every test routes a few thousand calls through the product's engine with fixed seeds. Costs are in budgets per call:
 a model of cost 2.5 may serve at most two calls in five. Expected failures are known weaknesses: what they assert
@@ -16,7 +16,7 @@ from stageroute_router.core.arm import Arm
 from stageroute_router.core.budget.account import Account
 from stageroute_router.core.budget.pacing import surplus_cap_usd
 from stageroute_router.core.engine import Engine
-from stageroute_router.core.estimators.posterior import PosteriorRule
+from stageroute_router.core.estimators.posterior import PosteriorEstimator
 from stageroute_router.core.schedule import EveryCalls
 from stageroute_router.core.snapshot import GroupPolicy
 from stageroute_router.core.statistics import ArmStatistics
@@ -167,7 +167,9 @@ def test_patience_with_an_arm_that_began_badly_grows_with_time(calls: int, *, lo
 
     At level log(t) the arm may still be worth .77 once 10 kl(.2, .77) = 7.3 <= log(t), that is after 1,430 calls.
     """
-    policy = GroupPolicy(budget_usd=0.01, max_live=2, schedule=EveryCalls(WINDOW), rule=PosteriorRule())
+    policy = GroupPolicy(
+        budget_usd=0.01, max_live=2, schedule=EveryCalls(WINDOW), estimator=PosteriorEstimator()
+    )
     known = {
         "began badly": ArmStatistics(pulls=10, reward_count=10, reward_sum=2, cost_count=10, cost_sum=0.01),
         "good": ArmStatistics(

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from stageroute_router.core.arm import Arm
 from stageroute_router.core.choice import PROVEN_BY_COSTS
 from stageroute_router.core.engine import Engine
-from stageroute_router.core.estimators.posterior import PosteriorRule
+from stageroute_router.core.estimators.posterior import PosteriorEstimator
 from stageroute_router.core.schedule import Manual
 from stageroute_router.core.snapshot import GroupPolicy, Snapshot
 from stageroute_router.core.statistics import ArmStatistics
@@ -48,7 +48,7 @@ def known_cost(cost_usd: float, *, count: int, reward: float = 0.5) -> ArmStatis
 def a_snapshot(
     statistics: dict[str, ArmStatistics], *, prices: dict[str, float | None]
 ) -> tuple[Engine, Snapshot]:
-    policy = GroupPolicy(budget_usd=BUDGET_USD, max_live=5, schedule=Manual(), rule=PosteriorRule())
+    policy = GroupPolicy(budget_usd=BUDGET_USD, max_live=5, schedule=Manual(), estimator=PosteriorEstimator())
     engine = Engine(policy, seed=1)
     arms = [Arm(name=name, prior_cost_usd=price) for name, price in prices.items()]
     return engine, engine.start(arms, now=0, statistics=statistics)

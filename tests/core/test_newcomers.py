@@ -7,7 +7,7 @@ import pytest
 from stageroute_router.core.arm import Arm
 from stageroute_router.core.budget.account import Account
 from stageroute_router.core.engine import Engine
-from stageroute_router.core.estimators.posterior import PosteriorRule
+from stageroute_router.core.estimators.posterior import PosteriorEstimator
 from stageroute_router.core.schedule import EveryCalls
 from stageroute_router.core.snapshot import GroupPolicy, Snapshot
 from stageroute_router.core.statistics import ArmStatistics
@@ -21,7 +21,9 @@ def first_stage(
     *, known: int, unseen: int, calls: int, max_share: float = 1.0, pinned: int = 0, seed: int = 0
 ) -> Snapshot:
     """Plan a stage of so many calls, with ten places."""
-    policy = GroupPolicy(budget_usd=0.01, max_live=10, schedule=EveryCalls(calls), rule=PosteriorRule())
+    policy = GroupPolicy(
+        budget_usd=0.01, max_live=10, schedule=EveryCalls(calls), estimator=PosteriorEstimator()
+    )
     names = [f"known{i}" for i in range(known)] + [f"unseen{i}" for i in range(unseen)]
     arms = [
         Arm(

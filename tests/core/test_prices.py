@@ -89,9 +89,7 @@ def test_best_arm_is_found_although_its_price_is_far_too_high(world: Any, seed: 
     assert past.share("good", 4_000) >= 0.95
 
 
-@pytest.mark.xfail(
-    strict=True, reason="the second look believes a list price of an arm that was never called"
-)
+@pytest.mark.xfail(strict=True, reason="the revisit believes a list price of an arm that was never called")
 def test_best_arm_of_many_is_found_although_its_price_is_far_too_high(world: Any) -> None:
     """The same among twelve, for three places: it takes a place that the list price says it cannot be worth."""
     models = {f"arm{i}": world.Model(reward=0.3 + 0.02 * i, cost=0.5 + 0.1 * i) for i in range(11)}

@@ -1,7 +1,7 @@
 """The probability that is written with a decision is the one it was sampled with, while everything changes.
 
 One stream of 100,000 calls: rewards and costs come in late and in batches, how hard the calls are changes, arms cool
-down and come back, windows open every 500 calls, a second look is often going on. Then two checks of the log:
+down and come back, windows open every 500 calls, a revisit is often going on. Then two checks of the log:
 
 - *frequencies*: for every arm, the sum over calls of (chosen or not) - (its probability) is a martingale, because a
   call's distribution is settled before its uniform number is drawn. Its predictable variance is the sum of
@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from stageroute_router.core.arm import Arm
 from stageroute_router.core.budget.account import Account
 from stageroute_router.core.engine import Engine
-from stageroute_router.core.estimators.posterior import PosteriorRule
+from stageroute_router.core.estimators.posterior import PosteriorEstimator
 from stageroute_router.core.schedule import EveryCalls
 from stageroute_router.core.snapshot import Choice, GroupPolicy, Snapshot
 from stageroute_router.core.statistics import ArmStatistics
@@ -58,7 +58,7 @@ class Log:
         distribution: probability of every arm, shape (calls, arms).
         mean: mean reward of every arm at every call, shape (calls, arms).
         reward: what the chosen arm's answer was worth, shape (calls,).
-        looking: calls in whose stage an arm had a second look.
+        looking: calls in whose stage an arm had a revisit.
         restricted: calls for which a live arm was not eligible.
         outside: calls that no live arm could serve.
         refreshes: how many different distributions there were.
@@ -93,7 +93,9 @@ def observed(reward: float | None, cost_usd: float) -> ArmStatistics:
 @pytest.fixture(scope="module")
 def log() -> Log:
     rng = np.random.default_rng(5)
-    policy = GroupPolicy(budget_usd=BUDGET_USD, max_live=5, schedule=EveryCalls(500), rule=PosteriorRule())
+    policy = GroupPolicy(
+        budget_usd=BUDGET_USD, max_live=5, schedule=EveryCalls(500), estimator=PosteriorEstimator()
+    )
     engine = Engine(policy, seed=6)
     prices = COST * np.exp(rng.normal(0, 0.3, len(COST)))
     arms = [Arm(name=name, prior_cost_usd=float(price)) for name, price in zip(NAMES, prices, strict=True)]

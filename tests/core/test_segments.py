@@ -14,7 +14,7 @@ from stageroute_router.core.arm import Arm, SegmentPrior
 from stageroute_router.core.budget.account import Account
 from stageroute_router.core.engine import Engine
 from stageroute_router.core.estimators.base import Scenarios
-from stageroute_router.core.estimators.posterior import PosteriorRule
+from stageroute_router.core.estimators.posterior import PosteriorEstimator
 from stageroute_router.core.evidence.cell_sums import sum_cells
 from stageroute_router.core.evidence.evidence import Evidence, ExpectedTokens, gather
 from stageroute_router.core.evidence.shrinkage import CellBeliefs, believe
@@ -86,7 +86,7 @@ def beliefs(
 
 def the_engine(*, budget_usd: float = 0.002, seed: int = 1, max_live: int = 3) -> Engine:
     policy = GroupPolicy(
-        budget_usd=budget_usd, max_live=max_live, schedule=EveryCalls(200), rule=PosteriorRule()
+        budget_usd=budget_usd, max_live=max_live, schedule=EveryCalls(200), estimator=PosteriorEstimator()
     )
     return Engine(policy, seed=seed)
 
@@ -460,7 +460,7 @@ def test_priced_calls_are_paced_or_not_as_configured(paced: bool) -> None:  # no
         budget_usd=0.0012,
         max_live=3,
         schedule=EveryCalls(200),
-        rule=PosteriorRule(),
+        estimator=PosteriorEstimator(),
         pace_priced_calls=paced,
     )
     cells = {("", arm.name): some_calls(100, reward=0.5, cost_usd=arm.prior_cost_usd or 0.0) for arm in ARMS}
@@ -514,7 +514,9 @@ def test_sums_taken_over_from_an_earlier_estimate_are_those_read_anew(data: st.D
 def test_estimates_that_follow_one_another_are_those_of_a_fresh_start() -> None:
     """What an engine keeps of its last estimate changes nothing: not even the last bit of a probability."""
     cells = {cell: some_calls(20, reward=reward) for cell, reward in REWARDS.items()}
-    policy = GroupPolicy(budget_usd=0.002, max_live=3, schedule=EveryCalls(1000), rule=PosteriorRule())
+    policy = GroupPolicy(
+        budget_usd=0.002, max_live=3, schedule=EveryCalls(1000), estimator=PosteriorEstimator()
+    )
     going = Engine(policy, seed=3)
     snapshot = going.start(ARMS, now=0.0, statistics=totals(cells), cells=cells)
     seen = some_calls(1, reward=1.0)

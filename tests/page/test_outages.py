@@ -20,7 +20,7 @@ POLICY = GroupPolicy(
     budget_usd=1.0,
     max_live=2,
     schedule=EveryCalls(500),
-    rule=GroupSettings(budget_usd_per_call=1.0).policy().rule,
+    estimator=GroupSettings(budget_usd_per_call=1.0).policy().estimator,
 )
 
 

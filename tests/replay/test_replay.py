@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from stageroute_router.core.estimators.paper import PaperRule
-from stageroute_router.core.estimators.posterior import PosteriorRule
+from stageroute_router.core.estimators.paper import PaperEstimator
+from stageroute_router.core.estimators.posterior import PosteriorEstimator
 from stageroute_router.replay.live import CONCURRENCY, GROUP, replay_live
 from stageroute_router.replay.result import ReplayResult
 from stageroute_router.replay.run import replay
@@ -49,10 +49,10 @@ def check_consistent(
     assert sum(result.calls_per_model.values()) == len(reward)
 
 
-@pytest.mark.parametrize("rule", [PosteriorRule(), PaperRule(gamma=0.1)])
-def test_every_figure_follows_from_the_choices(rule: PosteriorRule | PaperRule) -> None:
+@pytest.mark.parametrize("estimator", [PosteriorEstimator(), PaperEstimator(gamma=0.1)])
+def test_every_figure_follows_from_the_choices(estimator: PosteriorEstimator | PaperEstimator) -> None:
     table, stream = recorded()
-    result = replay(table, stream, name="drawn", rule=rule, seed=1)
+    result = replay(table, stream, name="drawn", estimator=estimator, seed=1)
     check_consistent(result, table, stream)
     assert result.elapsed_s > 0
     assert len(result.live) == len(stream.stage_lengths)
@@ -63,7 +63,7 @@ def test_stream_is_feasible_only_if_the_shares_leave_enough_to_the_cheap_models(
     tight = float(table.mean_cost_usd[stream.arrival <= 0].min()) * 1.001
     stream = replace(stream, budget_usd=tight)
     for share, feasible in ((1.0, True), (0.4, False)):
-        result = replay(table, stream, name="x", rule=PosteriorRule(), seed=1, max_share=share)
+        result = replay(table, stream, name="x", estimator=PosteriorEstimator(), seed=1, max_share=share)
         assert stream.feasible
         assert result.feasible is feasible
 
@@ -71,7 +71,7 @@ def test_stream_is_feasible_only_if_the_shares_leave_enough_to_the_cheap_models(
 def test_same_seed_same_choices() -> None:
     table, stream = recorded(calls=600)
     first, again, other = (
-        replay(table, stream, name="drawn", rule=PosteriorRule(), seed=seed) for seed in (5, 5, 6)
+        replay(table, stream, name="drawn", estimator=PosteriorEstimator(), seed=seed) for seed in (5, 5, 6)
     )
     assert np.array_equal(first.model, again.model)
     assert not np.array_equal(first.model, other.model)
@@ -80,7 +80,7 @@ def test_same_seed_same_choices() -> None:
 def test_budget_is_kept_and_reward_comes_near_the_optimum() -> None:
     """The default estimator on published figures; the thresholds leave room for a short stream."""
     table, stream = recorded(calls=6_000, budget_fraction=0.3)
-    result = replay(table, stream, name="drawn", rule=PosteriorRule(), seed=2)
+    result = replay(table, stream, name="drawn", estimator=PosteriorEstimator(), seed=2)
     assert result.feasible
     assert result.spend_ratio <= 1.02
     assert result.reward_ratio >= 0.95
@@ -88,21 +88,21 @@ def test_budget_is_kept_and_reward_comes_near_the_optimum() -> None:
 
 def test_late_and_partial_rewards_still_teach() -> None:
     table, stream = recorded(calls=6_000, reward_delay=200, reward_rate=0.3)
-    result = replay(table, stream, name="drawn", rule=PosteriorRule(), seed=2)
+    result = replay(table, stream, name="drawn", estimator=PosteriorEstimator(), seed=2)
     assert result.spend_ratio <= 1.03
     assert result.reward_ratio >= 0.85  # 1,800 rewards in all, and newcomers at every thousand calls
 
 
 def test_no_model_gets_more_than_its_share() -> None:
     table, stream = recorded(calls=3_000)
-    result = replay(table, stream, name="drawn", rule=PosteriorRule(), seed=3, max_share=0.4)
+    result = replay(table, stream, name="drawn", estimator=PosteriorEstimator(), seed=3, max_share=0.4)
     share = max(result.calls_per_model.values()) / result.calls
     assert share <= 0.4 + 5 * np.sqrt(0.24 / result.calls)
 
 
 def test_choices_file_has_what_it_takes_to_recompute(tmp_path: Path) -> None:
     table, stream = recorded(calls=400)
-    result = replay(table, stream, name="drawn", rule=PosteriorRule(), seed=1)
+    result = replay(table, stream, name="drawn", estimator=PosteriorEstimator(), seed=1)
     path = tmp_path / "choices.npz"
     result.save_choices(path)
     with np.load(path, allow_pickle=False) as saved:
@@ -139,7 +139,7 @@ def test_recorded_routerbench_queries() -> None:
     """A sanity check on recorded outcomes; the full measurement is a benchmark."""
     table = load_table(DATA / "routerbench3.npz")
     stream = draw_stream(table, seed=0, calls=5_000)
-    result = replay(table, stream, name="routerbench3", rule=PosteriorRule(), seed=0)
+    result = replay(table, stream, name="routerbench3", estimator=PosteriorEstimator(), seed=0)
     check_consistent(result, table, stream)
     assert result.spend_ratio <= 1.02
     assert result.reward_ratio >= 0.95

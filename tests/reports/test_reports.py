@@ -85,7 +85,7 @@ SQL = replace(
             "the budget binds: at a shadow price of 12.5 reward per dollar, small is worth 0.89 after paying and large "
             "0.30; small gets 25% of the calls",
         ),
-        (replace(MIX, explore_share=0.5), "large", "second_look", "a second look: large had looked worse"),
+        (replace(MIX, explore_share=0.5), "large", "revisit", "a revisit: large had looked worse"),
         (MIX, "large", "budget", "large is worth 0.30 after paying and small 0.89"),
         (replace(MIX, shadow_price=None, feasible=False), "small", "budget", "no mixture of the arms"),
         (SLACK, "small", "none", "nothing binds: small has the highest reward bound"),
@@ -307,7 +307,7 @@ def test_stages_tell_who_came_and_who_left_and_why() -> None:
             ),
         ],
         [
-            ("a", "came", "for a second look at an arm that had looked worse, with 0.05 of the calls"),
+            ("a", "came", "for a revisit at an arm that had looked worse, with 0.05 of the calls"),
             (
                 "b",
                 "left",
@@ -488,5 +488,5 @@ def test_an_arms_reward_has_a_lower_bound_too(routing: Runtime) -> None:
             assert (arm.reward_lcb, arm.reward_ucb) == (0.0, 1.0)
         else:
             assert 0.0 < arm.reward_lcb < mean == 0.75 < arm.reward_ucb < 1.0
-            # The interval is the rule's, mirrored: about a mean of 3/4 it is wider below.
+            # The interval is the estimator's, mirrored: about a mean of 3/4 it is wider below.
             assert arm.reward_ucb - mean < mean - arm.reward_lcb

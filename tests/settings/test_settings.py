@@ -9,8 +9,8 @@ from datetime import datetime, timezone
 
 import pytest
 
-from stageroute_router.core.estimators.paper import PaperRule
-from stageroute_router.core.estimators.posterior import PosteriorRule
+from stageroute_router.core.estimators.paper import PaperEstimator
+from stageroute_router.core.estimators.posterior import PosteriorEstimator
 from stageroute_router.errors import SettingsError
 from stageroute_router.settings.group import GroupSettings
 from stageroute_router.settings.parsing import parse_groups, parse_options
@@ -28,14 +28,14 @@ def test_defaults_are_the_documented_ones() -> None:
     assert policy.budget_usd == 0.002
     assert policy.max_live == 5
     assert policy.max_unproven_in_flight == 8
-    assert isinstance(policy.rule, PosteriorRule)
-    assert policy.rule.paced
+    assert isinstance(policy.estimator, PosteriorEstimator)
+    assert policy.estimator.paced
     assert policy.schedule.calls_per_stage(previous_calls=None) == 500
 
 
 def test_papers_rule_can_be_chosen_with_its_gamma() -> None:
-    rule = parse_groups(chat(estimator="paper", gamma=1))["chat"].policy().rule
-    assert isinstance(rule, PaperRule)
+    rule = parse_groups(chat(estimator="paper", gamma=1))["chat"].policy().estimator
+    assert isinstance(rule, PaperEstimator)
     assert (rule.gamma, rule.paced) == (1.0, False)
 
 

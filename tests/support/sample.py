@@ -137,7 +137,7 @@ def ran(
         budget_usd=budget_usd,
         max_live=max_live,
         schedule=EveryCalls(per_stage),
-        rule=settings.policy().rule,
+        estimator=settings.policy().estimator,
     )
     engine = Engine(policy, seed=seed)
     arms = [
@@ -375,7 +375,7 @@ def _stage(name: str, snapshot: Snapshot, *, before: StageReport | None) -> Stag
         Move(
             arm=arm,
             moved="came",
-            why="a second look: it may have been left too early"
+            why="a revisit: it may have been left too early"
             if arm == stage.explored
             else "first stage"
             if before is None

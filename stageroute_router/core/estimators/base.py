@@ -14,7 +14,7 @@ from stageroute_router.core.evidence.shrinkage import CellBeliefs
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bounds:
-    """What a rule believes of each arm. Arrays of shape (arms,); costs in US dollars per call.
+    """What an estimator believes of each arm. Arrays of shape (arms,); costs in US dollars per call.
 
     ``reward_ucb`` is in [0, 1]; ``cost_lcb`` and ``expected_cost`` are at least 0. ``cells`` is what it believes of
     each arm in each segment, where there is more than one.
@@ -30,7 +30,7 @@ class Bounds:
 class Scenarios:
     """Rewards and costs to solve the routing programme with: one row per scenario, one column per live arm.
 
-    A rule of confidence bounds has one scenario; a posterior rule has many, and the mean of their solutions is
+    An estimator of confidence bounds has one scenario; a posterior one has many, and the mean of their solutions is
     the distribution that calls are sampled from. Arrays of shape (scenarios, arms), or (scenarios, segments, arms)
     where ``segments`` names more than one; costs in US dollars.
 
@@ -68,7 +68,7 @@ class StagePlan:
 
     Args:
         live: indices of the live arms, at least one.
-        explored: index of the live arm that is there for a second look, or None.
+        explored: index of the live arm that is there for a revisit, or None.
         explore_share: the share of calls it gets whatever the programme says, in [0, 1).
     """
 

@@ -1,4 +1,4 @@
-"""StageRoute's own confidence rule: optimistic rewards and costs, one scenario (arXiv 2506.17254)."""
+"""StageRoute's own confidence estimator: optimistic rewards and costs, one scenario (arXiv 2506.17254)."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from stageroute_router.core.live_set.programme import plan_live_set
 
 @register("paper")
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PaperRule:
+class PaperEstimator:
     """The paper's bounds, live-set programme and routing programme, unchanged.
 
     Kept exact as a reference. On recorded tables it earns much and overspends more (1.1 to 5 times the budget):
-    the default rule exists because of that.
+    the default estimator exists because of that.
 
     Where we differ: costs are divided by the dearest candidate's expected cost before the bounds are taken, and
     multiplied back. The paper's radius assumes costs of order 1; in dollars per call (1e-5 to 1e-2) its

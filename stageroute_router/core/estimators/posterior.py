@@ -1,4 +1,4 @@
-"""The default rule: posterior draws inside the same two programmes, and a second look at arms left behind.
+"""The default estimator: posterior draws inside the same two programmes, and a revisit at arms left behind.
 
 Three things distinguish it from the paper's form, each measured to matter on recorded tables:
 
@@ -8,7 +8,7 @@ Three things distinguish it from the paper's form, each measured to matter on re
 - the cost posterior starts at the list price, so an unseen arm is not assumed to be free;
 - the budget follows realised and in-flight spend (``pacing``).
 
-Posterior sampling may leave a good arm after a few bad draws and never come back. The *second look* returns to
+Posterior sampling may leave a good arm after a few bad draws and never come back. The *revisit* returns to
 it for as long as a KL upper confidence bound says that it can still be worth a place, at about one call in a
 thousand's worth of reward per stage.
 """
@@ -40,8 +40,8 @@ _MASS = 1e-9
 
 @register("posterior")
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PosteriorRule:
-    """Sharpened Thompson sampling of rewards, log-normal costs around the list price, and a second look.
+class PosteriorEstimator:
+    """Sharpened Thompson sampling of rewards, log-normal costs around the list price, and a revisit.
 
     Defaults are inside a measured plateau where one is named behind them.
 
@@ -66,9 +66,9 @@ class PosteriorRule:
             once there are rewards of any arm; places beyond that stay free. Trying an arm costs about one reward, so
             it is under one per cent of a stage (costs up to 0.02 over 2,000 calls where there is no limit).
         prior_trust: how probable it is beforehand that an arm's prior reward is right, in (0, 1).
-        look_loss: fraction of a stage's reward that a second look may cost.
-        look_pulls: most calls of a second look.
-        look_spend: fraction of a stage's budget that a second look may cost.
+        revisit_max_regret: fraction of a stage's reward that a revisit may cost.
+        revisit_max_pulls: most calls of a revisit.
+        revisit_max_spend: fraction of a stage's budget that a revisit may cost.
         paced: whether the budget follows realised spend.
     """
 
@@ -85,9 +85,9 @@ class PosteriorRule:
     most_fill_draws: int = 64
     calls_per_newcomer: float = 100.0
     prior_trust: float = 0.8
-    look_loss: float = 0.001
-    look_pulls: float = 20.0
-    look_spend: float = 0.05
+    revisit_max_regret: float = 0.001
+    revisit_max_pulls: float = 20.0
+    revisit_max_spend: float = 0.05
     paced: bool = True
 
     def refresh_after(self, calls: int) -> int:
@@ -129,7 +129,7 @@ class PosteriorRule:
         calls_per_stage: int,
         rng: np.random.Generator,
     ) -> StagePlan:
-        """Return incumbents, then the second look, then arms by posterior draws, then by largest bounds."""
+        """Return incumbents, then the revisit, then arms by posterior draws, then by largest bounds."""
         log_mean, sd = self._log_cost(evidence, budget_usd=budget_usd)
         expected_cost = np.exp(log_mean)
         cells = self._cells(evidence, expected_cost)
@@ -146,7 +146,7 @@ class PosteriorRule:
 
         look: tuple[int, float] | None = None
         if bool((evidence.reward_count[incumbents] > 0).all()) and not places.full:
-            look = self._second_look(
+            look = self._revisit(
                 evidence,
                 expected_cost,
                 cells=cells,
@@ -245,7 +245,7 @@ class PosteriorRule:
         )
         return np.asarray(np.einsum("s,dsk->dk", drawn.weight, found.probabilities))
 
-    def _second_look(
+    def _revisit(
         self,
         evidence: Evidence,
         expected_cost: FloatArray,
@@ -272,7 +272,7 @@ class PosteriorRule:
             # What it may be better than believed by, it may be in those segments where it comes closest.
             gain = cells.weight @ np.maximum(by_segment + (bound - mean) - best[:, None], 0.0)
         stage_budget = budget_usd * calls_per_stage
-        gain[expected_cost > self.look_spend * stage_budget] = -np.inf
+        gain[expected_cost > self.revisit_max_spend * stage_budget] = -np.inf
         if eligible is not None:
             gain[~eligible] = -np.inf
         gain[support] = -np.inf
@@ -280,8 +280,8 @@ class PosteriorRule:
         if gain[arm] <= 0:
             return None
         loss = max(incumbent - float(value[arm]), 0.001)
-        affordable = self.look_spend * stage_budget / float(expected_cost[arm])
-        pulls = min(self.look_loss * calls_per_stage / loss, self.look_pulls, affordable)
+        affordable = self.revisit_max_spend * stage_budget / float(expected_cost[arm])
+        pulls = min(self.revisit_max_regret * calls_per_stage / loss, self.revisit_max_pulls, affordable)
         # Never more than the arm's throughput share, nor more than a quarter of a very short stage.
         return arm, float(min(pulls / calls_per_stage, evidence.max_share[arm], 0.25))
 

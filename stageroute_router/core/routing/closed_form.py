@@ -23,7 +23,7 @@ Costs enter as differences from the budget, so arms whose costs lie close to it 
 digits, and dollars need no scaling.
 
 Source: the routing step ("RouteOPT") of Li & Li, arXiv 2506.17254, there solved by a general LP solver. The
-closed form, the tie rule and the treatment of infeasible programmes are ours.
+closed form, the tie estimator and the treatment of infeasible programmes are ours.
 """
 
 from __future__ import annotations

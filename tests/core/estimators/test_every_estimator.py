@@ -171,7 +171,7 @@ def test_settings_reach_the_estimator() -> None:
         assert registry.make(name, gamma=None, paced=None) == registry.make(name)
         assert parse_groups({"chat": {"budget_usd_per_call": 1, "estimator": name}})[
             "chat"
-        ].policy().rule == (registry.make(name))
+        ].policy().estimator == (registry.make(name))
 
 
 @pytest.mark.parametrize("calls", [0, 1, 31, 1000, 10**9])
@@ -321,7 +321,7 @@ def test_evidence_is_not_changed(estimator: Estimator, known: Evidence) -> None:
 
 def test_the_engine_routes_by_it(estimator: Estimator) -> None:
     """Arms come, are observed and leave; every choice is of a live arm, with its probability."""
-    policy = GroupPolicy(budget_usd=BUDGET_USD, max_live=2, schedule=EveryCalls(20), rule=estimator)
+    policy = GroupPolicy(budget_usd=BUDGET_USD, max_live=2, schedule=EveryCalls(20), estimator=estimator)
     engine = Engine(policy, seed=3)
     arms = [Arm(name="free", prior_cost_usd=0.0), Arm(name="dear", prior_cost_usd=1.0), Arm(name="unpriced")]
     snapshot = engine.start(arms, now=0.0)
@@ -354,17 +354,17 @@ def test_the_engine_routes_by_it(estimator: Estimator) -> None:
 def test_an_installed_package_may_bring_one(monkeypatch: pytest.MonkeyPatch) -> None:
     here = "stageroute_router.core.estimators"
     points = [
-        EntryPoint(name="mine", value=f"{here}.paper:PaperRule", group=registry.GROUP),
+        EntryPoint(name="mine", value=f"{here}.paper:PaperEstimator", group=registry.GROUP),
         EntryPoint(name="broken", value=f"{here}.paper:Missing", group=registry.GROUP),
         EntryPoint(name="absent", value="no_such_package:Estimator", group=registry.GROUP),
-        EntryPoint(name="posterior", value=f"{here}.paper:PaperRule", group=registry.GROUP),
+        EntryPoint(name="posterior", value=f"{here}.paper:PaperEstimator", group=registry.GROUP),
     ]
     monkeypatch.setattr(registry, "entry_points", lambda *, group: points if group == registry.GROUP else [])
     assert registry.make("mine", gamma=2.0) == registry.make("paper", gamma=2.0)
     assert registry.make("posterior") != registry.make("paper"), "ours comes first"
     assert set(registry.names()) == {*CHECKED, "absent", "broken", "mine"}
     settings = {"budget_usd_per_call": 1, "estimator": "mine", "gamma": 2}
-    assert parse_groups({"chat": settings})["chat"].policy().rule == registry.make("paper", gamma=2.0)
+    assert parse_groups({"chat": settings})["chat"].policy().estimator == registry.make("paper", gamma=2.0)
     for name, said in (
         ("broken", "Missing"),
         ("absent", "no_such_package"),

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from stageroute_router.core.arm import Arm
 from stageroute_router.core.engine import Engine
 from stageroute_router.core.estimators.base import Estimator
-from stageroute_router.core.estimators.paper import PaperRule
-from stageroute_router.core.estimators.posterior import PosteriorRule
+from stageroute_router.core.estimators.paper import PaperEstimator
+from stageroute_router.core.estimators.posterior import PosteriorEstimator
 from stageroute_router.core.routing.shares import (
     LEAST_SEEN_S,
     MARGIN_SD,
@@ -33,7 +33,7 @@ from stageroute_router.reports.describe import describe
 
 RATES = st.none() | st.floats(0, 1e6)
 SHARES = st.floats(0.01, 1)
-RULES = [PosteriorRule(), PaperRule(gamma=0.1)]
+RULES = [PosteriorEstimator(), PaperEstimator(gamma=0.1)]
 
 # --- the share ---------------------------------------------------------------------------------------------
 
@@ -163,9 +163,9 @@ BUDGET_USD = 0.01
 REWARD = {"best": 0.9, "next": 0.7, "poor": 0.3}
 
 
-def an_engine(rule: Estimator, *, max_live: int = 3, schedule: Schedule | None = None) -> Engine:
+def an_engine(estimator: Estimator, *, max_live: int = 3, schedule: Schedule | None = None) -> Engine:
     policy = GroupPolicy(
-        budget_usd=BUDGET_USD, max_live=max_live, schedule=schedule or EveryCalls(500), rule=rule
+        budget_usd=BUDGET_USD, max_live=max_live, schedule=schedule or EveryCalls(500), estimator=estimator
     )
     return Engine(policy, seed=2)
 
@@ -209,15 +209,15 @@ def minutes_of(
 
 def test_rate_limit_that_would_be_hit_is_not() -> None:
     """300 calls a minute, of which the best arm takes 100: it gets nearly those, the next best the rest."""
-    _, free = minutes_of(an_engine(PosteriorRule()), the_arms(), per_minute=300, minutes=2)
+    _, free = minutes_of(an_engine(PosteriorEstimator()), the_arms(), per_minute=300, minutes=2)
     assert free[1]["best"] > 250
     snapshot, limited = minutes_of(
-        an_engine(PosteriorRule()), the_arms(requests_per_minute=100.0), per_minute=300, minutes=6
+        an_engine(PosteriorEstimator()), the_arms(requests_per_minute=100.0), per_minute=300, minutes=6
     )
     for minute in limited[1:]:
         assert 60 <= minute["best"] <= 100
         assert minute["next"] >= 180
-    status = describe("chat", policy=an_engine(PosteriorRule()).policy, snapshot=snapshot)
+    status = describe("chat", policy=an_engine(PosteriorEstimator()).policy, snapshot=snapshot)
     best = next(arm for arm in status.arms if arm.name == "best")
     assert best.share_limited_by == "rpm"
     assert best.share_limit == pytest.approx(81.9 / 300, rel=0.02)
@@ -228,7 +228,7 @@ def test_rate_limit_that_would_be_hit_is_not() -> None:
 def test_token_limit_that_would_be_hit_is_not() -> None:
     """200 calls a minute of 1,000 tokens each, of which the best arm takes 100,000 a minute."""
     _, limited = minutes_of(
-        an_engine(PosteriorRule()),
+        an_engine(PosteriorEstimator()),
         the_arms(tokens_per_minute=100_000.0),
         per_minute=200,
         minutes=4,
@@ -238,19 +238,19 @@ def test_token_limit_that_would_be_hit_is_not() -> None:
         assert 60 <= minute["best"] <= 100
 
 
-@pytest.mark.parametrize("rule", RULES)
-def test_rate_limit_far_above_the_traffic_changes_nothing(rule: Estimator) -> None:
+@pytest.mark.parametrize("estimator", RULES)
+def test_rate_limit_far_above_the_traffic_changes_nothing(estimator: Estimator) -> None:
     outcomes = [
-        minutes_of(an_engine(rule), the_arms(**limits), per_minute=60, minutes=2)[1]
+        minutes_of(an_engine(estimator), the_arms(**limits), per_minute=60, minutes=2)[1]
         for limits in ({}, {"requests_per_minute": 1_000.0, "tokens_per_minute": 1e6})
     ]
     assert outcomes[0] == outcomes[1]
 
 
-@pytest.mark.parametrize("rule", RULES)
-def test_window_keeps_arms_live_that_bear_the_traffic(rule: Estimator) -> None:
+@pytest.mark.parametrize("estimator", RULES)
+def test_window_keeps_arms_live_that_bear_the_traffic(estimator: Estimator) -> None:
     """One place: the best arm could serve a third of the calls, so the next best is kept."""
-    engine = an_engine(rule, max_live=1, schedule=EveryCalls(50))
+    engine = an_engine(estimator, max_live=1, schedule=EveryCalls(50))
     snapshot, counts = minutes_of(engine, the_arms(requests_per_minute=100.0), per_minute=300, minutes=2)
     assert snapshot.live != ("best",)
     assert snapshot.mix.feasible
@@ -259,7 +259,7 @@ def test_window_keeps_arms_live_that_bear_the_traffic(rule: Estimator) -> None:
 
 def test_limits_that_are_too_small_for_the_traffic_share_it_in_proportion_and_say_so() -> None:
     arms = [replace(arm, requests_per_minute=30.0 * (i + 1)) for i, arm in enumerate(the_arms())]
-    snapshot, _ = minutes_of(an_engine(PosteriorRule()), arms, per_minute=600, minutes=2)
+    snapshot, _ = minutes_of(an_engine(PosteriorEstimator()), arms, per_minute=600, minutes=2)
     assert dict(zip(snapshot.live, snapshot.mix.probabilities, strict=True)) == pytest.approx(
         {"best": 0.149, "next": 0.331, "poor": 0.520}, abs=1e-3
     )
