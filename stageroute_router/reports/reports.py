@@ -27,6 +27,9 @@ class ReportSource(Protocol):
     def check(self, group: str) -> None:
         """Raise unless the group is known.
 
+        Args:
+            group: the model group.
+
         Raises:
             SettingsError: it is not.
         """
@@ -38,6 +41,9 @@ class ReportSource(Protocol):
 
     def status_of(self, group: str) -> GroupStatus:
         """Return the status of one group.
+
+        Args:
+            group: the model group.
 
         Raises:
             SettingsError: the group is not known, or has no stage yet.
@@ -51,6 +57,10 @@ class ReportSource(Protocol):
 
 def given_id(key: object, _caller: str | None = None) -> str:
     """Return an id as it was given: there is no process here whose calls have other ids.
+
+    Args:
+        key: the id.
+        _caller: who asks; makes no difference.
 
     Raises:
         NotAResponseError: it is no text.

@@ -113,7 +113,7 @@ def simulate(
         budget_usd=BUDGET_USD,
         max_live=max_live,
         schedule=EveryCalls(stage),
-        estimator=estimator or PosteriorEstimator(),,
+        estimator=estimator or PosteriorEstimator(),
     )
     engine = Engine(policy, seed=seed)
     arms = {
