@@ -16,7 +16,7 @@ VERSIONS := 1.83.0 1.110.2
 demo: $(VENV)/.ready
 	$(BIN)/stageroute demo
 
-# What needs no browser, no PostgreSQL, no other process and no LiteLLM (conftest.py): under 90 s on two processors.
+# What needs no browser, no PostgreSQL, no other process and no LiteLLM (tests/tiers.py): under 90 s on two processors.
 quick: $(VENV)/.ready
 	$(MAKE) -j2 lint types
 	$(BIN)/python -m pytest -q -n auto --quick --durations=10

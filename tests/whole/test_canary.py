@@ -31,7 +31,7 @@ with warnings.catch_warnings():
 
 from stageroute_router import StageRouteError, StageRouteRouter
 from stageroute_router.core.engine import Engine
-from stageroute_router.hook.strategy import StageRouteStrategy
+from stageroute_router.hook.outcomes import Outcomes
 from stageroute_router.reports.status import GroupStatus
 from stageroute_router.router.token_keys import key_source
 from stageroute_router.runtime.runtime import open_runtime
@@ -302,7 +302,7 @@ def test_an_error_inside_us_is_logged_without_what_it_says(
     with SimulatedProvider([SimulatedModel(name="m", answer=CANARY["answer"])]) as provider:
         models = provider.model_list("chat", api_key=CANARY["api-key"])
         router = make(models, f"sqlite:///{tmp_path / 's.db'}")
-        for place in ((Engine, "choose"), (StageRouteStrategy, "_conclude")):
+        for place in ((Engine, "choose"), (Outcomes, "_conclude")):
             router = make(models, f"sqlite:///{tmp_path / 's.db'}")
             with monkeypatch.context() as patch:
                 patch.setattr(*place, broken)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from conftest import TIERS
+from tests.tiers import TIERS
 
 ROOT = Path(__file__).parents[2]
 

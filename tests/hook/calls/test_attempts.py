@@ -89,6 +89,11 @@ def _loop() -> Iterator[None]:
         _LOOPS.append(loop)
         yield
         run(litellm.close_litellm_async_clients())
+        # LiteLLM's own reporting never ends: what is left of it must not be found by another test.
+        left = asyncio.all_tasks(loop)
+        for task in left:
+            task.cancel()
+        loop.run_until_complete(asyncio.gather(*left, return_exceptions=True))
         _LOOPS.clear()
     # What LiteLLM keeps open to providers that are gone is closed here, not while another test runs.
     litellm.in_memory_llm_clients_cache.flush_cache()

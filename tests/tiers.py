@@ -1,0 +1,57 @@
+"""Which tests need what beside Python: the table of tiers that ``conftest.py`` marks tests by."""
+
+from __future__ import annotations
+
+TIERS = {
+    "litellm": (
+        "stageroute_router/hook",
+        "stageroute_router/metrics",
+        "stageroute_router/proxy",
+        "stageroute_router/replay",
+        "stageroute_router/router",
+        "stageroute_router/telemetry",
+        "tests/docs",
+        "tests/hook",
+        "tests/integrations",
+        "tests/metrics",
+        "tests/cli/test_real_sources.py",
+        "tests/page/test_in_the_proxy.py",
+        "tests/proxy",
+        "tests/testing/test_provider_litellm.py",
+        "tests/whole/test_canary.py",
+    ),
+    "process": (
+        "tests/charts/test_renderer.py",
+        "tests/cli/test_cli.py",
+        "tests/cli/test_export.py::test_full_disk_is_an_error_in_a_line",
+        "tests/cli/test_export.py::test_memory_does_not_grow_with_the_table",
+        "tests/cli/test_export.py::test_reader_that_has_seen_enough_ends_it_quietly",
+        "tests/cli/test_show.py::test_colour_is_for_terminals_and_can_be_switched_off",
+        "tests/cli/test_show.py::test_errors_of_a_process_are_told_without_a_traceback",
+        "tests/cli/test_watch.py",
+        "tests/crash",
+        "tests/faults",
+        "tests/groups/test_segmenter.py::test_a_forked_child_goes_on",
+        "tests/page/test_routes.py",
+        "tests/process/test_ids.py::test_a_forked_child_does_not_repeat_its_parent",
+        "tests/router/test_token_keys.py::test_processes_that_start_at_the_same_moment_agree_on_one_secret",
+        "tests/store/sql/test_migrations.py::test_opening_a_database_that_is_up_to_date_does_not_import_alembic",
+        "tests/store/sql/test_migrations.py::test_several_processes_may_migrate_at_once",
+        "tests/store/writer/test_writer.py::test_a_program_that_ends_without_closing_loses_nothing",
+        "tests/testing/test_provider.py",
+        "tests/whole/test_examples.py",
+        "tests/whole/test_packaging.py",
+    ),
+    "framework": ("tests/integrations/frameworks",),
+    "browser": ("tests/page/test_browser.py",),
+    "slow": (
+        "tests/benchmarks",
+        "tests/core/routing/test_oracle.py",
+        "tests/core/test_probabilities.py",
+        "tests/page/test_real_data.py",
+        "tests/replay",
+        "tests/store/test_mutants.py",
+        "tests/store/test_state_machine.py",
+    ),
+}
+"""By marker: folders, files, and tests (``file::name``) that need it."""
