@@ -1,7 +1,8 @@
 """Tiers of tests: what a test needs beside Python decides its markers, and ``pytest --quick`` leaves all of these out.
 
 A folder, a file or a single test has its tier from the table in ``tests/tiers.py``; a test that asks for a server or a
-browser has it from its fixtures. In a quick run, a test that starts a process or imports LiteLLM fails and names the table.
+browser has it from its fixtures. In a quick run, a test that starts a process or imports LiteLLM fails and names that
+table.
 """
 
 from __future__ import annotations
