@@ -60,7 +60,7 @@ class TokenExpiredError(InvalidTokenError):
 
 
 class TokenCallerError(InvalidTokenError):
-    """It was made for somebody else."""
+    """It was made for another caller."""
 
 
 class StoreError(StageRouteError):

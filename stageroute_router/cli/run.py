@@ -22,7 +22,7 @@ class Segments(str, Enum):
 
 
 def _quiet_litellm() -> None:
-    """Keep LiteLLM's notes on simulated models, which nobody can do anything about, off the terminal."""
+    """Keep LiteLLM's notes on simulated models, which the operator cannot act on, off the terminal."""
     for name in ("LiteLLM", "LiteLLM Router"):
         logging.getLogger(name).setLevel(logging.ERROR)
 

@@ -160,7 +160,7 @@ def key_from(environment: Mapping[str, str], name: str | None) -> str | None:
         return next((environment[usual] for usual in KEY_VARIABLES if environment.get(usual)), None)
     if not _VARIABLE_NAME.fullmatch(name):
         # Not repeated: it may be the key itself.
-        msg = "give the NAME of an environment variable, not the key: everybody on this machine can read arguments"
+        msg = "give the NAME of an environment variable, not the key: all users of this machine can read arguments"
         raise typer.BadParameter(msg, param_hint="--key-env")
     if not environment.get(name):
         msg = f"the environment variable {name} is not set, or empty"

@@ -37,12 +37,12 @@ _MOST_UNUSED = (
 class Group:
     """What a process believes of a group, and how that moves on.
 
-    Methods that open a stage return its plan, for the caller to store: the first one stored for a stage's number is
-    everybody's, see :meth:`adopt`. Only :meth:`choose`, :meth:`current`, :meth:`ended` and :meth:`set_arms` are called
-    outside the writer's thread. ``choose`` waits for nothing but other choices.
+    Methods that open a stage return its plan, for the caller to store: all workers use the first one stored for a
+    stage's number, see :meth:`adopt`. Only :meth:`choose`, :meth:`current`, :meth:`ended` and :meth:`set_arms` are
+    called outside the writer's thread. ``choose`` waits for nothing but other choices.
 
-    The writer's thread makes new estimates as long as somebody chooses by them. When rewards come in thousands and
-    nobody chooses, they would be made for nobody: then the next choice makes its own, in about a millisecond.
+    The writer's thread makes new estimates as long as calls are routed by them. When rewards come in thousands and no
+    call is routed, they would be made in vain: then the next choice makes its own, in about a millisecond.
 
     Args:
         name: of the model group.
@@ -92,7 +92,7 @@ class Group:
         # Arms that lost their place because they did not answer, and those that the last window left out for it.
         self._suspended: frozenset[str] = frozenset()
         self._planned_without: frozenset[str] = frozenset()
-        self._unused = 0  # so many estimates were made since somebody has chosen
+        self._unused = 0  # so many estimates were made since the last choice
         self._mixes = RecordedMixes(self.name)
 
     # --- routing -------------------------------------------------------------------------------------------
@@ -190,7 +190,7 @@ class Group:
         snapshot = self.snapshot
         if snapshot is None or not self.engine.is_out_of_date(snapshot):
             return snapshot
-        # Whoever holds the lock is making a newer one. Waiting for that would be waiting for the writer's thread.
+        # Another thread is making a newer one. Waiting for that would be waiting for the writer's thread.
         if self._stepping.acquire(blocking=False):
             try:
                 if self.snapshot is not None:
@@ -300,7 +300,7 @@ class Group:
         """Return whether a change that this process has stored is not enough to go on with.
 
         It usually is, even where other workers have stored changes in between: those are read within the refresh
-        interval. But a window is to be planned with everything that is known, and by whoever knows the stage.
+        interval. But a window is to be planned with everything that is known, and by a worker that knows the stage.
         """
         snapshot = self.snapshot
         if self._unread or snapshot is None:
@@ -329,7 +329,7 @@ class Group:
             return self._step(advanced, before=snapshot.stage.number, now=now)
 
     def read(self, stored: StoredGroup, *, now: float) -> StagePlanned | None:
-        """Learn everything that is stored, whoever stored it."""
+        """Learn everything that is stored, by all workers."""
         with self._stepping:
             unread, self._unread = self._unread, False
             self._version = stored.version
@@ -373,7 +373,7 @@ class Group:
                     self.snapshot = self.engine.adopt_stage(self.snapshot, stage)
 
     def settled(self) -> Snapshot | None:
-        """Return the snapshot, once its stage's plan is known to be everybody's; None before."""
+        """Return the snapshot, once its stage's plan is known to be the stored one; None before."""
         snapshot = self.snapshot
         if snapshot is None or self._unread or snapshot.stage.number != self._settled:
             return None

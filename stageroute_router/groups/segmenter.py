@@ -3,7 +3,7 @@
 Memory only. Of a call its numbers are kept until enough calls are there, and then nothing. Who has the database stores
 what :meth:`Segmenting.fit` returns, and hands what is stored to :meth:`Segmenting.adopt`.
 
-Numbers that somebody else finds (an embedding, which takes a request) are asked for once a text: see
+Numbers that a model finds (an embedding, which takes a request) are asked for once a text: see
 :meth:`Segmenting.known`.
 """
 
@@ -32,7 +32,7 @@ MOST_TEXTS = 1000
 class RecentTexts:
     """Remembers a segment for each of the last texts, in memory only.
 
-    A text is known by a digest under a key that is drawn for this object: whoever saw its memory could not look for
+    A text is known by a digest under a key that is drawn for this object: a reader of its memory could not look for
     texts of their own in it. Not for several threads at once.
 
     >>> texts = RecentTexts()
@@ -136,7 +136,7 @@ class Segmenting(ForkAware):
         self._fitting = False
 
     def before_fork(self) -> None:
-        """Let nobody be half through with a change."""
+        """Let no thread be half through with a change."""
         self._lock.acquire()
 
     def after_fork_in_parent(self) -> None:
@@ -239,7 +239,7 @@ class Segmenting(ForkAware):
             self._last_failure = why
 
     def fit(self) -> Segmenter | None:
-        """Return a segmenter of the calls collected, to be stored: the first one stored is everybody's to adopt.
+        """Return a segmenter of the calls collected, to be stored: all workers adopt the first one stored.
 
         Returns:
             None if it is not due, or another thread is at it. Otherwise it stays due until one is adopted, so a store
@@ -315,8 +315,8 @@ class Segmenting(ForkAware):
 def embedding_featuriser(model: str) -> Featuriser:
     """Return the featuriser of an embedding: under the model's name, so that another model's segments are others.
 
-    Its numbers take a request, so they are found elsewhere, see :meth:`Segmenting.known`: whoever asks it for a text's
-    is told so by an error.
+    Its numbers take a request, so they are found elsewhere, see :meth:`Segmenting.known`: asking it for a text's
+    raises an error that says so.
 
     Args:
         model: the embedding model, by any name.

@@ -180,7 +180,7 @@ def expose(control: Control, *, registry: CollectorRegistry = REGISTRY) -> Stage
         )
         raise SettingsError(msg)
     if shown is not None:
-        with contextlib.suppress(KeyError):  # somebody took it out
+        with contextlib.suppress(KeyError):  # the application took it out
             registry.unregister(shown)
     collector = StageRouteCollector(weakref.ref(control))
     registry.register(collector)

@@ -28,7 +28,7 @@ def page_router(
     Args:
         reports: returns what is shown; called in a thread for each look, so that it may wait and may change its mind.
             An error of ours that it raises, or that the reports raise, is answered with 503 and its text.
-        may_read: a FastAPI dependency that raises ``HTTPException`` 401 or 403 for whoever may not look.
+        may_read: a FastAPI dependency that raises ``HTTPException`` 401 or 403 for a client that may not look.
         route_class: of the endpoints that it guards; FastAPI's own by default.
     """
     from stageroute_router.page.routes import build  # noqa: PLC0415 - needs a web framework

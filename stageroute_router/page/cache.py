@@ -20,7 +20,7 @@ from stageroute_router.store.health import Health
 from stageroute_router.store.history import HistoryPoint
 
 FRESH_S = 1.0
-"""What was read is shown to everybody who looks within so many seconds: a wall of screens asks the database once."""
+"""What was read is shown to all clients that look within so many seconds: a wall of screens asks the database once."""
 
 _KEPT = 64
 

@@ -33,10 +33,10 @@ from stageroute_router.reports.wording import (
 ChartKind = Literal["spend", "live-set", "arms"]
 
 FEW_ARMS = 30
-"""Rows of the table of arms before somebody asks for all."""
+"""Rows of the table of arms until the reader asks for all."""
 
 FEW_STAGES = 5
-"""Stages listed before somebody asks for all that are told of."""
+"""Stages listed until the reader asks for all that are told of."""
 
 _BINDING = {
     "none": "nothing: the arm with the highest reward bound was free to be taken",
@@ -53,7 +53,7 @@ _BINDING = {
 _REASONS = {
     "start": "the group began",
     "schedule": "by schedule",
-    "manual": "somebody asked for it",
+    "manual": "an operator asked for it",
     "departure": "live arms were gone",
     "outage": "no live arm answered",
     "recovery": "an arm answered again",

@@ -1,4 +1,4 @@
-"""The page's endpoints: a shell and its files for everybody, what is told of groups for those who may read."""
+"""The page's endpoints: a shell and its files without a key, what is told of groups for those who may read."""
 
 from __future__ import annotations
 
@@ -230,5 +230,5 @@ def _has(request: Request, tag: str) -> bool:
 
 
 def _private() -> dict[str, str]:
-    # Never on a disk: whoever uses the browser next has another key.
+    # Never on a disk: the next user of the browser has another key.
     return {**_HEADERS, "Cache-Control": "no-store"}

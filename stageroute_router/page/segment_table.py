@@ -9,7 +9,7 @@ from stageroute_router.page.series import short_names
 from stageroute_router.reports.status import GroupStatus, SegmentStatus
 
 FEW_SEGMENTS = 12
-"""Rows before somebody asks for more."""
+"""Rows until the reader asks for more."""
 
 MOST_SEGMENTS = 64
 """Rows at most: as many as a group has segments by default. The status has them all."""

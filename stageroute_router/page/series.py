@@ -51,7 +51,7 @@ def spend_figure(status: GroupStatus, history: Sequence[HistoryPoint]) -> SpendF
 
 
 def live_set_figure(stages: Sequence[StageReport], *, now: float) -> LiveSetFigure:
-    """Return who was live when: those live now first, the longest serving on top, then whoever left last."""
+    """Return which arms were live when: those live now first, the longest serving on top, then by who left last."""
     if not stages:
         return LiveSetFigure(arms=(), spans=(), stages=(), end=now)
     end = max(now, stages[-1].opened_at)

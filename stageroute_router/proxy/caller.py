@@ -1,6 +1,6 @@
 """Who made a call through the proxy: a short name that tells callers apart and nothing else.
 
-It binds reward tokens to whoever got them and is stored with decisions, so it is neither a key nor LiteLLM's own hash
+It binds reward tokens to their callers and is stored with decisions, so it is neither a key nor LiteLLM's own hash
 of one: those are in LiteLLM's database and logs, beside names and spend.
 """
 

@@ -1,6 +1,6 @@
 """Metrics in LiteLLM's proxy: on a page of their own, and on LiteLLM's where it has one.
 
-Whoever may read LiteLLM's ``/metrics`` may read ours, by the same setting and the same check.
+A client that may read LiteLLM's ``/metrics`` may read ours, by the same setting and the same check.
 """
 
 from __future__ import annotations

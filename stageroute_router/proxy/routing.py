@@ -119,7 +119,7 @@ class AttachedRouting:
         control = self._control
         give_up = time.monotonic() + _LAST_REPORTS_S
         while control is not None and control.strategy.open_calls() and time.monotonic() < give_up:  # noqa: ASYNC110
-            await asyncio.sleep(_POLL_S)  # LiteLLM reports in the background, and tells nobody when it has
+            await asyncio.sleep(_POLL_S)  # LiteLLM reports in the background, and does not signal when it has
         await asyncio.to_thread(self.close)
 
     def _attach(self, router: object) -> Control:

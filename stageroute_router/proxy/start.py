@@ -39,7 +39,7 @@ _started: list[ProxyCallbacks] = []
 def loaded() -> ProxyCallbacks:
     """Take in the configuration that the proxy is loading; return the object it asked for.
 
-    The first time, settings that cannot be used end the process: with a message, and before it serves anybody. Later
+    The first time, settings that cannot be used end the process: with a message, and before it serves a request. Later
     they are logged, and the former ones stay.
     """
     from litellm.proxy import proxy_server  # noqa: PLC0415 - takes seconds, and is there already in a proxy
@@ -64,7 +64,7 @@ def _spare_the_collector() -> None:
     """Take what is loaded by now out of the garbage collector's sight, having collected what is garbage of it.
 
     Otherwise the next full collection goes through all of LiteLLM, more than half a second in which a worker answers
-    nobody; and what this plugin adds makes that come among the first calls. What is loaded stays loaded anyway.
+    no request; and what this plugin adds makes that come among the first calls. What is loaded stays loaded anyway.
     """
     gc.collect()
     gc.freeze()
@@ -141,7 +141,7 @@ def _listen() -> None:
     Once more a moment later, because LiteLLM replaces its list of callbacks where the configuration names only one.
     """
     observer.ensure_registered()
-    with suppress(RuntimeError):  # no event loop: somebody loads a configuration without serving it
+    with suppress(RuntimeError):  # no event loop: the configuration is loaded and not served
         asyncio.get_running_loop().call_soon(observer.ensure_registered)
 
 

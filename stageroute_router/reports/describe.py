@@ -211,7 +211,7 @@ def reward_lcb(policy: GroupPolicy, snapshot: Snapshot) -> FloatArray:
     >>> arms = [Arm(name="a", prior_cost_usd=0.001), Arm(name="b", prior_cost_usd=0.002)]
     >>> policy = GroupPolicy(budget_usd=0.01, max_live=1, schedule=EveryCalls(500), estimator=PosteriorEstimator())
     >>> snapshot = Engine(policy, seed=0).start(arms, now=0.0)
-    >>> reward_lcb(policy, snapshot)  # of arms nobody has observed
+    >>> reward_lcb(policy, snapshot)  # of arms without observations
     array([0., 0.])
     """
     evidence = gather(

@@ -21,7 +21,7 @@ def receipt_of(store: Store, key: str, *, caller: str | None = None) -> Decision
     Args:
         store: where decisions are.
         key: a decision, response or call id.
-        caller: who asks: to it, a decision of anybody else is unknown. None: not checked.
+        caller: who asks: to it, another caller's decision is unknown. None: not checked.
 
     Raises:
         StoreError: the database cannot be read.

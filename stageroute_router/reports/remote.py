@@ -272,7 +272,7 @@ def _checked(url: str) -> str:
     if parsed.userinfo or parsed.query or parsed.fragment:
         # Not repeated: it is on the screen and in the shell's history already, and need not be in a log.
         msg = (
-            "the proxy URL has a user, password, query or fragment, where everybody on this machine can read it; "
+            "the proxy URL has a user, password, query or fragment, where all users of this machine can read it; "
             "give only scheme, host and path, and put the key into the environment variable STAGEROUTE_KEY"
         )
         raise SettingsError(msg)
@@ -286,7 +286,7 @@ def _segment(text: str) -> str:
     """Return text as one part of a path.
 
     Raises:
-        SettingsError: whoever is between would take it for a way up.
+        SettingsError: a reverse proxy would take it for a way up.
     """
     if not text or {".", ".."} & set(text.split("/")):
         msg = f"{text!r} cannot be asked for by a URL; look into the database instead, with --database"

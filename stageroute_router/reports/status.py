@@ -22,7 +22,7 @@ class ArmStatus:
         live: whether it is live in the current stage.
         pinned: whether it always is, from the next window on at the latest.
         pinned_by: who decided that: "operator" where it was pinned or unpinned at run time, which outweighs the
-            settings; "settings" where it is pinned there; None where nobody did.
+            settings; "settings" where it is pinned there; None where it was not decided.
         explored: whether it is live for a revisit only.
         probability: share of calls it gets now, in [0, 1]; 0 when not live. An arm that does not answer has 0, too,
             while another live one does: the few calls that probe it are not counted.
@@ -41,10 +41,10 @@ class ArmStatus:
         cost_mean_usd: their mean, or None without any.
         cost_lcb_usd: lower confidence bound of its cost.
         expected_cost_usd: what its next call is expected to cost.
-        prior_reward: what it was said to be worth beforehand, in [0, 1]; None where nobody said.
-        prior_weight: how many observations that counts as, unless the rewards speak against it; 0 where nobody said.
-        prior_source: who said so: "settings", those of its deployments, or "benchmark", the group's table; None where
-            nobody did.
+        prior_reward: what it was said to be worth beforehand, in [0, 1]; None without a prior.
+        prior_weight: how many observations that counts as, unless the rewards speak against it; 0 without a prior.
+        prior_source: who said so: "settings", those of its deployments, or "benchmark", the group's table; None
+            without a prior.
         availability: the chance that it answers the next call, in (0, 1], by the latest calls of this process; 1 where
             the status is told from the database.
         failing_since: time of the first failure since all of its calls were answered, seconds since the epoch; None

@@ -56,7 +56,7 @@ class StageReport:
         live: its live arms.
         explored: the one that is live for a revisit only, or None.
         explore_share: the share of calls that one gets.
-        moves: who came and who left, against the stage before; everybody comes to the first.
+        moves: who came and who left, against the stage before; all arms come to the first.
         evidence: what was known of each candidate then; empty where a release before this one planned it.
     """
 

@@ -38,7 +38,7 @@ LEEWAY_S = 60.0
 
 _FIXED = struct.Struct(">IQBB16s")
 _SIGNATURE_BYTES = 16
-_NOBODY = bytes(16)
+_ANY_CALLER = bytes(16)
 _LONGEST_NAME = 255  # bytes; decision ids and key ids are shorter by far
 _LONGEST = 4 * (_FIXED.size + 3 * _LONGEST_NAME + _SIGNATURE_BYTES) // 3 + 4 + len(PREFIX)
 
@@ -187,10 +187,10 @@ def _signature(key: TokenKey, payload: bytes) -> bytes:
 
 def _caller(key: TokenKey, decision: bytes, caller: str | None) -> bytes:
     if caller is None:
-        return _NOBODY
+        return _ANY_CALLER
     # Decision ids have no zero byte, so that the two cannot run into each other.
     message = b"caller\0" + decision + b"\0" + caller.encode(errors="surrogatepass")
-    return hmac.digest(key.secret, message, "sha256")[: len(_NOBODY)]
+    return hmac.digest(key.secret, message, "sha256")[: len(_ANY_CALLER)]
 
 
 def _text(data: bytes) -> str:

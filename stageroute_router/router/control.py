@@ -71,7 +71,7 @@ class Control(Reports):
     def pin(self, group: str, arm: str, *, pinned: bool | None = True) -> GroupStatus:
         """Decide whether an arm is live in every stage, over what the configuration says; return the group's status.
 
-        The decision is stored: it holds for all processes, and after a restart, until somebody decides otherwise. An
+        The decision is stored: it holds for all processes, and after a restart, until an operator decides otherwise. An
         arm that is pinned and not live gets a maintenance window at once; one that is unpinned goes on being live until
         the next window. An arm that is removed takes its pin with it, and brings it back.
 
@@ -100,8 +100,9 @@ class Control(Reports):
     def on_live_change(self, hook: LiveHook) -> None:
         """Call a hook for the live set of each group now, and whenever it changes: to load and unload models.
 
-        The hook is called on a thread of its own, in every process that asks for it, once the stage's plan is
-        everybody's. Until it returns, arms that came get no calls of this process, unless nothing else can serve.
+        The hook is called on a thread of its own, in every process that asks for it, once the store has
+        accepted the stage's plan. Until it returns, arms that came get no calls of this process, unless nothing else
+        can serve.
 
         Args:
             hook: is given a :class:`~stageroute_router.groups.live_changes.LiveChange`: group, stage, live arms, who
@@ -235,11 +236,11 @@ class Control(Reports):
         """Return a token that lets a client reward a call, once: see :meth:`reward_by_token`.
 
         Make it where the call was made, while the answer is at hand: it is found among this process's recent calls,
-        without asking the database. Whoever holds the token can read which arm and stage answered.
+        without asking the database. Its holder can read which arm and stage answered.
 
         Args:
             response: what the call returned, or its response id or call id.
-            caller: who alone may use it (a user id, a session, a tenant); None for whoever holds it. Not readable in
+            caller: who alone may use it (a user id, a session, a tenant); None for any holder. Not readable in
                 the token.
 
         Raises:

@@ -1,7 +1,7 @@
 """Where the secret behind reward tokens comes from: the settings, or a file beside an SQLite database.
 
 All processes that make or take tokens need the same secret. Those of one host that share an SQLite file share the
-key file beside it, which the first of them writes. Several hosts share a secret only if somebody gives it to them.
+key file beside it, which the first of them writes. Several hosts share a secret only if the operator gives it to them.
 """
 
 from __future__ import annotations

@@ -366,8 +366,8 @@ class Runtime(ForkAware):
             reward: a finite number in [0, 1].
             source: who says so; the same source again replaces its earlier value.
             replace: False to leave an earlier value of the source as it is.
-            caller: who says so, as at :meth:`choose`: only calls of this caller are rewarded. None: whoever this
-                process trusts, unchecked.
+            caller: who says so, as at :meth:`choose`: only calls of this caller are rewarded. None: code that
+                this process trusts, unchecked.
 
         Returns:
             A future that is done when the reward is durable. It may raise ``UnknownDecisionError``,

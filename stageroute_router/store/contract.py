@@ -8,8 +8,8 @@ at all; once ``commit`` returns, it is durable. Applying the same batch twice ch
 then would be found now).
 
 Two things happen in a commit besides, now and then, whichever worker makes it (an empty batch will do): decisions
-whose end nobody reports are closed as lost, and what is older than the store retains is folded away. And a commit that
-changes a group takes a sample of its totals, if the last one is old enough or a stage was opened.
+without a reported outcome are closed as lost, and what is older than the store retains is folded away. And a commit
+that changes a group takes a sample of its totals, if the last one is old enough or a stage was opened.
 
 Nothing of prompts, answers, headers or keys is ever part of a write.
 """
@@ -30,14 +30,14 @@ from stageroute_router.store.records import (
 from stageroute_router.store.writes import MixRecorded, StagePlanned, Write
 
 PENDING_REWARD_LIFETIME_S = 24 * 3600.0
-"""How long a reward whose key nobody knows is kept, in seconds: a day.
+"""How long a reward with an unknown key is kept, in seconds: a day.
 
 Long enough for a worker's decisions to arrive after an outage of the database, short enough that a typing
 error in a key does not stay for ever.
 """
 
 OPEN_LIFETIME_S = 3600.0
-"""After how many seconds a decision whose end nobody reported is closed as lost: an hour.
+"""After how many seconds a decision whose outcome was not reported is closed as lost: an hour.
 
 Its process was killed, or LiteLLM reported nothing (a stream left unread). An hour is longer than any answer takes.
 """
@@ -54,7 +54,7 @@ UPKEEP_INTERVAL_S = 60.0
 MIX_LIFETIME_S = 3600.0
 """For how many seconds decisions may name a recorded mix: an hour. Then it is recorded anew.
 
-So a mix that is older than every decision by this much is nobody's.
+So a mix that is older than every decision by this much is unused.
 """
 
 LAST_SEEN_STEP_S = 3600.0
@@ -178,7 +178,7 @@ class Store(Protocol):
     def interrupt(self) -> None:
         """Break off what other threads are waiting for the database to do; their calls raise ``StoreError``.
 
-        For a database that accepts requests and never answers. Harmless when nobody waits.
+        For a database that accepts requests and never answers. Harmless when no thread waits.
         """
         ...
 

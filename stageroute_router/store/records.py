@@ -33,7 +33,7 @@ class GroupChange:
         statistics: the increments.
         account: the account as it is stored now.
         version: the group's version now, see :meth:`Store.versions`. One more than the version a worker knew:
-            nobody else wrote in between, and adding the increments gives what is stored. More than that: others'
+            no other worker wrote in between, and adding the increments gives what is stored. More than that: others'
             changes are missing, and the worker has to :meth:`~Store.load` the group.
     """
 
@@ -61,7 +61,7 @@ class CommitReport:
 
 
 SegmentKind = Literal["label", "auto"]
-"""Who named a segment: whoever makes the calls, or StageRoute."""
+"""Who named a segment: the caller (label), or StageRoute (auto)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -175,7 +175,7 @@ class RewardReported:
         reported_at: seconds since the epoch.
         keep: whether to keep the reward when the key is unknown, until a decision with it appears.
         replace: whether it replaces an earlier value of its source; if not, the earlier one stays.
-        caller: who says so, as in :class:`DecisionMade`: where the decision is another caller's or nobody's, nothing
+        caller: who says so, as in :class:`DecisionMade`: where the decision has another caller or none, nothing
             is counted and the receipt says ``not_yours``. None: not checked.
     """
 
@@ -290,7 +290,7 @@ class SegmentsForgotten:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SegmenterFitted:
-    """What finds the segments of calls that nobody names was fitted. The first one written for a version wins.
+    """What finds the segments that calls do not name was fitted. The first one written for a version wins.
 
     Args:
         group: the model group.

@@ -223,7 +223,7 @@ def _stage_line(stage: StageReport) -> Text:
     told.append(" ".join(f"+{arm}" for arm in came), style="green")
     told.append(" " if came and left else "")
     told.append(" ".join(f"-{arm}" for arm in left), style="red")
-    return Text.assemble(line, " ", told if came or left else Text("nobody came or left", style="dim"))
+    return Text.assemble(line, " ", told if came or left else Text("no arm came or left", style="dim"))
 
 
 def _overview_lines(look: Look, width: int, *, ascii_only: bool) -> list[Text]:

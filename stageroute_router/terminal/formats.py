@@ -114,7 +114,7 @@ def counted(count: int, what: str) -> str:
 
 
 def clean(text: str) -> str:
-    r"""Return text that somebody else chose without what would steer a terminal.
+    r"""Return text from outside without what would steer a terminal.
 
     Names of arms and ids come from settings, clients and providers: an escape sequence in one could rewrite what
     the operator reads.

@@ -1,4 +1,4 @@
-"""The receipt of a decision, for somebody who was woken up by it."""
+"""The receipt of a decision, for an operator who was woken up by it."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def _outcome(receipt: DecisionReceipt) -> Text:
     if receipt.state == "failed":
         return Text("failed at the provider", style="red")
     if receipt.state == "lost":
-        told = f"lost: nobody reported how it ended; booked at the expected {usd(receipt.cost_usd)}"
+        told = f"lost: its outcome was not reported; booked at the expected {usd(receipt.cost_usd)}"
         return Text(told, style="yellow")
     return Text(f"answered{by}; it cost {usd(receipt.cost_usd)}")
 

@@ -48,7 +48,7 @@ def _show_stage(stage: StageReport, console: Console) -> None:
         line = Text.assemble((f"{sign} {clean(move.arm)} {move.moved}", style), f": {clean(move.why)}")
         console.print(Padding(line, _INDENT))
     if not stage.moves:
-        console.print(Padding(Text("nobody came or left", style="dim"), _INDENT))
+        console.print(Padding(Text("no arm came or left", style="dim"), _INDENT))
 
 
 def _evidence(stage: StageReport) -> Table | Text:

@@ -134,7 +134,7 @@ def test_why_answers_every_question_of_the_night(run: Any, proxy: Any) -> None:
     [
         ({"state": "open", "cost_usd": None}, "open: no answer was reported yet"),
         ({"state": "failed", "cost_usd": 0.0}, "failed at the provider"),
-        ({"state": "lost"}, "lost: nobody reported how it ended; booked at the expected $0.000400"),
+        ({"state": "lost"}, "lost: its outcome was not reported; booked at the expected $0.000400"),
         ({"rewards": {}}, "none yet"),
         ({"alternatives": ()}, "was not recorded"),
         ({"shadow_price": math.inf}, "no mixture of the live arms keeps the budget"),

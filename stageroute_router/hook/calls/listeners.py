@@ -1,4 +1,4 @@
-"""Tell whoever wants to know, such as a tracer, of each decision in this process as it is made."""
+"""Tell watchers, such as a tracer, of each decision in this process as it is made."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ logger = logging.getLogger("stageroute_router")
 
 
 class Watcher(Protocol):
-    """Somebody who wants to know of decisions: of all routers. Called where calls are routed, so it must be quick."""
+    """Is told of the decisions of all routers. Called where calls are routed, so it must be quick."""
 
     def made(self, call_id: str, decision: RoutingDecision) -> None:
         """Take a decision, and LiteLLM's id of the call: of this attempt, unless the application chose it."""

@@ -33,10 +33,10 @@ READ_CHARACTERS = 2048
 It bounds the price, and most models take no more than some thousands of tokens."""
 
 EMBEDDING_CALL_KEY = "stageroute_embedding_for"
-"""The group stands under this key of the question's metadata, for whoever listens to LiteLLM's calls."""
+"""The group stands under this key of the question's metadata, for callbacks that listen to LiteLLM's calls."""
 
 _PATIENCE = 5
-"""After so many failures in a row nobody asks for a while: each may have cost a call the whole deadline."""
+"""After so many failures in a row the process pauses its questions: each may have cost a call the whole deadline."""
 _REST_S = 30.0
 
 _asking: ContextVar[bool] = ContextVar("stageroute_asking_for_an_embedding", default=False)
@@ -101,7 +101,7 @@ class Embedder:
         if known is not None:
             return known
         task = asyncio.create_task(self._ask_async(text))
-        # A question that nobody waits for any more may still fail, and asyncio would complain of an unseen error.
+        # A question that no call waits for any more may still fail, and asyncio would complain of an unseen error.
         task.add_done_callback(lambda done: done.cancelled() or done.exception())
         try:
             done, _ = await asyncio.wait({task}, timeout=self._deadline_s)
@@ -128,7 +128,7 @@ class Embedder:
         return self._found(text, response)
 
     def _known(self, text: str) -> str | None:
-        """Return the segment if there is nothing to ask for, or nobody to ask."""
+        """Return the segment if there is nothing to ask for, or the model is not asked now."""
         if not text or text.isspace():
             return ""  # models refuse to embed nothing
         known = self._routing.known_segment(self._group, text)
@@ -147,7 +147,7 @@ class Embedder:
 
     def _ask(self, text: str) -> object:
         _asking.set(True)  # in this thread's own context
-        # Nobody can end a thread: LiteLLM has to give up.
+        # Python cannot end a thread: LiteLLM has to give up.
         return self._router.embedding(
             model=self._model, input=[text], timeout=self._deadline_s, **self._said()
         )

@@ -1,5 +1,5 @@
 "use strict";
-// The shell's behaviour: ask for a key, show what the server rendered, look again every ten seconds while somebody looks.
+// The shell's behaviour: ask for a key, show what the server rendered, look again every ten seconds while visible.
 
 const LOOK_EVERY_MS = 10_000, PATIENCE_MS = 20_000, KEY = "stageroute.key", THEME = "stageroute.theme";
 const $ = (id) => document.getElementById(id);
@@ -88,7 +88,7 @@ async function showGroup(group, stale) {
   if (html !== null) shown(parsed(html));
 }
 
-// What an address has to say now; null if that is what is shown already, or if somebody went elsewhere meanwhile.
+// What an address has to say now; null if that is what is shown already, or if the reader went elsewhere meanwhile.
 async function changed(address, stale) {
   const answer = await ask(address, { tag: shownAddress === address ? shownTag : null });
   if (stale()) return null;

@@ -17,7 +17,7 @@ _VIEWER = "proxy_admin_viewer"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Asker:
-    """Somebody whom LiteLLM has let in.
+    """A client that LiteLLM has let in.
 
     Args:
         caller: the name under which decisions and reward tokens know this key; None where the proxy's authentication
@@ -50,10 +50,10 @@ class Asker:
             raise Problem(403, "not_allowed", "only a proxy admin's key (proxy_admin) may do this")
 
     def own_calls_of(self) -> str | None:
-        """Return whose calls the asker may act on: a caller's name, or None for everybody's.
+        """Return whose calls the asker may act on: a caller's name, or None for all callers.
 
         Raises:
-            Problem: it may act on its own calls only, and nobody knows which they are.
+            Problem: it may act on its own calls only, and has no name to find them by.
         """
         if self.is_admin:
             return None
@@ -79,10 +79,10 @@ def asker_of(auth: Any) -> Asker:  # noqa: ANN401 - LiteLLM's UserAPIKeyAuth
 
 
 def is_open() -> bool:
-    """Return whether the proxy asks nobody for a key.
+    """Return whether the proxy asks for no key.
 
-    Then it has no roles either: whoever reaches it may spend its money and change its models, so that keeping its
-    status from them would protect nothing.
+    Then it has no roles either: a client that reaches it may spend its money and change its models, so that keeping its
+    status from that client would protect nothing.
     """
     from litellm.proxy import proxy_server  # noqa: PLC0415 - seconds, and loaded where a proxy runs
 

@@ -73,7 +73,7 @@ class Problem(Exception):  # noqa: N818 - an answer rather than an error
 
 
 def unauthorized() -> Problem:
-    """Return the answer to somebody without a valid key."""
+    """Return the answer to a client without a valid key."""
     return Problem(401, "invalid_key", _NO_KEY, headers={"www-authenticate": "Bearer"})
 
 
@@ -98,7 +98,7 @@ def not_your_call() -> Problem:
 
 
 def problem_of(error: Exception) -> Problem | None:
-    """Return what an error of StageRoute's means over HTTP; None for one that nobody expects."""
+    """Return what an error of StageRoute's means over HTTP; None for an unexpected one."""
     if isinstance(error, Problem):
         return error
     return next((answer(error) for kind, answer in _ANSWERS if isinstance(error, kind)), None)

@@ -119,7 +119,7 @@ def _problem(error: Exception, *, is_known: bool) -> Problem:
     return found
 
 
-# Patience with ids that nobody knows yet: LiteLLM reports on a call after its answer, and maybe to another worker.
+# Patience with ids that the store does not know: LiteLLM reports a call after its answer, maybe to another worker.
 
 AGAIN_AFTER_S = (0.05, 0.1, 0.2)
 """When an unknown id is looked for again, in seconds: another worker stores a call within 0.25 s of its end."""

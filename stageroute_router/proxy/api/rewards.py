@@ -34,7 +34,7 @@ MOST_REWARDS = 1000
 """Rewards in one batch, at most."""
 
 DEFAULT_SOURCE = "client"
-"""Under which name rewards over HTTP are kept where nobody says another."""
+"""Under which name rewards over HTTP are kept where the request names no other."""
 
 _HTTP_CODES = {"recorded": 200, "replaced": 200, "unchanged": 200, "revoked": 200, "kept": 202}
 

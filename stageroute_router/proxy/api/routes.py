@@ -60,8 +60,8 @@ def api_router(proxy: ProxyRouting, *, sources: Collection[str] = (DEFAULT_SOURC
 
     Args:
         proxy: where the routing of the proxy's present router is found.
-        sources: the names under which keys that are no proxy admin's may report rewards; the first is everybody's
-            default.
+        sources: the names under which keys that are no proxy admin's may report rewards; the first is the
+            default for all keys.
     """
     from litellm.proxy.auth.user_api_key_auth import (  # noqa: PLC0415 - seconds, and loaded where a proxy runs
         user_api_key_auth,

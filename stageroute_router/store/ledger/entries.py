@@ -28,7 +28,7 @@ class GivenReward(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class PendingReward:
-    """A reward whose key nobody knows yet, and when it was received (seconds since the epoch)."""
+    """A reward whose key is unknown yet, and when it was received (seconds since the epoch)."""
 
     given: GivenReward
     received_at: float
@@ -117,7 +117,7 @@ class Entry:
         return ("" if self.is_forgotten else self.decision.segment, self.served_arm)
 
     def is_of(self, caller: str | None) -> bool:
-        """Whether somebody may reward it: who made its call, or whoever is not asked."""
+        """Whether a caller may reward it: the one that made its call may, and None, which is not checked."""
         return caller is None or caller == self.decision.caller
 
     def stored(self) -> StoredDecision | None:
@@ -151,7 +151,7 @@ class Target:
     rewards: dict[str, GivenReward]
 
     def is_of(self, caller: str | None) -> bool:
-        """Whether somebody may reward it, as :meth:`Entry.is_of`."""
+        """Whether a caller may reward it, as :meth:`Entry.is_of`."""
         return caller is None or caller == self.caller
 
 

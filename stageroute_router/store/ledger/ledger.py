@@ -128,7 +128,7 @@ class Ledger:
         Args:
             batch: the writes.
             now: seconds since the epoch, by which pending rewards age.
-            lost: open decisions whose end nobody will report; they are closed before the batch.
+            lost: open decisions whose outcome will not be reported; they are closed before the batch.
         """
         changes = self._changes = Changes()
         receipts: list[RewardReceipt] = []
@@ -294,7 +294,7 @@ class Ledger:
             return _receipt(done, write.key, entry)
         if entry is None and write.keep and not self._is_expired(write.key):
             return self._keep(write, given, now=now)
-        return self._nobody(write.key)
+        return self._absent(write.key)
 
     def _keep(self, write: RewardReported, given: GivenReward, *, now: float) -> RewardReceipt:
         earlier = self.pending.get(write.key, {}).get(write.source)
@@ -319,7 +319,7 @@ class Ledger:
             self._changes.pending[write.key, write.source] = None
         if entry is None or entry.state == "withdrawn":
             was_kept = waiting is not None and not waiting.is_expired(now)
-            return RewardReceipt(status="revoked", key=write.key) if was_kept else self._nobody(write.key)
+            return RewardReceipt(status="revoked", key=write.key) if was_kept else self._absent(write.key)
         status: RewardStatus = "unchanged"
         if write.source in entry.rewards:
             self._changes.before(entry, write.source)
@@ -404,7 +404,7 @@ class Ledger:
         made_at = time_of(key)
         return made_at is not None and made_at <= self.folded_up_to
 
-    def _nobody(self, key: str) -> RewardReceipt:
+    def _absent(self, key: str) -> RewardReceipt:
         return RewardReceipt(status="expired" if self._is_expired(key) else "unknown", key=key)
 
     def is_forgotten(self, decision: DecisionMade) -> bool:
@@ -435,7 +435,7 @@ class Ledger:
     def _adopt(self, key: str, entry: Entry, *, now: float) -> None:
         """Count the rewards that were waiting for a key, except where a later report came before them.
 
-        One of another caller goes on waiting: a call's id may be somebody else's too.
+        One of another caller goes on waiting: two callers may choose the same call id.
         """
         waiting = self.pending.get(key, {})
         for source, pending in list(waiting.items()):

@@ -127,7 +127,7 @@ def statistics_by_stage(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Upkeep:
-    """How far it has got, and when somebody last looked; both in seconds since the epoch.
+    """How far it has got, and when a worker last looked; both in seconds since the epoch.
 
     Args:
         folded_up_to: decisions made up to then are folded away.

@@ -67,7 +67,7 @@ class Sampler:
 
 
 def load_history(connection: Connection, group: str, *, points: int, now: float) -> list[HistoryPoint]:
-    """Return a group's totals over time, the present ones last; nothing for a group nobody has called."""
+    """Return a group's totals over time, the present ones last; nothing for a group without calls."""
     present = _present(connection, group, now=now)
     if present is None:
         return []

@@ -130,7 +130,7 @@ segmenters = Table(
     Column("fitted_at", Double, nullable=False),
     CheckConstraint("version >= 1", name="stageroute_segmenters_version"),
 )
-"""One row per version of what finds segments that nobody names; the first writer wins. ``fitted`` is a JSON object."""
+"""One row per version of what finds unnamed segments; the first writer wins. ``fitted`` is a JSON object."""
 
 stages = Table(
     "stageroute_stages",

@@ -1,7 +1,7 @@
 """What a commit does besides, now and then: whichever worker comes first, once for all of them.
 
-Decisions whose end nobody reported are closed as lost; decisions and rewards older than the store retains are folded
-into sums; rewards nobody claimed are dropped. All in small steps, so that no commit takes long.
+Decisions without a reported outcome are closed as lost; decisions and rewards older than the store retains are folded
+into sums; rewards whose key stayed unknown are dropped. All in small steps, so that no commit takes long.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ _FORGOTTEN_FOR_GOOD = delete(tables.segments).where(
 def read_upkeep(connection: Connection) -> Upkeep:
     """Return the state of a database's upkeep."""
     rows = fetch(connection, _STATE, {})
-    if not rows:  # somebody has emptied the table
+    if not rows:  # the table was emptied by hand
         return Upkeep()
     folded_up_to, last_at = rows[0]
     return Upkeep(folded_up_to=-math.inf if folded_up_to is None else folded_up_to, last_at=last_at)

@@ -92,7 +92,7 @@ class Worker(ForkAware):
         )
         self.jobs: deque[tuple[Callable[[], Any], Future[Any]]] = deque()
         self.wanted = 0
-        """Somebody waits until so many are done."""
+        """A caller waits until so many are done."""
         self.linger_until: float | None = None
         """Until then the first write that waits may wait for company; None if none waits, as far as is known."""
 
@@ -133,7 +133,7 @@ class Worker(ForkAware):
         )
 
     def put(self, write: Write, future: Future[RewardReceipt] | None) -> bool:
-        """Queue a write, with the future of a reward somebody waits for."""
+        """Queue a write, with the future of a reward that a caller waits for."""
         # What the last commits lead to, such as a stage, is stored before the end.
         closed = self.closing and threading.current_thread() is not self.thread
         if closed or (self.queue.is_full and not self.queue.has_room_for(write)):
@@ -141,8 +141,8 @@ class Worker(ForkAware):
         queued = (write, future, self.clock() + self.reward_deadline_s if future is not None else 0.0)
         self.queue.add(queued)
         # In this order: first the write is there, then we look whether the thread waits. The thread first says that
-        # it waits, then looks whether there is a write. So one of the two sees the other, without a lock. Whoever
-        # rouses the thread says that it waits no longer, so that the next ones need not.
+        # it waits, then looks whether there is a write. So one of the two sees the other, without a lock. The caller
+        # that rouses the thread says that it waits no longer, so that the next ones need not.
         if self.idle or self.thread is None or self.closing:
             with self.work:
                 if self.given_up or (self.closing and self.thread is None):
@@ -212,7 +212,7 @@ class Worker(ForkAware):
         return left
 
     def abandon(self) -> None:
-        """Let the thread store what is queued and end; nobody waits for it."""
+        """Let the thread store what is queued and end; no caller waits for it."""
         with self.work:
             self.closing = True
             self.work.notify()
@@ -278,7 +278,7 @@ class Worker(ForkAware):
             report = self.store.commit(_writes_of(self.queue.batch), more=self._more)
         except StoreError as error:
             self._keep(error)
-        except Exception as error:  # noqa: BLE001 - a value nobody thought of must not end the thread
+        except Exception as error:  # noqa: BLE001 - an unforeseen value must not end the thread
             self._reject(error)
         else:
             self._acknowledge(report, _writes_of(self.queue.batch))
@@ -304,7 +304,7 @@ class Worker(ForkAware):
         if on_commit is not None:
             try:
                 on_commit(report, writes)
-            except Exception:  # noqa: BLE001 - somebody else's code must not end the thread
+            except Exception:  # noqa: BLE001 - the callback must not end the thread
                 self._count_callback_error("on_commit")
         with self.work:
             self.queue.finish()
@@ -342,7 +342,7 @@ class Worker(ForkAware):
             job, future = self.jobs.popleft()
         try:
             result = job()
-        except Exception as error:  # noqa: BLE001 - handed to whoever waits for the future
+        except Exception as error:  # noqa: BLE001 - handed to the caller that waits for the future
             fail(future, error)
         else:
             succeed(future, result)
@@ -357,7 +357,7 @@ class Worker(ForkAware):
             return
         try:
             delay = tick()
-        except Exception:  # noqa: BLE001 - somebody else's code must not end the thread
+        except Exception:  # noqa: BLE001 - the callback must not end the thread
             self._count_callback_error("tick")
             delay = _TICK_AGAIN_S
         with self.work:
@@ -368,7 +368,7 @@ class Worker(ForkAware):
     # -- helpers -------------------------------------------------------------------------------------------
 
     def _refuse(self, write: Write) -> bool:
-        """Count a write that is not taken, and raise if somebody should know."""
+        """Count a write that is not taken, and raise if it is a reward, whose caller should know."""
         with self.work:
             self.dropped += 1
         if not isinstance(write, RewardWrite):

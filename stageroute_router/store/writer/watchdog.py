@@ -84,7 +84,7 @@ class Watchdog:
                 self._changed.notify()
 
     def fail_all(self, error: Exception) -> None:
-        """Fail every future that somebody waits for."""
+        """Fail every future that a caller waits for."""
         for _, future in self._rewards.awaited:
             fail(future, error)
 
@@ -111,11 +111,11 @@ class Watchdog:
                 late = [future for due, future in open_ones if due <= now]
                 is_stuck = self._is_stuck(now)
                 if not late and not is_stuck:
-                    # While commits fail, nobody else would begin to watch over a reward that is added.
+                    # While commits fail, no other thread would begin to watch over a reward that is added.
                     if self._since is None and not self._rewards.pending:
                         self._thread = None
                         return
-                    # Whoever begins to wait from now on has a later deadline than this.
+                    # A caller that begins to wait from now on has a later deadline than this.
                     self._wakes_at = open_ones[0][0] if open_ones else now + self._deadline_s
                     if self._since is not None:
                         self._wakes_at = min(self._wakes_at, self._patient_until)

@@ -17,14 +17,14 @@ from stageroute_router.store.writes import (
 )
 
 Queued = tuple[Write, "Future[RewardReceipt] | None", float]
-"""A write; the future of a reward somebody waits for, and by when it should be done."""
+"""A write; the future of a reward that a caller waits for, and by when it should be done."""
 
 
 class WriteQueue:
     """The writes of one process that are not stored yet, in order.
 
     Any thread may add to it, without a lock: 64 threads that report at once would spend their time waiting for one.
-    Everything else is for the thread that commits, or for whoever holds its lock.
+    Everything else is for the thread that commits, or for the one that holds its lock.
 
     The batch being committed is part of the queue: while commits fail, the very same batch is tried again.
 
@@ -42,7 +42,7 @@ class WriteQueue:
         self.done = 0
         self._waiting: deque[Queued] = deque()
         self._hurried = False
-        # Somebody may wait for one of those: set after a reward is added, taken back before writes are taken.
+        # A caller may wait for one of those: set after a reward is added, taken back before writes are taken.
         self._may_grow = False
         self._isolated = 0
         # So many of the next writes are committed one by one, to find the one that cannot be stored.

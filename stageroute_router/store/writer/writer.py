@@ -18,8 +18,8 @@ class Writer:
     """Takes writes from any thread, without waiting, and commits them to a store in the order given.
 
     While one commit is under way the next batch gathers, so many callers share a commit. Rewards, for which
-    somebody waits, are committed at once, with everything before them. Decisions and outcomes, for which
-    nobody waits, first wait a moment for company: a commit takes a millisecond of the interpreter that the
+    a caller waits, are committed at once, with everything before them. Decisions and outcomes, for which
+    no caller waits, first wait a moment for company: a commit takes a millisecond of the interpreter that the
     calls themselves need. A reward's future is resolved after the commit that stored it, never before.
 
     When the store fails, the batch is kept and tried again, in order, until it is stored; routing goes on.

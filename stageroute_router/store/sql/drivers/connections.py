@@ -28,7 +28,7 @@ class Connections(ForkAware):
     Args:
         engines: what they are made by.
         wait_s: for how many seconds a fork waits for the store's users. PostgreSQL's connections are harmless
-            as long as the child leaves them alone, so that nobody need wait for them.
+            as long as the child leaves them alone, so that no fork need wait for them.
     """
 
     def __init__(self, *engines: Engine, wait_s: float) -> None:
@@ -62,7 +62,7 @@ class Connections(ForkAware):
                 _break_off(connection)
 
     def close_idle(self) -> None:
-        """Close the connections nobody uses, so that the next ones find the database as it is then."""
+        """Close the unused connections, so that the next ones find the database as it is then."""
         for engine in self._engines:
             if not isinstance(engine.pool, StaticPool):  # closing it would be the end of its database
                 engine.dispose()
@@ -102,7 +102,7 @@ class Connections(ForkAware):
 
 
 def _break_off(connection: Any) -> None:  # noqa: ANN401 - the driver's
-    """Make whoever waits for a driver's connection get an error."""
+    """Make the thread that waits for a driver's connection get an error."""
     if hasattr(connection, "interrupt"):  # SQLite
         connection.interrupt()
         return

@@ -33,7 +33,7 @@ def upgrade(connection: Connection, *, to: int) -> None:
 
 
 def upgrade_sql(dialect: str, *, found: int, to: int) -> str:
-    """Return the SQL that :func:`upgrade` would run, for somebody else to run.
+    """Return the SQL that :func:`upgrade` would run, for a database administrator to run.
 
     Args:
         dialect: ``"sqlite"`` or ``"postgresql"``.

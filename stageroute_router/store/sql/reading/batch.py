@@ -206,7 +206,7 @@ def _ledger_of(
                 made[decision_id] = made_at
         if source is not None:
             target.rewards[source] = GivenReward(*reward)
-    # What is no decision's id is a response id, a call id, or nobody's.
+    # What is no decision's id is a response id, a call id, or unknown.
     others = [key for key in reward_keys if key not in targets and key not in rows]
     for row in fetch_by_keys(connection, DECISIONS_BY_OTHER_KEY, others):
         rows[row[1]] = row

@@ -110,7 +110,7 @@ def load_folded(connection: Connection, group: str) -> dict[CellKey, ArmStatisti
 
 
 def load_account(connection: Connection, group: str) -> Account:
-    """Return a group's account as it is stored; an empty one for a group nobody has called."""
+    """Return a group's account as it is stored; an empty one for a group without calls."""
     row = _account_row(connection, group)
     return Account() if row is None else Account(**dict(zip(TOTALS, row[3:], strict=True)))
 

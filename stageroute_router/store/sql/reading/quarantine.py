@@ -1,4 +1,4 @@
-"""Which rows can be used. One that cannot, never reaches routing; it stays as it is until somebody looks at it.
+"""Which rows can be used. One that cannot, never reaches routing; it stays as it is until an operator repairs it.
 
 A file may be edited by hand, half restored or damaged; a constraint may be missing. A bad row of statistics is left
 alone by commits too, because adding to it would make up something new: ``stageroute db rebuild`` repairs it from

@@ -1,4 +1,4 @@
-"""Which segments a group's calls belong to, and what found those that nobody named.
+"""Which segments a group's calls belong to, and what found those that the calls did not name.
 
 Only new tables: workers of the release before, whose calls have no segment, may go on writing meanwhile.
 """
