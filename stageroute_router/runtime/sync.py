@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import math
 import random
+import weakref
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import TimeoutError as FutureTimeoutError
 
@@ -38,7 +39,8 @@ class StoreSync:
         refresh_interval: what others have stored is read at most so many seconds later, > 0.
         reward_deadline: after how many seconds without a commit a reward fails, > 0.
         max_queue: how many writes may wait.
-        on_error: is given an error for which a stored segmenter is not used.
+        on_error: a method that is given an error for which a stored segmenter is not used. Held weakly, so that a
+            runtime can be forgotten while the writer's thread is at work here.
 
     Attributes:
         writer: takes what is to be stored.
@@ -64,7 +66,7 @@ class StoreSync:
         self._clock = clock
         self._monotonic = monotonic
         self._refresh_interval = refresh_interval
-        self._on_error = on_error
+        self._error_handler = weakref.WeakMethod(on_error)
         self.reading: Incident | None = None
         self._refresh_at = self._next_refresh()
         self.writer = Writer(
@@ -208,6 +210,11 @@ class StoreSync:
             forgotten = None if group.segments is None else group.segments.forget(now=self._clock())
             if forgotten is not None:
                 self.writer.submit(forgotten)
+
+    def _on_error(self, error: BaseException) -> None:
+        handler = self._error_handler()
+        if handler is not None:
+            handler(error)
 
     def _next_refresh(self) -> float:
         # Jittered, so that workers started together do not ask together; never later than promised.

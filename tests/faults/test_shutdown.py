@@ -7,6 +7,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import time
 import warnings
 import weakref
 from contextlib import closing
@@ -136,11 +137,15 @@ def test_router_that_is_forgotten_with_pending_rewards_warns_and_stores_them(
         other.execute("BEGIN IMMEDIATE")
         routing.record_reward(routed.decision_id, 0.75)
         gone = weakref.ref(routing)
+        give_up = time.monotonic() + 20
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             router.discard()
             del router, routing
             gc.collect()
+            while gone() is not None and thread.is_alive() and time.monotonic() < give_up:
+                thread.join(0.05)  # it is at work for the runtime, which it holds as long
+                gc.collect()
         other.execute("ROLLBACK")
     assert gone() is None
     assert [one for one in caught if "pending writes was forgotten" in str(one.message)]
