@@ -1,6 +1,6 @@
 """What becomes of calls when an arm stops answering: StageRouteRouter beside a plain LiteLLM Router, in one run.
 
-    python -m benchmarks.learning.availability [--calls 500] [--only refused ...] [--litellm 1.83.0 1.110.2] [--json
+    python -m benchmarks.availability [--calls 500] [--only refused ...] [--litellm 1.83.0 1.110.2] [--json
     FILE]
 
 Three models at one price, earning 0.9, 0.8 and 0.7, each a simulated provider of its own, over HTTP. StageRoute learns
@@ -46,7 +46,7 @@ LEARNING = 300
 TIMEOUT_S = 0.2
 HOST = "best.provider.test"
 WINDOW = 20
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[1]
 
 
 class World:
@@ -385,9 +385,7 @@ def main() -> None:
         ]
         for version in arguments.litellm:
             python = environment(ROOT / "requirements" / "litellm" / f"{version}.lock")
-            subprocess.run(
-                [str(python), "-m", "benchmarks.learning.availability", *passed], cwd=ROOT, check=True
-            )
+            subprocess.run([str(python), "-m", "benchmarks.availability", *passed], cwd=ROOT, check=True)
         return
     results = measure(count=arguments.calls, only=arguments.only, outage_s=arguments.outage)
     show(litellm.__dict__.get("__version__") or _version(), results)
