@@ -1,9 +1,9 @@
 """Which decisions were made of late, and which are still open when LiteLLM reports what became of a call.
 
-Every attempt of a call (retry, fallback) has a call id of its own, minted by us, and that is all it takes. But
-the application, or the proxy's client, may choose the call id: then all attempts share it, and different calls
-may even repeat it. A report is then matched by the deployment that served and by the decision id that we wrote
-into the request's metadata. Neither is certain: LiteLLM writes both into one dictionary, which attempts (and,
+The attempts of a call (retries, fallbacks) share its call id, which the first attempt mints where there is none, so that
+a receipt shows them together. The application, or the proxy's client, may choose the call id, and may repeat it for
+different calls. Where several attempts are open under one id, a report is matched by the deployment that served and by
+the decision id in the request's metadata. Neither is certain: LiteLLM writes both into one dictionary, which attempts (and,
 where an application passes the same dictionary again, calls) share, so that it may already tell of the next one.
 """
 
@@ -44,7 +44,7 @@ class OpenDecision:
     Args:
         decision: the runtime's.
         deployment: LiteLLM's id of the deployment chosen inside the arm.
-        minted: whether the call id is ours, and so belongs to this attempt alone.
+        minted: whether this attempt minted the call id; later attempts of its call then share it.
         episodes: the episodes it was made in.
         presumed_failed: whether it is known to have failed before LiteLLM has reported that, if it ever does.
         own_key: whether what its call is recognised by belongs to that call alone, all of its attempts.
