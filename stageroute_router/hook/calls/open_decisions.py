@@ -1,10 +1,11 @@
 """Which decisions were made of late, and which are still open when LiteLLM reports what became of a call.
 
-The attempts of a call (retries, fallbacks) share its call id, which the first attempt mints where there is none, so that
-a receipt shows them together. The application, or the proxy's client, may choose the call id, and may repeat it for
-different calls. Where several attempts are open under one id, a report is matched by the deployment that served and by
-the decision id in the request's metadata. Neither is certain: LiteLLM writes both into one dictionary, which attempts (and,
-where an application passes the same dictionary again, calls) share, so that it may already tell of the next one.
+The attempts of a call (retries, fallbacks) share its call id, which the first attempt mints where there is none: so a
+receipt shows them together. The application, or the proxy's client, may choose the call id, and may repeat it for
+different calls. Where several attempts are open under one id, a report is matched by the deployment that served and
+by the decision id in the request's metadata. Neither is certain: LiteLLM writes both into one dictionary, which
+attempts (and, where an application passes the same dictionary again, calls) share, so that it may already tell of the
+next one.
 """
 
 from __future__ import annotations
