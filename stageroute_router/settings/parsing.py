@@ -103,7 +103,7 @@ def parse_groups(
                 *StageSettings.model_fields,
                 *SegmentSettings.model_fields,
             )
-            problems.extend(_readable(error, place=f"{place}[{name!r}]", names=names))
+            problems.extend(_readable(error, place=f"{place}[{name!r}]", names=names, nested=True))
     problems.extend(_wrong_embeddings(groups, managed=stageroute, known_groups=known_groups, place=place))
     if problems:
         raise SettingsError("; ".join(problems))
@@ -172,8 +172,11 @@ def _wrong_embeddings(
             )
 
 
-def _readable(error: ValidationError, *, place: str, names: Iterable[str]) -> list[str]:
-    """Return one line per problem: place, what is accepted, the value."""
+def _readable(error: ValidationError, *, place: str, names: Iterable[str], nested: bool = False) -> list[str]:
+    """Return one line per problem: place, what is accepted, the value.
+
+    ``nested`` says that ``names`` are those of several places, of which a message lists none.
+    """
     # A value that fits no branch of a union is reported once per branch; the first says it best.
     by_place: dict[str, str] = {}
     for problem in error.errors(include_url=False):
@@ -184,7 +187,9 @@ def _readable(error: ValidationError, *, place: str, names: Iterable[str]) -> li
             line = f"{where}: missing; add it"
         elif problem["type"] == "extra_forbidden":
             near = difflib.get_close_matches(path[-1], list(names))
-            hint = f"; did you mean {near[0]!r}?" if near else ""
+            hint = "" if nested else f"; there are: {', '.join(names)}"
+            if near:
+                hint = f"; did you mean {near[0]!r}?"
             line = f"{where}: there is no such setting{hint}"
         else:
             line = f"{where} = {_short(problem['input'])}: {message[:1].lower()}{message[1:]}"

@@ -13,7 +13,7 @@ from stageroute_router.core.estimators.paper import PaperEstimator
 from stageroute_router.core.estimators.posterior import PosteriorEstimator
 from stageroute_router.errors import SettingsError
 from stageroute_router.settings.group import GroupSettings
-from stageroute_router.settings.parsing import parse_groups, parse_options
+from stageroute_router.settings.parsing import parse_arm, parse_groups, parse_options
 
 DAY_S = 86_400.0
 
@@ -239,3 +239,8 @@ def test_a_secret_is_never_shown() -> None:
     with pytest.raises(SettingsError) as caught:
         parse_options({"reward_token_keys": "id:a secret", "seed": "x"})
     assert "a secret" not in str(caught.value)
+
+
+def test_a_setting_of_an_arm_that_there_is_not_is_answered_with_those_there_are() -> None:
+    with pytest.raises(SettingsError, match=r"improving: there is no such setting; there are: arm, max_share"):
+        parse_arm({"improving": True}, place="deployment 'a'")
