@@ -242,5 +242,7 @@ def test_a_secret_is_never_shown() -> None:
 
 
 def test_a_setting_of_an_arm_that_there_is_not_is_answered_with_those_there_are() -> None:
-    with pytest.raises(SettingsError, match=r"improving: there is no such setting; there are: arm, max_share"):
+    with pytest.raises(
+        SettingsError, match=r"improving: there is no such setting; there are: arm, max_share"
+    ):
         parse_arm({"improving": True}, place="deployment 'a'")
